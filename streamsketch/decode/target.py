@@ -1,0 +1,119 @@
+"""What a decoder works on: frequencies, sketch, count and box, read once from a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamsketch.snapshot import Snapshot
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The sketch of unknown rows, and all a decoder may know about them.
+
+    Attributes:
+        omega: Frequencies ``(d, m)``, in encoded space.
+        z: Mean features ``(m,)`` complex128.
+        count: Number of rows (sets the sampling error of ``z``; may be ``inf``).
+        low: Lower corner ``(d,)`` of the box that holds the rows.
+        high: Upper corner ``(d,)``.
+        noise_std: Standard deviation of the noise that was added to the real and to the imaginary
+            part of each entry of ``z`` (privacy); 0 for none.
+    """
+
+    omega: Array
+    z: NDArray[np.complex128]
+    count: float
+    low: Array
+    high: Array
+    noise_std: float = 0.0
+
+    @classmethod
+    def of(cls, omega: Array, z: NDArray[np.complex128] | Array, *, count: float = np.inf,
+           low: float | Array = -1.0, high: float | Array = 1.0,
+           noise_std: float = 0.0) -> Target:
+        """From arrays, checked; ``z`` may be ``(m,)`` complex or cosines then sines ``(2m,)``.
+
+        Raises:
+            ConfigError: When shapes do not fit, or a value is not finite.
+        """
+        omega = np.asarray(omega, dtype=np.float64)
+        if omega.ndim != 2:
+            raise ConfigError(f"frequencies have shape {omega.shape}; they need (d, m)")
+        d, m = omega.shape
+        values = np.asarray(z)
+        if not np.iscomplexobj(values) and values.shape == (2 * m,):
+            values = values[:m] + 1j * values[m:]
+        if values.shape != (m,):
+            raise ConfigError(
+                f"the sketch has shape {values.shape} but there are {m} frequencies; give ({m},) "
+                f"complex values or ({2 * m},) cosines then sines"
+            )
+        if not (np.isfinite(values).all() and np.isfinite(omega).all()):
+            raise ConfigError("the sketch holds a value that is not finite; a decoder needs all "
+                              "of them finite (was it the mean of no rows?)")
+        if not count > 0:
+            raise ConfigError(f"the sketch counts {count} rows; a decoder needs at least one")
+        lower = np.broadcast_to(np.asarray(low, dtype=np.float64), (d,))
+        upper = np.broadcast_to(np.asarray(high, dtype=np.float64), (d,))
+        if not (lower < upper).all():
+            raise ConfigError("the box of the rows is empty: every low must be below its high")
+        return cls(omega, values.astype(np.complex128), float(count), lower, upper,
+                   float(noise_std))
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> Target:
+        """From a released snapshot of the Fourier map (labels are summed over).
+
+        Raises:
+            ConfigError: When the snapshot was made by another feature map.
+        """
+        spec = snapshot.spec
+        if spec.map not in ("fourier", "signature"):
+            raise ConfigError(
+                f"this snapshot was made by the {spec.map!r} map; this decoder reads the "
+                "'fourier' or 'signature' map"
+            )
+        omega = snapshot.features.omega
+        m = omega.shape[1]
+        mean = snapshot.mean.reshape(-1, 2 * m).sum(axis=0)
+        low = np.full(omega.shape[0], -1.0)
+        for block in snapshot.schema.blocks:
+            if block.kind in ("indicator", "onehot"):
+                low[block.start : block.start + block.width] = 0.0
+        noise = snapshot.release.noise_std * np.sqrt(spec.classes) / snapshot.count
+        gain = 1.0
+        if spec.map == "signature":
+            from streamsketch.quantized import GAIN
+
+            gain = GAIN
+        return cls.of(omega, mean / gain, count=snapshot.count, low=low,
+                      high=np.ones(omega.shape[0]), noise_std=noise / gain)
+
+    @property
+    def d(self) -> int:
+        return int(self.omega.shape[0])
+
+    @property
+    def m(self) -> int:
+        return int(self.omega.shape[1])
+
+    @property
+    def floor(self) -> float:
+        """Expected ``|z - truth|^2`` summed over frequencies: sampling error plus noise."""
+        sampling = np.maximum(1.0 - np.abs(self.z) ** 2, 0.0).sum() / self.count
+        return float(sampling + 2 * self.m * self.noise_std**2)
+
+
+def as_target(data: Snapshot | Target) -> Target:
+    """The target itself, or that of a snapshot."""
+    return data if isinstance(data, Target) else Target.from_snapshot(data)

@@ -1,0 +1,232 @@
+"""What a column is declared to be: kind, type and public limits."""
+
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from streamsketch.errors import SchemaError
+
+__all__ = ["PERIODS", "Block", "Column", "arrow_type"]
+
+ENCODED_KINDS = ("numeric", "categorical", "boolean", "label", "timestamp", "vector")
+KINDS = (*ENCODED_KINDS, "ignore", "record_id", "user_id")
+NULLS = ("refuse", "indicator", "category")
+OUTSIDE = ("clip", "refuse")
+PERIODS = {"hour": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31556952.0}  # seconds
+
+_LIST = re.compile(r"^fixed_size_list<(?:\w+: )?(\w+)(?: not null)?>\[(\d+)\]$")
+_STAMP = re.compile(r"^timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]$")
+_DICTIONARY = re.compile(r"^dictionary<values=(\w+),.*>$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of coordinates of the encoded vector that belong to one column.
+
+    Attributes:
+        column: Name of the column.
+        kind: `numeric` (in [-1, 1]), `onehot` (a category), `state` (one-hot: regular value,
+            then each atom, then null) or `circle` (cosine and sine of a periodic part).
+        start: First coordinate.
+        width: Number of coordinates.
+    """
+
+    column: str
+    kind: str
+    start: int
+    width: int
+
+    @property
+    def slice(self) -> slice:
+        """The coordinates as a slice."""
+        return slice(self.start, self.start + self.width)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One declared column. Limits are public: they are part of what is published.
+
+    Attributes:
+        name: Column name in the stream.
+        kind: numeric, categorical, boolean, label (a category to condition on), timestamp,
+            vector (a fixed-size list of numbers), ignore, record_id or user_id.
+        type: Arrow type as text, such as `double`, `int16`, `string`, `timestamp[s]`.
+        low: Smallest value (numeric, vector: in the column's units; timestamp: ISO text).
+        high: Largest value.
+        log: Numeric: encode log(1 + value - low).
+        knots: Numeric: increasing values that map to `positions`, linear in between.
+        positions: Numeric: increasing coordinates in [-1, 1], one per knot; evenly spaced if empty.
+        atoms: Numeric: values with a point mass, each with a slot of its own.
+        values: Categories, in order.
+        nulls: `refuse` (the row is rejected), or `indicator`/`category` (a slot of its own).
+        outside: Numeric beyond the limits: `clip` or `refuse`.
+        other: Category that stands for undeclared ones; None rejects the row.
+        periods: Timestamp: periodic parts, of hour, day, week, year.
+        resolution: Numeric and timestamp: generated values are rounded to multiples of it (in the
+            column's units; seconds for times); 0 for none.
+    """
+
+    name: str
+    kind: str
+    type: str = "double"
+    low: Any = None
+    high: Any = None
+    log: bool = False
+    knots: tuple[float, ...] = ()
+    positions: tuple[float, ...] = ()
+    atoms: tuple[float, ...] = ()
+    values: tuple[Any, ...] = ()
+    nulls: str = "refuse"
+    outside: str = "clip"
+    other: Any = None
+    periods: tuple[str, ...] = ()
+    resolution: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("knots", "positions", "atoms", "values", "periods"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problem = self._problem()
+        if problem:
+            raise SchemaError(f"column {self.name!r}: {problem}")
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the column enters the sketch."""
+        return self.kind in ENCODED_KINDS
+
+    @property
+    def categorical(self) -> bool:
+        """Whether the column is encoded as one category among `values`."""
+        return self.kind in ("categorical", "label", "boolean")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that differs from the defaults, ready for JSON or TOML (no name).
+
+        >>> Column("x", "numeric", low=0, high=1).to_dict()
+        {'kind': 'numeric', 'low': 0, 'high': 1}
+        """
+        out: dict[str, Any] = {"kind": self.kind}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("name", "kind") and value != field.default:
+                out[field.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+    def _problem(self) -> str | None:
+        if self.kind not in KINDS:
+            return f"kind {self.kind!r} is not one of {', '.join(KINDS)}"
+        if self.nulls not in NULLS:
+            return f"nulls = {self.nulls!r} is not one of {', '.join(NULLS)}"
+        if self.outside not in OUTSIDE:
+            return f"outside = {self.outside!r} is not one of {', '.join(OUTSIDE)}"
+        if not (isinstance(self.resolution, int | float) and 0 <= self.resolution < math.inf):
+            return f"resolution = {self.resolution} must be a number, 0 or larger"
+        try:
+            arrow_type(self.type)
+        except ValueError as e:
+            return str(e)
+        if self.kind in ("numeric", "vector"):
+            return self._numeric_problem()
+        if self.kind in ("categorical", "label"):
+            return self._category_problem()
+        if self.kind == "timestamp":
+            return self._timestamp_problem()
+        return None
+
+    def _numeric_problem(self) -> str | None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"{name} = {value!r} must be a number; declare the public limits low and high"
+            if not math.isfinite(value):
+                return f"{name} = {value} must be finite"
+        if not self.low < self.high:
+            return f"bounds are reversed or equal (low = {self.low}, high = {self.high}); low must be below high"
+        if self.kind == "vector" and _LIST.match(self.type) is None:
+            return f"a vector needs a type like fixed_size_list<float>[784], not {self.type!r}"
+        if self.knots and not _increasing(self.knots):
+            return f"knots must increase strictly and be at least two, got {list(self.knots)[:6]}"
+        if self.positions and (
+            len(self.positions) != len(self.knots)
+            or not _increasing(self.positions)
+            or self.positions[0] < -1
+            or self.positions[-1] > 1
+        ):
+            return "positions must be as many as knots, increasing, within [-1, 1]"
+        if any(not self.low <= v <= self.high for v in (*self.knots, *self.atoms)):
+            return f"knots and atoms must lie within [{self.low}, {self.high}]"
+        if len(set(self.atoms)) != len(self.atoms):
+            return f"atoms must be distinct, got {list(self.atoms)}"
+        return None
+
+    def _category_problem(self) -> str | None:
+        if not self.values:
+            return "values is empty; list the public categories"
+        if len(set(self.values)) != len(self.values):
+            return "values has duplicates; list each category once"
+        if self.other is not None and self.other not in self.values:
+            return f"other = {self.other!r} is not one of values"
+        return None
+
+    def _timestamp_problem(self) -> str | None:
+        if not (isinstance(self.low, str) and isinstance(self.high, str)):
+            return "low and high must be ISO times such as 2013-01-01T00:00:00"
+        try:
+            low, high = iso_seconds(self.low), iso_seconds(self.high)
+        except ValueError as e:
+            return f"low and high must be ISO times such as 2013-01-01T00:00:00 ({e})"
+        if not low < high:
+            return f"bounds are reversed or equal (low = {self.low}, high = {self.high}); low must be below high"
+        unknown = [p for p in self.periods if p not in PERIODS]
+        if unknown:
+            return f"periods {unknown} are not among {', '.join(PERIODS)}"
+        return None
+
+
+def iso_seconds(text: str) -> float:
+    """Seconds since 1970-01-01 UTC of an ISO time; a time without zone is taken as UTC.
+
+    >>> iso_seconds("1970-01-02T00:00:00")
+    86400.0
+    """
+    import datetime as dt
+
+    stamp = dt.datetime.fromisoformat(text)
+    if stamp.tzinfo is None:
+        stamp = stamp.replace(tzinfo=dt.UTC)
+    return stamp.timestamp()
+
+
+def arrow_type(text: str) -> pa.DataType:
+    """The Arrow type that `text` names; dictionaries become their value type.
+
+    Raises:
+        ValueError: The text names no supported type.
+
+    >>> arrow_type("timestamp[ms]"), arrow_type("fixed_size_list<float>[3]").list_size
+    (TimestampType(timestamp[ms]), 3)
+    """
+    if match := _LIST.match(text):
+        return pa.list_(arrow_type(match[1]), int(match[2]))
+    if match := _STAMP.match(text):
+        return pa.timestamp(match[1], tz=match[2])
+    if match := _DICTIONARY.match(text):
+        return arrow_type(match[1])
+    if text.startswith("decimal128("):
+        precision, scale = text[11:-1].split(",")
+        return pa.decimal128(int(precision), int(scale))
+    if text in ("date32[day]", "date64[ms]"):
+        return pa.date32() if text.startswith("date32") else pa.date64()
+    try:
+        return pa.type_for_alias(text)
+    except ValueError:
+        raise ValueError(
+            f"type {text!r} is not an Arrow type this library knows; use one such as double, int64 or string"
+        ) from None
+
+
+def _increasing(values: tuple[float, ...]) -> bool:
+    return len(values) > 1 and all(a < b for a, b in zip(values, values[1:], strict=False))
