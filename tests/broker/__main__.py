@@ -1,0 +1,25 @@
+"""``python -m tests.broker FOLDER PORT``: serve until killed."""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+
+from tests.broker.server import Broker
+
+
+def main() -> None:
+    """Read the arguments, serve."""
+    parser = argparse.ArgumentParser(description="A persistent Kafka-protocol broker for tests.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("port", type=int, nargs="?", default=0)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--auto-create", action="store_true")
+    given = parser.parse_args()
+    broker = Broker(given.folder, given.port, given.partitions, given.auto_create)
+    sys.stdout.write(broker.bootstrap + "\n")
+    sys.stdout.flush()
+    threading.Event().wait()
+
+
+main()
