@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import DataError
 
 MAX_CATEGORIES = 200
-"""Categories kept apart in one column; the rarer ones share one code (boosting takes at most 255)."""
+"""Categories kept apart in one column; the rarer share one code (boosting takes at most 255)."""
 
 NULL = "(null)"
 OTHER = "(other)"
@@ -50,7 +50,7 @@ class Frame:
         return Frame(self.names, self.values[rows], self.categories)
 
     def sample(self, count: int, rng: np.random.Generator) -> Frame:
-        """At most `count` rows without replacement; all of them, in order, if there are no more."""
+        """At most `count` rows without replacement, in order; all of them if there are no more."""
         if self.rows <= count:
             return self
         return self.take(np.sort(rng.choice(self.rows, count, replace=False)))
@@ -61,7 +61,7 @@ class Frame:
         return Frame(self.names, np.stack(columns, axis=1), self.categories)
 
 
-Data = pa.Table | pa.RecordBatch | NDArray[Any] | Frame
+Data: TypeAlias = "pa.Table | pa.RecordBatch | NDArray[Any] | Frame"
 
 
 def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:

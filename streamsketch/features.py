@@ -1,0 +1,221 @@
+r"""The feature map Phi, defined once, and the spec that identifies it.
+
+.. math:: \Phi(x) = [\cos(\omega_j \cdot x)]_j, [\sin(\omega_j \cdot x)]_j
+
+of modulus 1 per frequency, so :math:`\|\Phi(x)\|_2 = \sqrt m` whatever x is. The paper's factor
+:math:`1/\sqrt m` (seed 000, eq. 1) is applied where a norm is taken, not here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError
+from streamsketch.kernels import BACKENDS, ONE, backend, choose
+from streamsketch.schema.columns import Block
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["MAPS", "ONE", "FeatureMap", "Map", "Spec", "build"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What identifies a sketch operator; values of different specs never mix.
+
+    Attributes:
+        law: Frequency law, or `explicit` for given frequencies.
+        d: Dimension of the encoded rows.
+        m: Number of frequencies.
+        scale: Kernel scale, a length.
+        seed: Seed of the frequencies.
+        schema_hash: Hash of the schema that encodes the rows; empty for plain arrays.
+        classes: Blocks of the sketch, one per label value; 1 when not conditional.
+        map: Which feature map, a name in `MAPS`.
+        arithmetic: How features are summed: `fixed16`, multiples of 2^-16 in int64.
+        omega_hash: Hash of given frequencies; empty when a law draws them.
+    """
+
+    law: str
+    d: int
+    m: int
+    scale: float = 1.0
+    seed: int = 0
+    schema_hash: str = ""
+    classes: int = 1
+    map: str = "fourier"
+    arithmetic: str = "fixed16"
+    omega_hash: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of everything above."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "Spec":
+        """The spec that `to_dict` wrote.
+
+        Raises:
+            ConfigError: A field is missing or unknown.
+        """
+        try:
+            return cls(**body)
+        except TypeError as e:
+            raise ConfigError(f"a spec has wrong fields ({e}); it was written by another version") from None
+
+
+class Map(Protocol):
+    """What a sketch needs of a feature map."""
+
+    spec: Spec
+
+    @property
+    def width(self) -> int:
+        """Length of one row's features."""
+        ...
+
+    @property
+    def norm_bound(self) -> float:
+        """Largest L2 norm of one row's features, in the arithmetic of every backend."""
+        ...
+
+    def sum(self, x: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        """Fixed-point sum over rows."""
+        ...
+
+
+class FeatureMap:
+    """Random Fourier features: the operator that all sketching, training and sampling share.
+
+    Args:
+        spec: What identifies the operator.
+        omega: (d, m) float64 frequencies, radians per unit of encoded length.
+
+    Guarantees:
+        `sum` is exactly additive: any split of the rows, in any order, gives the same bits
+        (for one backend). `norm_bound` holds for every finite row and every backend.
+
+    Example:
+        >>> fm = FeatureMap.from_frequencies(np.array([[0.0, np.pi]]))
+        >>> fm.features(np.array([[1.0]])).round(6).tolist()
+        [[1.0, -1.0, 0.0, 0.0]]
+        >>> fm.sum(np.array([[1.0], [1.0]], np.float32), backend="reference").tolist()
+        [131072, -131072, 0, 0]
+    """
+
+    def __init__(self, spec: Spec, omega: NDArray[np.float64]) -> None:
+        if omega.shape != (spec.d, spec.m):
+            raise ConfigError(f"frequencies have shape {omega.shape}, but the spec says {(spec.d, spec.m)}")
+        self.spec = spec
+        self.omega = np.ascontiguousarray(omega, np.float64)
+        self.omega.flags.writeable = False
+
+    @classmethod
+    def from_frequencies(cls, omega: Any) -> "FeatureMap":
+        """The map of given frequencies (d, m).
+
+        Raises:
+            ConfigError: Not a finite matrix with at least one row and column.
+        """
+        omega = np.ascontiguousarray(omega, np.float64)
+        if omega.ndim != 2 or 0 in omega.shape or not np.isfinite(omega).all():
+            raise ConfigError(f"frequencies must be a finite (d, m) matrix, got shape {omega.shape}")
+        digest = hashlib.sha256(omega.tobytes()).hexdigest()[:16]
+        return cls(Spec("explicit", *omega.shape, omega_hash=digest), omega)
+
+    @classmethod
+    def from_spec(cls, spec: Spec, blocks: Sequence[Block] = ()) -> "FeatureMap":
+        """The map that a spec names, its frequencies drawn again from the seed."""
+        from streamsketch.frequencies import draw
+
+        if spec.law == "explicit":
+            raise ConfigError("explicit frequencies cannot be drawn again; keep them with the sketch")
+        return cls(spec, draw(spec.law, spec.d, spec.m, spec.seed, spec.scale, blocks))
+
+    @property
+    def width(self) -> int:
+        """Length of one row's features: 2m."""
+        return 2 * self.spec.m
+
+    @property
+    def norm_bound(self) -> float:
+        """sqrt(m) (1 + 2^-16): the excess covers the rounding of the float32 backends."""
+        return float(np.sqrt(self.spec.m) * (1 + 1 / ONE))
+
+    def features(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """The definition: cosines then sines, (n, 2m) float64 for rows (n, d)."""
+        from streamsketch.kernels import reference
+
+        return reference.features(self._rows(x), self.omega)
+
+    def sum(self, x: NDArray[np.floating[Any]], backend: str = "auto") -> NDArray[np.int64]:
+        """Sum over rows of the features, truncated to multiples of 2^-16.
+
+        Args:
+            x: (n, d) finite rows.
+            backend: A name in `kernels.BACKENDS`; `auto` takes the fastest here.
+
+        Returns:
+            (2m,) int64, cosines then sines, in units of 2^-16.
+
+        Raises:
+            ConfigError: The shape does not fit, or the backend is unknown.
+        """
+        x = self._rows(x)
+        if not len(x):
+            return np.zeros(self.width, np.int64)
+        return self._backend(backend)(np.asarray(x, np.float32), self.omega)
+
+    def mean_torch(self, y: "torch.Tensor") -> "torch.Tensor":
+        """Differentiable mean features (2m,) of generated rows y (n, d), on y's device."""
+        from streamsketch.kernels.loss import sketch_mean
+
+        return sketch_mean(y, self.omega)
+
+    def _backend(self, name: str) -> Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.int64]]:
+        if name == "auto":
+            name = choose(self.spec.d, self.spec.m, self.spec.law)
+        if name not in BACKENDS:
+            raise ConfigError(f"backend = {name!r} is unknown; choose one of auto, {', '.join(BACKENDS)}")
+        return backend(name)
+
+    def _rows(self, x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        x = np.asarray(x)
+        if x.ndim != 2 or x.shape[1] != self.spec.d:
+            raise ConfigError(f"rows have shape {x.shape}, but the feature map takes (n, {self.spec.d})")
+        return x
+
+    def __repr__(self) -> str:
+        s = self.spec
+        return f"FeatureMap(law={s.law}, d={s.d}, m={s.m}, scale={s.scale:g}, fingerprint={s.fingerprint})"
+
+
+MAPS = {
+    "fourier": "streamsketch.features:FeatureMap",
+}
+
+
+def build(spec: Spec, blocks: Sequence[Block] = ()) -> Any:
+    """The feature map that a spec names (see `MAPS`).
+
+    Raises:
+        ConfigError: The map is unknown.
+    """
+    if spec.map not in MAPS:
+        raise ConfigError(f"feature map {spec.map!r} is unknown; choose one of {', '.join(MAPS)}")
+    module, name = MAPS[spec.map].split(":")
+    return getattr(import_module(module), name).from_spec(spec, blocks)
