@@ -55,7 +55,9 @@ class Storage:
 
     def set_start(self, topic: str, partition: int, offset: int) -> None:
         """Retention: offsets below ``offset`` are gone."""
-        self._db.execute("insert or replace into start values(?, ?, ?)", (topic, partition, offset))
+        self._db.execute(
+            "insert or replace into start values(?, ?, ?)", (topic, partition, offset)
+        )
         self._starts[topic, partition] = offset
 
     def new_producer(self) -> int:
