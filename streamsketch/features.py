@@ -55,6 +55,9 @@ class Spec:
     arithmetic: str = "fixed16"
     omega_hash: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", float(self.scale))  # 1 and 1.0 are one spec
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of everything above."""

@@ -1,4 +1,4 @@
-"""Metrics that train a classifier: to tell synthetic rows from real ones, or to learn from them."""
+"""Metrics that train a classifier: to tell synthetic from real rows, or to learn from them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from streamsketch.errors import DataError, SchemaError
 from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec_of
 from streamsketch.schema.columns import Block, Column, arrow_type
 
-__all__ = ["Encoded", "Rejected", "Schema"]
+__all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ class Schema:
         columns = [pa.array(np.ascontiguousarray(points[:, j])) for j in range(points.shape[1])]
         encoded = self.encode(pa.RecordBatch.from_arrays(columns, names=list(self.codecs)))
         if encoded.rejected:
-            raise DataError(_refusal(encoded.rejected, len(points)))
+            raise DataError(refusal(encoded.rejected, len(points)))
         return encoded.x
 
     def encode_row(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -280,7 +280,7 @@ class Schema:
         """Encode rows given as mappings; (n, d) float32. Raises DataError as `encode_row`."""
         encoded = self.encode(self.batch_of(rows))
         if encoded.rejected:
-            raise DataError(_refusal(encoded.rejected, len(rows)))
+            raise DataError(refusal(encoded.rejected, len(rows)))
         return encoded.x
 
     def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
@@ -367,7 +367,8 @@ def _floats(name: str, values: list[Any]) -> pa.Array:
         raise DataError(f"column {name!r}: a value is not a number") from None
 
 
-def _refusal(rejected: Sequence[Rejected], rows: int) -> str:
+def refusal(rejected: Sequence[Rejected], rows: int) -> str:
+    """The message for refused rows when nothing sets them apart."""
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     return (
         f"{rejected[0]}{more}: none of the {rows} rows was learned; correct them, declare what they "

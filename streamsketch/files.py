@@ -1,0 +1,142 @@
+"""One file format for all state: arrays and a JSON body, checksummed, written atomically.
+
+A file is a safetensors file whose header carries the format number, the kind, the body as JSON
+and a SHA-256 over all of it. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import DamagedFileError, StoreError
+
+__all__ = ["FORMAT", "pack", "read_file", "unpack", "write_atomic"]
+
+FORMAT = 1
+MAX_BYTES = 1 << 31
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def pack(kind: str, arrays: Arrays, body: dict[str, Any]) -> bytes:
+    """A file's bytes.
+
+    Args:
+        kind: What it is: snapshot, checkpoint, resume ...
+        arrays: Named arrays of a plain number type.
+        body: JSON values.
+
+    Example:
+        >>> data = pack("note", {"a": np.arange(3)}, {"text": "hi"})
+        >>> arrays, body = unpack(data, "note")
+        >>> arrays["a"].tolist(), body
+        ([0, 1, 2], {'text': 'hi'})
+    """
+    from safetensors.numpy import save
+
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps(body, sort_keys=True, allow_nan=False)
+    meta = {"format": str(FORMAT), "kind": kind, "body": text, "sha256": _digest(kind, text, tensors)}
+    return save(tensors, metadata=meta)
+
+
+def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and body of a file's bytes; `name` is shown in errors.
+
+    Raises:
+        DamagedFileError: Truncated, altered, of another kind or of a newer format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if len(data) > MAX_BYTES:
+        raise DamagedFileError(f"{name} has {len(data)} bytes, more than the {MAX_BYTES} that are read")
+    try:
+        meta = _metadata(data)
+        tensors = load(data)
+        found, text, digest = meta["kind"], meta["body"], meta["sha256"]
+        number = int(meta["format"])
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as e:
+        raise DamagedFileError(f"{name} is damaged or not a streamsketch file ({e or type(e).__name__})") from None
+    if number > FORMAT:
+        raise DamagedFileError(f"{name} has format {number}, newer than the {FORMAT} that this version reads; upgrade")
+    if found != kind:
+        raise DamagedFileError(f"{name} holds a {found}, not a {kind}")
+    if digest != _digest(kind, text, tensors):
+        raise DamagedFileError(f"{name} is damaged: its checksum does not match its content")
+    body: dict[str, Any] = json.loads(text)
+    return tensors, body
+
+
+def write_atomic(path: str | Path, data: bytes, mode: int = 0o644, fsync: bool = True) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a mixture.
+
+    Raises:
+        StoreError: The disk refuses (full, read-only); what was there before is still there.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fchmod(f.fileno(), mode)
+            if fsync:
+                os.fsync(f.fileno())
+        Path(temporary).replace(path)
+        temporary = None
+        if fsync:
+            _sync_folder(path.parent)
+    except OSError as e:
+        raise StoreError(
+            f"cannot write {path}: {e.strerror or e}; what it held before is unchanged, free space or correct "
+            "permissions and try again"
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise StoreError(f"cannot read {path}: {e.strerror or e}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    if not 2 <= size <= len(data) - 8:
+        raise ValueError("truncated")
+    meta: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return meta
+
+
+def _digest(kind: str, body: str, arrays: Arrays) -> str:
+    h = hashlib.sha256(f"{FORMAT}\0{kind}\0{body}".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        h.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        h.update(array.tobytes())
+    return h.hexdigest()

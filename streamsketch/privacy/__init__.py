@@ -1,0 +1,1 @@
+"""The privacy boundary: raw sums come in, released snapshots go out."""

@@ -1,0 +1,153 @@
+"""The sketcher: schema, operator, sketch and releaser behind three verbs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamsketch.errors import ConfigError, DataError
+from streamsketch.features import Map, Spec, build
+from streamsketch.privacy.release import Releaser
+from streamsketch.schema import Rejected, Schema
+from streamsketch.schema.schema import as_table
+from streamsketch.sketch import Sketch
+from streamsketch.snapshot import Snapshot
+
+__all__ = ["Sketcher", "spec_of"]
+
+DeadLetters = Callable[[Sequence[Rejected], Any], None]
+
+
+def spec_of(
+    schema: Schema,
+    frequencies: int = 1024,
+    law: str = "multiscale",
+    seed: int = 0,
+    scale: float = 1.0,
+    conditional: bool = False,
+    map: str = "fourier",
+) -> Spec:
+    """The spec of an operator over a schema's encoded rows.
+
+    Raises:
+        ConfigError: m below 1, or conditional without a label column.
+    """
+    if frequencies < 1:
+        raise ConfigError(f"frequencies = {frequencies} must be at least 1")
+    if conditional and schema.label is None:
+        raise ConfigError("a conditional sketch needs a label column; declare one with kind = \"label\"")
+    classes = len(schema.label_classes) if conditional else 1
+    return Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
+
+
+class Sketcher:
+    """Learns rows once, keeps their sketch, releases snapshots of it.
+
+    Args:
+        schema: The columns and their limits.
+        frequencies: m, the number of frequencies.
+        law: Frequency law, a name in `frequencies.LAWS`.
+        seed: Seed of the frequencies; equal seeds make sketches mergeable.
+        scale: Kernel scale, a length in encoded space.
+        mechanism: How releases are protected; `none` is written into each snapshot.
+        memory: What a release stands for: landmark, decayed:KEEP, tumbling, sliding:PANES.
+        conditional: One block per label value.
+        privacy: Settings of the mechanism.
+        dead_letters: Called with the refused rows and their table; without it they raise.
+        map: Feature map, a name in `features.MAPS`.
+
+    Example:
+        >>> schema = Schema.vectors(2, -1, 1)
+        >>> s = Sketcher(schema, frequencies=8, seed=7)
+        >>> s.learn_one({"x0": 0.5, "x1": -0.5})
+        >>> s.learn_many(np.zeros((9, 2)))
+        >>> s.release().count
+        10.0
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        frequencies: int = 1024,
+        law: str = "multiscale",
+        seed: int = 0,
+        scale: float = 1.0,
+        mechanism: str = "none",
+        memory: str = "landmark",
+        conditional: bool = False,
+        privacy: Mapping[str, Any] | None = None,
+        dead_letters: DeadLetters | None = None,
+        map: str = "fourier",
+        stream: str = "stream",
+    ) -> None:
+        self.schema = schema
+        spec = spec_of(schema, frequencies, law, seed, scale, conditional, map)
+        self.features: Map = build(spec, schema.blocks)
+        self.sketch = Sketch.zero(self.features)
+        self.dead_letters = dead_letters
+        self.releaser = Releaser(
+            self.features, schema, stream=stream, mechanism=mechanism, memory=memory, settings=privacy
+        )
+
+    @property
+    def spec(self) -> Spec:
+        """What identifies the operator."""
+        return self.features.spec
+
+    def learn_one(self, row: Mapping[str, Any]) -> None:
+        """Learn one row given as a mapping; keys beyond the schema are ignored.
+
+        Raises:
+            DataError: The row is refused (and there is no `dead_letters`); nothing was learned.
+        """
+        self.learn_many(self.schema.batch_of([row]))
+
+    def learn_many(self, data: Any) -> None:
+        """Learn an Arrow table or batch, anything with `__arrow_c_stream__`, or points (n, d).
+
+        Raises:
+            DataError: A row is refused (and there is no `dead_letters`); nothing was learned.
+            SchemaError: The columns do not fit the schema.
+        """
+        if isinstance(data, np.ndarray | list):
+            self.sketch.update(self.features, self.schema.encode_array(data))
+            return
+        table = as_table(data)
+        encoded = self.schema.encode(table)
+        if encoded.rejected:
+            if self.dead_letters is None:
+                from streamsketch.schema.schema import refusal
+
+                raise DataError(refusal(encoded.rejected, table.num_rows))
+            self.dead_letters(encoded.rejected, table)
+        self.sketch.update(self.features, encoded.x, encoded.labels)
+
+    def merge(self, other: "Sketcher") -> "Sketcher":
+        """A new sketcher that has learned the rows of both; neither is changed.
+
+        The result releases anew: it carries neither's releases. With privacy on, both have a
+        budget of their own, and merging them after a release is refused.
+
+        Raises:
+            SpecMismatchError: The operators differ.
+            ConfigError: The mechanism is not `none` and a release was already made.
+        """
+        sketch = self.sketch.merge(other.sketch)
+        if self.releaser.mechanism != "none" and (self.releaser.index or other.releaser.index):
+            raise ConfigError("sketchers that have released privately cannot be merged; merge before the first release")
+        merged: Sketcher = object.__new__(Sketcher)
+        merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
+        merged.dead_letters = self.dead_letters
+        merged.releaser = self.releaser.fresh()
+        return merged
+
+    def release(self) -> Snapshot:
+        """Release what was learned, through the mechanism.
+
+        Raises:
+            BudgetError: The privacy budget is spent.
+        """
+        return self.releaser.release(self.sketch.total, self.sketch.count)
+
+    def __repr__(self) -> str:
+        return f"Sketcher({self.schema!r}, {self.features!r}, mechanism={self.releaser.mechanism})"

@@ -1,0 +1,162 @@
+"""The snapshot: what was released, the only thing that trainers and samplers see."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.features import FeatureMap, Spec, build
+from streamsketch.files import pack, read_file, unpack, write_atomic
+from streamsketch.schema import Schema
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Release", "Snapshot"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """How a snapshot was released.
+
+    Attributes:
+        mechanism: Name of the privacy mechanism; `none` is one.
+        memory: What the released sum stands for.
+        index: Number of the release within its epoch, from 0.
+        epoch: Number of the budget epoch.
+        stream: Name of the stream.
+        adjacency: `add_remove` or `replace_one`; empty without privacy.
+        unit: Protected unit, `row` or `user`; empty without privacy.
+        rho: zCDP of the whole epoch; 0 without privacy.
+        delta: Delta at which epsilon is stated.
+        epsilon: Epsilon of the whole epoch at `delta`; 0 without privacy.
+        releases: Releases planned in the epoch (T_max); 0 without privacy.
+        noise_std: Standard deviation of the noise on each coordinate of the sum, feature units.
+        count_std: Standard deviation of the noise on the count, rows.
+        notes: Anything else that a reader must know.
+    """
+
+    mechanism: str = "none"
+    memory: str = "landmark"
+    index: int = 0
+    epoch: int = 0
+    stream: str = ""
+    adjacency: str = ""
+    unit: str = ""
+    rho: float = 0.0
+    delta: float = 0.0
+    epsilon: float = 0.0
+    releases: int = 0
+    noise_std: float = 0.0
+    count_std: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def private(self) -> bool:
+        """Whether noise protects it."""
+        return self.mechanism != "none"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A released mean of features, with all that is needed to use it. Immutable, publishable.
+
+    Attributes:
+        mean: (classes * width,) float64 mean features: cosines then sines per class block, over
+            the total released count; no factor 1/sqrt(m).
+        count: Released number of rows (of weight, where the past decays).
+        spec: The operator.
+        schema: The columns, to decode with.
+        release: How it was released.
+        span: Positions and times that it covers.
+        omega: Frequencies (d, m) where they were given rather than drawn, else None.
+        created: ISO time of the release.
+    """
+
+    mean: NDArray[np.float64]
+    count: float
+    spec: Spec
+    schema: Schema
+    release: Release = Release()
+    span: Mapping[str, Any] = field(default_factory=dict)
+    omega: NDArray[np.float64] | None = None
+    created: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits of the content."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+
+    @cached_property
+    def features(self) -> Any:
+        """The feature map that made it."""
+        if self.omega is not None:
+            return FeatureMap(self.spec, self.omega)
+        return build(self.spec, self.schema.blocks)
+
+    @property
+    def z(self) -> NDArray[np.complex128]:
+        """The mean as complex numbers (classes * m,): E exp(i omega . x) per class block."""
+        blocks = self.mean.reshape(self.spec.classes, 2, self.spec.m)
+        return np.asarray((blocks[:, 0] + 1j * blocks[:, 1]).ravel())
+
+    def to_bytes(self) -> bytes:
+        """The snapshot as a file's bytes."""
+        arrays: dict[str, NDArray[Any]] = {"mean": self.mean}
+        if self.omega is not None:
+            arrays["omega"] = self.omega
+        body = {
+            "count": self.count,
+            "spec": self.spec.to_dict(),
+            "schema": list(self.schema.to_dict().items()),
+            "release": asdict(self.release),
+            "span": dict(self.span),
+            "created": self.created,
+        }
+        return pack("snapshot", arrays, body)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "the data") -> "Snapshot":
+        """The snapshot that `to_bytes` wrote.
+
+        Raises:
+            DamagedFileError: The bytes are not a snapshot's.
+        """
+        arrays, body = unpack(data, "snapshot", name)
+        return cls(
+            arrays["mean"],
+            body["count"],
+            Spec.from_dict(body["spec"]),
+            Schema.from_dict(dict(body["schema"])),
+            Release(**body["release"]),
+            body["span"],
+            arrays.get("omega"),
+            body["created"],
+        )
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write it to a file, atomically."""
+        write_atomic(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> "Snapshot":
+        """Read it from a file.
+
+        Raises:
+            StoreError: The file cannot be read.
+            DamagedFileError: The file is damaged or of another kind.
+        """
+        return cls.from_bytes(read_file(Path(path)), str(path))
+
+    def __repr__(self) -> str:
+        r = self.release
+        shown = f"count={self.count:.0f}, " if self.count else ""
+        return (
+            f"Snapshot({shown}law={self.spec.law}, m={self.spec.m}, d={self.spec.d}, "
+            f"mechanism={r.mechanism}, index={r.index}, id={self.id})"
+        )
