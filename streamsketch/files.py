@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DamagedFileError, StoreError
 
-__all__ = ["FORMAT", "pack", "read_file", "unpack", "write_atomic"]
+__all__ = ["FORMAT", "digest", "pack", "read_file", "unpack", "write_atomic"]
 
 FORMAT = 1
 MAX_BYTES = 1 << 31
@@ -41,9 +41,15 @@ def pack(kind: str, arrays: Arrays, body: dict[str, Any]) -> bytes:
     from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    text = json.dumps(body, sort_keys=True, allow_nan=False)
+    text = _json(body)
     meta = {"format": str(FORMAT), "kind": kind, "body": text, "sha256": _digest(kind, text, tensors)}
     return save(tensors, metadata=meta)
+
+
+def digest(kind: str, arrays: Arrays, body: dict[str, Any]) -> str:
+    """SHA-256 (hex) of a file's content; the bytes of equal files may order the header differently."""
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return _digest(kind, _json(body), tensors)
 
 
 def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict[str, Any]]:
@@ -60,7 +66,7 @@ def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict
     try:
         meta = _metadata(data)
         tensors = load(data)
-        found, text, digest = meta["kind"], meta["body"], meta["sha256"]
+        found, text, checksum = meta["kind"], meta["body"], meta["sha256"]
         number = int(meta["format"])
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as e:
         raise DamagedFileError(f"{name} is damaged or not a streamsketch file ({e or type(e).__name__})") from None
@@ -68,7 +74,7 @@ def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict
         raise DamagedFileError(f"{name} has format {number}, newer than the {FORMAT} that this version reads; upgrade")
     if found != kind:
         raise DamagedFileError(f"{name} holds a {found}, not a {kind}")
-    if digest != _digest(kind, text, tensors):
+    if checksum != _digest(kind, text, tensors):
         raise DamagedFileError(f"{name} is damaged: its checksum does not match its content")
     body: dict[str, Any] = json.loads(text)
     return tensors, body
@@ -131,6 +137,10 @@ def _metadata(data: bytes) -> dict[str, str]:
         raise ValueError("truncated")
     meta: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
     return meta
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, allow_nan=False)
 
 
 def _digest(kind: str, body: str, arrays: Arrays) -> str:

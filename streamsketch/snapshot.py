@@ -1,6 +1,5 @@
 """The snapshot: what was released, the only thing that trainers and samplers see."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.features import FeatureMap, Spec, build
-from streamsketch.files import pack, read_file, unpack, write_atomic
+from streamsketch.files import digest, pack, read_file, unpack, write_atomic
 from streamsketch.schema import Schema
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class Snapshot:
     @cached_property
     def id(self) -> str:
         """16 hex digits of the content."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+        return digest("snapshot", *self._content())[:16]
 
     @cached_property
     def features(self) -> Any:
@@ -107,6 +106,9 @@ class Snapshot:
 
     def to_bytes(self) -> bytes:
         """The snapshot as a file's bytes."""
+        return pack("snapshot", *self._content())
+
+    def _content(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays: dict[str, NDArray[Any]] = {"mean": self.mean}
         if self.omega is not None:
             arrays["omega"] = self.omega
@@ -118,7 +120,7 @@ class Snapshot:
             "span": dict(self.span),
             "created": self.created,
         }
-        return pack("snapshot", arrays, body)
+        return arrays, body
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str = "the data") -> "Snapshot":

@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+def curvature(family: Family, theta: Array, weights: Array) -> Array:
+    """``sum_j weights_j |d a_j / d theta|^2``, ``(K, size)``: it scales a descent."""
+    re, im = family.atoms(theta)
+    rates = family.rates(theta)
+    energy = weights * (re**2 + im**2)
+    result: Array = ((rates.real**2 + rates.imag**2) @ energy[:, :, None])[:, :, 0]
+    return result
+
+
 class Family(Protocol):
     """Parametric atoms ``a(theta)``; rows of ``theta`` are components."""
 
@@ -30,8 +39,8 @@ class Family(Protocol):
         """Chain rule: from gradients on ``re`` and ``im`` ``(K, m)`` to ``(K, size)``."""
         ...
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        """``sum_j weights_j |d a_j / d theta|^2``, ``(K, size)``: it scales the descent."""
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives ``d log a / d theta``, ``(K, size, m)``."""
         ...
 
     def box(self, low: Array, high: Array) -> Array:
@@ -58,8 +67,8 @@ class Diracs:
         gradient: Array = (d_im * re - d_re * im) @ self.omega.T
         return gradient
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        return np.tile((self.omega**2) @ weights, (len(theta), 1))
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
+        return np.broadcast_to(1j * self.omega, (len(theta), *self.omega.shape))
 
     def box(self, low: Array, high: Array) -> Array:
         return np.stack([low, high], axis=1)
@@ -87,10 +96,9 @@ class DiagonalGaussians:
         variance = -(d_re * re + d_im * im) @ self.half_square.T
         return np.concatenate([mean, variance], axis=1)
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        energy = weights * (re**2 + im**2)
-        mean, variance = 2 * energy @ self.half_square.T, energy @ (self.half_square**2).T
-        return np.concatenate([mean, variance], axis=1)
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
+        one = np.concatenate([1j * self.omega, -self.half_square + 0j])
+        return np.broadcast_to(one, (len(theta), *one.shape))
 
     def box(self, low: Array, high: Array) -> Array:
         width = high - low
@@ -124,10 +132,9 @@ class SphericalGaussians:
         variance = -(d_re * re + d_im * im) @ self.half_square
         return np.concatenate([mean, variance[:, None]], axis=1)
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        energy = weights * (re**2 + im**2)
-        variance = energy @ self.half_square**2
-        return np.concatenate([energy @ (self.omega**2).T, variance[:, None]], axis=1)
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
+        one = np.concatenate([1j * self.omega, -self.half_square[None] + 0j])
+        return np.broadcast_to(one, (len(theta), *one.shape))
 
     def box(self, low: Array, high: Array) -> Array:
         square = float(np.max((high - low) ** 2))
@@ -166,12 +173,11 @@ class FullGaussians:
         factor = np.matmul(self.omega * pull[:, None, :], projected.transpose(0, 2, 1))
         return np.concatenate([mean, factor[:, self.rows, self.columns]], axis=1)
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        energy = weights * (re**2 + im**2)
-        square = self.omega**2
-        projected = (self.factors(theta).transpose(0, 2, 1) @ self.omega) ** 2
-        factor = np.matmul(square * energy[:, None, :], projected.transpose(0, 2, 1))
-        return np.concatenate([energy @ square.T, factor[:, self.rows, self.columns]], axis=1)
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
+        projected = self.factors(theta).transpose(0, 2, 1) @ self.omega
+        factor = -self.omega[self.rows] * projected[:, self.columns]
+        mean = np.broadcast_to(1j * self.omega, (len(theta), *self.omega.shape))
+        return np.concatenate([mean, factor + 0j], axis=1)
 
     def box(self, low: Array, high: Array) -> Array:
         width = high - low
@@ -218,13 +224,12 @@ class StableLaws:
         alpha = (pull * scaled).sum(axis=1)
         return np.concatenate([mean, scale[:, None], alpha[:, None]], axis=1)
 
-    def curvature(self, theta: Array, re: Array, im: Array, weights: Array) -> Array:
-        energy = weights * (re**2 + im**2)
+    def rates(self, theta: Array) -> NDArray[np.complex128]:
         scaled, power = self._exponent(theta)
-        scale = (energy * (power * theta[:, self.d + 1 :] / theta[:, self.d : self.d + 1]) ** 2)
-        alpha = energy * (power * scaled) ** 2
-        extra = np.stack([scale.sum(axis=1), alpha.sum(axis=1)], axis=1)
-        return np.concatenate([energy @ (self.omega**2).T, extra], axis=1)
+        scale = -power * theta[:, self.d + 1 :] / theta[:, self.d : self.d + 1]
+        extra = np.stack([scale, -power * scaled], axis=1) + 0j
+        mean = np.broadcast_to(1j * self.omega, (len(theta), *self.omega.shape))
+        return np.concatenate([mean, extra], axis=1)
 
     def box(self, low: Array, high: Array) -> Array:
         width = float(np.max(high - low))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 
-from streamsketch.decode.atoms import Array, Family
+from streamsketch.decode.atoms import Array, Family, curvature
 from streamsketch.decode.target import Target
 
 PROPOSALS = 400
@@ -123,7 +123,7 @@ class Pursuit:
     def _ascend(self, start: Array, left_re: Array, left_im: Array) -> tuple[float, Array]:
         family, w = self.family, self.w
         re, im = family.atoms(start[None])
-        scale = 1 / np.sqrt(family.curvature(start[None], re, im, w)[0] + 1e-12)
+        scale = 1 / np.sqrt(curvature(family, start[None], w)[0] + 1e-12)
         scale *= np.sqrt(float(w @ (re[0] ** 2 + im[0] ** 2)))
 
         def objective(scaled: Array) -> tuple[float, Array]:
@@ -165,8 +165,8 @@ class Pursuit:
         family, w, shape = self.family, self.w, theta.shape
         alpha = np.maximum(alpha, 1e-3 / len(theta))
         re, im = family.atoms(theta)
-        curvature = (alpha**2)[:, None] * family.curvature(theta, re, im, w)
-        scale_theta = 1 / np.sqrt(curvature + 1e-6 * curvature.max())
+        bend = (alpha**2)[:, None] * curvature(family, theta, w)
+        scale_theta = 1 / np.sqrt(bend + 1e-6 * bend.max())
         scale_alpha = 1 / np.sqrt((re**2 + im**2) @ w + 1e-12)
         scale = np.concatenate([scale_theta.ravel(), scale_alpha])
         total = float(w @ (self.re**2 + self.im**2)) + 1e-300

@@ -13,13 +13,17 @@ from streamsketch.evaluate.structure import (
     marginals,
     pair_tv,
 )
+from streamsketch.evaluate.tables import METRICS, Evaluation, evaluate
 
 __all__ = [
+    "METRICS",
+    "Evaluation",
     "Marginal",
     "association_difference",
     "associations",
     "binned_auc",
     "energy_distance",
+    "evaluate",
     "marginals",
     "mmd2",
     "pair_tv",

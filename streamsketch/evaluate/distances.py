@@ -65,7 +65,7 @@ def mmd2(a: ArrayLike, b: ArrayLike, scale: float = 1.0) -> float:
         raise DataError(msg)
 
     def minus_kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-        squares = _squares(x, y)
+        squares = pair_squares(x, y)
         squares *= -0.5 / scale**2
         np.exp(squares, out=squares)
         return -float(squares.sum())
@@ -105,7 +105,8 @@ def _points(name: str, points: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def pair_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|x_i - y_j|^2 for centred x (n, d), y (k, d): (n, k) float64, not negative."""
     squares = x @ (-2.0 * y.T)
     squares += np.einsum("ij,ij->i", x, x)[:, None]
     squares += np.einsum("ij,ij->i", y, y)
@@ -113,7 +114,7 @@ def _squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _sum_of_norms(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    squares = _squares(x, y)
+    squares = pair_squares(x, y)
     return float(np.sqrt(squares, out=squares).sum())
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamsketch.errors import DataError
 from streamsketch.evaluate.classifiers import MAX_ROWS, binned_auc, tstr, two_sample_auc
-from streamsketch.evaluate.distances import energy_distance, mmd2
+from streamsketch.evaluate.distances import energy_distance, mmd2, pair_squares
 from streamsketch.evaluate.frame import Data, Frame, frames
 from streamsketch.evaluate.structure import (
     Marginal,
@@ -237,10 +238,10 @@ def _common(data: list[Any]) -> list[Any]:
     return [table.select(shared) for table in named]
 
 
-def _median_distance(near: np.ndarray, rng: np.random.Generator) -> float:
+def _median_distance(near: NDArray[np.float64], rng: np.random.Generator) -> float:
     some = near[rng.choice(len(near), min(len(near), 500), replace=False)]
-    gaps = np.sqrt(((some[:, None] - some[None]) ** 2).sum(axis=-1))
-    return float(np.median(gaps[np.triu_indices(len(some), 1)])) or 1.0
+    gaps = np.sqrt(pair_squares(some, some)[np.triu_indices(len(some), 1)])
+    return float(np.median(gaps)) or 1.0
 
 
 def _finite(value: float) -> float | None:
@@ -252,8 +253,3 @@ def number(value: float, digits: int = 3) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.{digits}f}" if abs(value) >= 0.0995 or digits < 3 else f"{value:.3g}"
-
-
-def scores_row(scores: Mapping[str, float]) -> str:
-    """The scores of one kind of rows in one line, for logs."""
-    return "  ".join(f"{METRICS[name].title} {number(value)}" for name, value in scores.items())

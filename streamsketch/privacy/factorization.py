@@ -31,6 +31,7 @@ from streamsketch.errors import ConfigError
 __all__ = [
     "Blt",
     "decoder",
+    "decoder_norm",
     "fit_blt",
     "inverse",
     "memory_series",
@@ -188,7 +189,7 @@ class Blt:
         return math.sqrt(1.0 + float(np.sum(np.outer(omega, omega) * _geometric(ratio, terms).real)))
 
 
-def _decoder_norm(blt: Blt, releases: int | None, decay: float) -> float:
+def decoder_norm(blt: Blt, releases: int | None, decay: float) -> float:
     """Norm of the last row of ``B = (1 - decay x)**-1 / C(x)``, in closed form by residues."""
     theta = np.asarray(blt.theta, dtype=np.complex128)
     poles = np.append(blt.inverse_poles(), decay)
@@ -258,7 +259,7 @@ def fit_blt(releases: int | None, *, decay: float = 1.0, buffers: int | None = N
         if sum(blt.omega) > 1.0 or max(abs(blt.inverse_poles())) >= 1.0:
             return 1e6
         return math.log(blt.column_norm(releases)) + math.log(
-            _decoder_norm(blt, releases, decay) or 1e-300
+            decoder_norm(blt, releases, decay) or 1e-300
         )
 
     # Start: poles spread evenly in log(1 - theta) between 1 and the span, as a quadrature of

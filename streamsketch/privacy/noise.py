@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from streamsketch.errors import ConfigError
 
-__all__ = ["Entropy", "discrete_gaussian", "gaussian", "system_entropy", "test_entropy"]
+__all__ = ["Entropy", "discrete_gaussian", "gaussian", "system_entropy", "seeded_entropy"]
 
 Entropy: TypeAlias = Callable[[int], bytes]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ def system_entropy(count: int) -> bytes:
     return os.urandom(count)
 
 
-def test_entropy(generator: np.random.Generator) -> Entropy:
+def seeded_entropy(generator: np.random.Generator) -> Entropy:
     """A repeatable source for tests. Whoever knows the seed can take the noise away again.
 
     Logs a warning on every call, so that it cannot pass unnoticed in production.
