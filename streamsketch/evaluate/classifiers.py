@@ -43,7 +43,7 @@ def two_sample_auc(real: Data, synthetic: Data, seed: int = 0, *, rows: int = MA
     True
     """
     a, b = _equal(real, synthetic, seed, rows)
-    values = np.concatenate([a.values, b.values])
+    values = _filled(np.concatenate([a.values, b.values]))
     return _separation(values, a.rows, seed, lambda: _boosting(a, seed))
 
 
@@ -114,9 +114,10 @@ def tstr(
     if len(np.unique(known)) < 2:
         return 0.5
     inputs = [j for j in range(len(train.names)) if j != at]
-    model = _boosting(train, seed, inputs).fit(train.values[:, inputs], known)
+    values = _filled(np.concatenate([train.values[:, inputs], test.values[:, inputs]]))
+    model = _boosting(train, seed, inputs).fit(values[: train.rows], known)
     scores = np.zeros((test.rows, int(max(truth.max(), known.max())) + 1))
-    scores[:, model.classes_] = model.predict_proba(test.values[:, inputs])
+    scores[:, model.classes_] = model.predict_proba(values[train.rows :])
     return _mean_auc(truth, scores)
 
 
@@ -126,6 +127,15 @@ def _mean_auc(truth: NDArray[np.intp], scores: NDArray[np.float64]) -> float:
 
     classes = np.unique(truth)
     return float(np.mean([roc_auc_score(truth == c, scores[:, c]) for c in classes]))
+
+
+def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Nulls as a value below all others: boosting refuses a column that is null in a whole fold."""
+    null = np.isnan(values)
+    if not null.any():
+        return values
+    lowest = np.where(null, np.inf, values).min(axis=0)
+    return np.where(null, np.where(np.isfinite(lowest), lowest - 1.0, 0.0), values)
 
 
 def _equal(real: Data, synthetic: Data, seed: int, rows: int) -> tuple[Frame, Frame]:

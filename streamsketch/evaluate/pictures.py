@@ -88,7 +88,16 @@ def draw_anchors(evaluation: Evaluation) -> Figure:
         axes.plot(shown, y, "o" if shown == skill else "<", color=MADE, markersize=9, zorder=3)
         for x, row, side in ((-0.03, FLOOR, "right"), (1.03, CEILING, "left")):
             text = number(evaluation.scores[row][name])
-            axes.annotate(text, (x, y), ha=side, va="center", fontsize=8, color="#6b7683")
+            axes.annotate(
+                text,
+                (x, y),
+                ha=side,
+                va="center",
+                fontsize=8,
+                color="#6b7683",
+                zorder=4,
+                bbox={"color": "white", "pad": 1.5},
+            )
         value = number(evaluation.scores[SYNTHETIC][name])
         axes.annotate(
             value, (shown, y), (0, 7), textcoords="offset points", ha="center", fontsize=8
@@ -182,27 +191,36 @@ def _categories(columns: tuple[Marginal, ...]) -> list[str]:
 
 def _limits(column: NDArray[np.float64]) -> tuple[float, float]:
     """Nearly all of the column, so that one far value does not hide the rest."""
-    low, high = np.nanquantile(column, [0.002, 0.998])
+    known = column[~np.isnan(column)]
+    low, high = np.quantile(known, [0.002, 0.998]) if len(known) else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5
     return float(low - margin), float(high + margin)
 
 
 def _histogram(axes: Axes, made: NDArray[np.float64], held: NDArray[np.float64]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    edges = _edges(held)
+    for values, colour, width in ((held, REAL, None), (made, MADE, 1.5)):
+        shares = np.histogram(values[~np.isnan(values)], edges)[0] / max(len(values), 1)
+        axes.stairs(shares, edges, color=colour, fill=width is None, alpha=0.75, linewidth=width)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _edges(held: NDArray[np.float64]) -> NDArray[np.float64]:
+    """About 40 bins over nearly all of the column; whole numbers fall in bins of equal count."""
     low, high = _limits(held)
-    distinct = np.unique(held[(held >= low) & (held <= high)])
-    if len(distinct) <= 40:
-        gap = float(np.min(np.diff(distinct))) if len(distinct) > 1 else 1.0
-        edges = np.append(distinct - gap / 2, distinct[-1] + gap / 2) if len(distinct) else [0, 1]
-    else:
-        edges = np.linspace(low, high, 41)
-    options: dict[str, Any] = {"bins": edges}
-    for values, style in (
-        (held, {"histtype": "stepfilled", "color": REAL, "alpha": 0.75}),
-        (made, {"histtype": "step", "color": MADE, "linewidth": 1.5}),
-    ):
-        known = values[~np.isnan(values)]
-        weights = np.full(len(known), 1 / max(len(values), 1))
-        axes.hist(known, weights=weights, **options, **style)
+    inside = held[(held >= low) & (held <= high)]
+    if not len(inside):
+        return np.arange(2.0)
+    distinct = np.unique(inside)
+    steps = np.diff(distinct)
+    # The smallest gap of the grid that whole numbers (or tenths) lie on.
+    step = float(steps.min()) if len(steps) else 1.0
+    if len(distinct) > 400 or not np.allclose(steps / step, np.round(steps / step)):
+        return np.linspace(low, high, 41)
+    step *= max(1, math.ceil((distinct[-1] - distinct[0]) / step / 40))
+    return np.arange(distinct[0] - step / 2, distinct[-1] + step, step)
 
 
 def _bars(

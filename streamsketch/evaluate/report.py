@@ -1,4 +1,4 @@
-"""The report of an evaluation: a folder with JSON, PNG pictures and one page that needs nothing."""
+"""The report of an evaluation: a folder with JSON, PNG pictures and one self-contained page."""
 
 from __future__ import annotations
 
@@ -20,32 +20,39 @@ from streamsketch.evaluate.tables import (
 )
 
 _CAPTIONS = {
-    "anchors": "Each line runs from rows without any dependence to other real rows; the dot is the "
-    "synthetic rows. Further right is better.",
+    "anchors": "Each line runs from rows without any dependence to other real rows; the dot is "
+    "the synthetic rows. Further right is better.",
     "columns": "Each column alone, the worst first: real filled, synthetic as a line or a dash.",
     "pairs": "The most correlated pairs of numbers, on the same axes.",
     "associations": "Rank correlation of numbers, Cramer's V of the other pairs.",
 }
 
 _STYLE = """
-:root { --ink:#27313d; --soft:#66717e; --line:#e3e7ec; --page:#f6f7f9; --card:#fff; --mark:#c2410c; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink:#e8ebef; --soft:#9aa5b1; --line:#343c46; --page:#171b20; --card:#20262d; --mark:#ff9d5c; }
-}
-* { box-sizing: border-box; }
+:root { --ink:#27313d; --soft:#66717e; --line:#e3e7ec; --page:#f6f7f9; --card:#fff;
+  --mark:#c2410c; }
+@media (prefers-color-scheme: dark) { :root { --ink:#e8ebef; --soft:#9aa5b1; --line:#343c46;
+  --page:#171b20; --card:#20262d; --mark:#ff9d5c; } }
+* { box-sizing:border-box; }
 body { margin:0; background:var(--page); color:var(--ink); font:15px/1.55 system-ui,sans-serif; }
 main { max-width:60rem; margin:0 auto; padding:2.5rem 1.25rem 4rem; }
-h1 { font-size:1.6rem; margin:0 0 .3rem; } h2 { font-size:1.08rem; margin:2.2rem 0 .6rem; }
-p, figcaption, dl { color:var(--soft); } p.lead { margin:.2rem 0 1.4rem; font-size:1.02rem; }
-.card { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:1rem; overflow-x:auto; }
+h1 { font-size:1.6rem; margin:0 0 .3rem; }
+h2 { font-size:1.08rem; margin:2.2rem 0 .6rem; }
+p, figcaption, dl { color:var(--soft); }
+p.lead { margin:.2rem 0 1.4rem; font-size:1.02rem; }
+.card { background:var(--card); border:1px solid var(--line); border-radius:10px;
+  padding:1rem; overflow-x:auto; }
 table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums; }
 th, td { text-align:right; padding:.42rem .6rem; border-bottom:1px solid var(--line); }
-th { font-weight:600; color:var(--soft); font-size:.86rem; } tr:last-child td { border:0; }
-th:first-child, td:first-child, td.text { text-align:left; } td.mark { color:var(--mark); font-weight:650; }
+th { font-weight:600; color:var(--soft); font-size:.86rem; }
+tr:last-child td { border:0; }
+th:first-child, td:first-child, td.text { text-align:left; }
+td.mark { color:var(--mark); font-weight:650; }
 td small { display:block; color:var(--soft); font-weight:400; }
-figure { margin:0; } img { max-width:100%; height:auto; display:block; margin:auto; border-radius:6px; }
+figure { margin:0; }
+img { max-width:100%; height:auto; display:block; margin:auto; border-radius:6px; }
 figcaption { font-size:.88rem; margin-top:.6rem; }
-dl { display:grid; grid-template-columns:max-content 1fr; gap:.15rem 1.2rem; margin:0; font-size:.9rem; }
+dl { display:grid; grid-template-columns:max-content 1fr; gap:.15rem 1.2rem; margin:0;
+  font-size:.9rem; }
 dd { margin:0; overflow-wrap:anywhere; }
 """
 

@@ -83,12 +83,12 @@ class Evaluation:
     def skill(self, metric: str) -> float:
         """Where the synthetic rows stand between the floor (0) and the ceiling (1); may be < 0.
 
-        NaN where the anchors are closer than 0.01 of each other's size, or the score is missing.
+        NaN where the anchors are within 5 % of each other, or the score is missing.
         """
         floor, value, ceiling = (
             self.scores[row].get(metric, math.nan) for row in (FLOOR, SYNTHETIC, CEILING)
         )
-        if not abs(ceiling - floor) > 0.01 * max(abs(ceiling), abs(floor)):
+        if not abs(ceiling - floor) > 0.05 * max(abs(ceiling), abs(floor)):
             return math.nan
         return (value - floor) / (ceiling - floor)
 

@@ -28,7 +28,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["TILE", "X_LIMIT", "polynomials", "project", "sum_dense", "sum_gradient"]
+__all__ = ["SIGNATURES", "TILE", "X_LIMIT", "jit", "polynomials", "sum_dense", "sum_gradient"]
 
 TILE = 4  # frequencies and coordinates per step: 16 multipliers fit into the vector registers
 X_LIMIT = 1e15  # larger rows are cut here, so that no phase overflows: the norm bound holds for any input
@@ -235,3 +235,22 @@ def sum_gradient(y: F32, start: int, stop: int, block: int, w: F32, p: Polynomia
             for k in range(d):
                 for b in range(end - i):
                     out[i + b, k] += part[k, b]
+
+
+ROWS = types.Array(types.float32, 2, "A", readonly=True)  # any layout, so that one compilation serves all
+MATRIX = types.float32[:, ::1]
+SIGNATURES = {
+    "sum_dense": types.void(
+        ROWS, types.intp, types.intp, types.intp, MATRIX, types.UniTuple(types.float32, 11), types.int64[:, ::1]
+    ),
+    "sum_gradient": types.void(
+        ROWS,
+        types.intp,
+        types.intp,
+        types.intp,
+        MATRIX,
+        types.UniTuple(types.float32, 11),
+        MATRIX,
+        MATRIX,
+    ),
+}

@@ -1,0 +1,190 @@
+"""Networks: latent vectors (n, p) to raw outputs (n, d), which a `Head` activates.
+
+| name | what it is |
+|---|---|
+| `residual` | pre-norm residual blocks with SiLU: the default |
+| `mlp` | plain layers with SiLU |
+| `cl-gn` | seven layers of ten units, LeakyReLU 0.2, Glorot: seed 000's network, linear output |
+| `conv` | for square images: 7 x 7 (or side / 4) up to the full side by two upsamplings |
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from streamsketch.errors import ConfigError
+
+__all__ = ["NETWORKS", "Latent", "NetworkConfig", "preset"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is made of.
+
+    Attributes:
+        name: A name in `NETWORKS`.
+        latent: Dimension p of the latent vectors.
+        width: Units per layer (`conv`: channels at full resolution).
+        depth: Layers or blocks.
+        mixture: Components of a learned Gaussian mixture of the latents; 0 for one standard normal.
+        tau: Temperature of the categories.
+        bounded: Whether numbers are bounded by tanh.
+    """
+
+    name: str = "residual"
+    latent: int = 32
+    width: int = 256
+    depth: int = 3
+    mixture: int = 0
+    tau: float = 0.5
+    bounded: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in NETWORKS:
+            raise ConfigError(f"network = {self.name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+        for field in ("latent", "width", "depth"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
+        if self.mixture < 0 or not self.tau > 0:
+            raise ConfigError(f"mixture = {self.mixture} must be 0 or more, and tau = {self.tau} positive")
+
+
+def preset(name: str, d: int) -> NetworkConfig:
+    """The usual configuration of a network for encoded rows of dimension d.
+
+    >>> preset("cl-gn", 2)
+    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, tau=0.5, bounded=False)
+    """
+    if name == "cl-gn":
+        return NetworkConfig("cl-gn", latent=10, width=10, depth=7, bounded=False)
+    if name == "conv":
+        return NetworkConfig("conv", latent=32, width=32, depth=2)
+    if name in NETWORKS:
+        small = d <= 16
+        return NetworkConfig(name, latent=8 if small else 32, width=128 if small else 256)
+    raise ConfigError(f"network = {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.outer(nn.functional.silu(self.inner(self.norm(x))))
+        return out
+
+
+def residual(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """A linear layer, `depth` residual blocks, a norm and a linear output."""
+    w = config.width
+    blocks = [_Block(w) for _ in range(config.depth - 1)]
+    return nn.Sequential(nn.Linear(inputs, w), *blocks, nn.LayerNorm(w), nn.SiLU(), nn.Linear(w, d))
+
+
+def mlp(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """`depth` hidden layers with SiLU."""
+    layers: list[nn.Module] = []
+    for k in range(config.depth):
+        layers += [nn.Linear(inputs if k == 0 else config.width, config.width), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(config.width, d))
+
+
+def cl_gn(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """Seed 000's network (section 4): LeakyReLU 0.2, Glorot weights, zero biases."""
+    layers: list[nn.Module] = []
+    for k in range(config.depth):
+        linear = nn.Linear(inputs if k == 0 else config.width, config.width)
+        layers += [linear, nn.LeakyReLU(0.2)]
+    layers.append(nn.Linear(config.width, d))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+class _Upsampler(nn.Module):
+    """A code to a small map, doubled twice by convolutions."""
+
+    def __init__(self, config: NetworkConfig, inputs: int, side: int) -> None:
+        super().__init__()
+        self.side, self.wide = side // 4, 2 * config.width
+        self.enter = nn.Linear(inputs, self.wide * self.side**2)
+        self.first = nn.Conv2d(self.wide, config.width, 5, padding=2)
+        self.second = nn.Conv2d(config.width, 1, 5, padding=2)
+        self.norms = nn.ModuleList([nn.GroupNorm(4, self.wide), nn.GroupNorm(4, config.width)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.enter(z).view(-1, self.wide, self.side, self.side)
+        x = nn.functional.silu(self.norms[0](x))
+        x = self.first(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        x = nn.functional.silu(self.norms[1](x))
+        x = self.second(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        return x.flatten(1)
+
+
+class _Image(nn.Module):
+    """An upsampler for the d pixels, and a linear output for what else the rows hold."""
+
+    def __init__(self, config: NetworkConfig, inputs: int, d: int, side: int) -> None:
+        super().__init__()
+        self.pixels = _Upsampler(config, inputs, side)
+        rest = d - side * side
+        self.rest = mlp(NetworkConfig(width=64, depth=1), inputs, rest) if rest else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = self.pixels(z)
+        return image if self.rest is None else torch.cat([image, self.rest(z)], 1)
+
+
+def conv(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """A convolutional decoder; the image must come first in the encoded rows.
+
+    Raises:
+        ConfigError: No square image with a side that 4 divides fits d.
+    """
+    side = math.isqrt(d) // 4 * 4
+    if side < 4 or d - side * side > side * side // 4 or config.width % 4:
+        raise ConfigError(
+            f"network = 'conv' needs rows that are square images with a side that 4 divides, and a width that "
+            f"4 divides, but d = {d} and width = {config.width}; use network = 'residual'"
+        )
+    return _Image(config, inputs, d, side)
+
+
+NETWORKS: dict[str, Callable[[NetworkConfig, int, int], nn.Module]] = {
+    "residual": residual,
+    "mlp": mlp,
+    "cl-gn": cl_gn,
+    "conv": conv,
+}
+
+
+class Latent(nn.Module):
+    """Latent vectors: standard normal, or a Gaussian mixture with learned means and scales.
+
+    Args:
+        p: Dimension.
+        mixture: Components, of equal weight; 0 for one standard normal.
+    """
+
+    def __init__(self, p: int, mixture: int = 0) -> None:
+        super().__init__()
+        self.p, self.mixture = p, mixture
+        if mixture:
+            self.means = nn.Parameter(2.0 * torch.randn(mixture, p) / math.sqrt(p))
+            self.log_scales = nn.Parameter(torch.full((mixture, p), -0.7))
+
+    def forward(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
+        """Draw n latent vectors (n, p), differentiable in the mixture's parameters."""
+        z = torch.randn((n, self.p), generator=rng, device=rng.device).to(device)
+        if not self.mixture:
+            return z
+        which = torch.randint(self.mixture, (n,), generator=rng, device=rng.device).to(device)
+        return self.means[which] + torch.exp(self.log_scales[which]) * z

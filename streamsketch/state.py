@@ -1,0 +1,217 @@
+"""Secret state on local disk: the sums and position of each part, and the release state.
+
+One file per part holds its position and its sums, written in one atomic step. A part has one
+owner: claiming raises the part's epoch, and saving is refused to whoever holds an older epoch.
+The Kafka group's own generation is not used: a broker's restart can reset it.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
+from streamsketch.features import Map
+from streamsketch.files import pack, read_file, unpack, write_atomic
+from streamsketch.sketch import Sketch
+from streamsketch.streams import Position
+
+__all__ = ["PartState", "State"]
+
+
+@dataclass
+class PartState:
+    """What is known of a part: where it stands and what was summed up to there.
+
+    Attributes:
+        part: Name of the part.
+        epoch: Number of claims so far; the owner's fence.
+        position: Position after the rows summed; None before the first.
+        sketch: Their sum.
+        dead: Rows set apart so far.
+        dirty: Whether it differs from the file.
+    """
+
+    part: str
+    epoch: int
+    position: Position | None
+    sketch: Sketch
+    dead: int = 0
+    dirty: bool = field(default=False, compare=False)
+
+
+class State:
+    """The state folder of one stream.
+
+    Args:
+        folder: Local folder, shared by the members of one consumer group.
+        features: The operator; state of another one is refused.
+    """
+
+    def __init__(self, folder: Path, features: Map) -> None:
+        self.folder = folder
+        self.features = features
+        self.parts_dir = folder / "parts"
+        try:
+            self.parts_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise StoreError(f"cannot make the state folder {self.parts_dir}: {e.strerror}") from None
+        self._locks: dict[str, int] = {}
+
+    # --- parts
+
+    def claim(self, part: str, exclusive: bool = False) -> PartState:
+        """Take a part over: a former owner can no longer save it.
+
+        Args:
+            part: Name of the part.
+            exclusive: Also hold a lock until `release_lock` or the end of this process; for
+                sources whose parts nothing else coordinates.
+
+        Raises:
+            LockedError: Another live process holds the part.
+            SpecMismatchError: The saved sums are of another operator.
+        """
+        if exclusive and part not in self._locks:
+            self._locks[part] = _hold(self._file(part, ".owner"), part)
+        with _locked(self._file(part, ".lock")):
+            state = self._load(part)
+            state.epoch += 1
+            self._write(state)
+        return state
+
+    def save(self, state: PartState) -> None:
+        """Write sums and position in one atomic step.
+
+        Raises:
+            FencedError: The part was claimed by another process since.
+            StoreError: The disk refuses; the file still holds what was saved before.
+        """
+        with _locked(self._file(state.part, ".lock")):
+            stored = self._load(state.part)
+            if stored.epoch != state.epoch:
+                raise FencedError(
+                    f"part {state.part!r} was taken over (epoch {stored.epoch}, mine is {state.epoch}); "
+                    "what was summed since the last save is dropped, the new owner reads it again"
+                )
+            self._write(state)
+        state.dirty = False
+
+    def unlock(self, part: str) -> None:
+        """Let go of an exclusive claim."""
+        handle = self._locks.pop(part, None)
+        if handle is not None:
+            os.close(handle)
+
+    def parts(self) -> list[PartState]:
+        """All parts as last saved: a consistent cut, as parts are independent."""
+        return [self._read(path) for path in sorted(self.parts_dir.glob("*.safetensors"))]
+
+    def cut(self) -> tuple[Sketch, dict[str, Position | None]]:
+        """The sum over all parts as last saved, and their positions."""
+        total = Sketch.zero(self.features)
+        positions = {}
+        for state in self.parts():
+            total = total.merge(state.sketch)
+            positions[state.part] = state.position
+        return total, positions
+
+    # --- release state
+
+    @contextmanager
+    def releasing(self) -> Iterator[bool]:
+        """Hold the stream's only releaser; yields False where another process holds it."""
+        path = self.folder / "releaser.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(handle)
+
+    def load_release(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The saved release state, None before the first release.
+
+        Raises:
+            DamagedFileError: It cannot be trusted: nothing may be released on top of it.
+        """
+        path = self.folder / "release.safetensors"
+        return unpack(read_file(path), "release", str(path)) if path.exists() else None
+
+    def save_release(self, arrays: dict[str, NDArray[Any]], body: dict[str, Any]) -> None:
+        """Write the release state: before the release is shown to anyone."""
+        write_atomic(self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600)
+
+    # --- files
+
+    def _file(self, part: str, suffix: str) -> Path:
+        # readable, and still distinct for names that differ in what a file name cannot hold
+        readable = re.sub(r"[^A-Za-z0-9._-]", "_", part)[:80]
+        return self.parts_dir / f"{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"
+
+    def _load(self, part: str) -> PartState:
+        path = self._file(part, ".safetensors")
+        if path.exists():
+            return self._read(path)
+        return PartState(part, 0, None, Sketch.zero(self.features))
+
+    def _read(self, path: Path) -> PartState:
+        arrays, body = unpack(read_file(path), "resume", str(path))
+        mine = self.features.spec
+        if body["fingerprint"] != mine.fingerprint:
+            raise SpecMismatchError.of(f"resume from {path.name}", mine.fingerprint, body["fingerprint"])
+        sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
+        return PartState(body["part"], body["epoch"], body["position"], sketch, body["dead"])
+
+    def _write(self, state: PartState) -> None:
+        body = {
+            "part": state.part,
+            "epoch": state.epoch,
+            "position": state.position,
+            "fingerprint": self.features.spec.fingerprint,
+            "count": state.sketch.count,
+            "dead": state.dead,
+        }
+        write_atomic(self._file(state.part, ".safetensors"), pack("resume", {"total": state.sketch.total}, body), 0o600)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file lock for a moment."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        raise StoreError(f"cannot open the lock {path}: {e.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(path: Path, part: str) -> int:
+    """Take a lock for the life of this process; the kernel frees it however the process ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise LockedError(
+            f"part {part!r} is being read by another process (pid {owner}); stop it, or use another store"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle
