@@ -1,1 +1,52 @@
-"""The privacy boundary: raw sums come in, released snapshots go out."""
+"""The privacy boundary: raw sums come in, released snapshots go out.
+
+Names are loaded on first use.
+
+>>> from streamsketch.privacy import noise_multiplier
+>>> round(noise_multiplier("toeplitz", releases=1000), 3)
+3.265
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamsketch.privacy.accountant import epsilon_from_rho as epsilon_from_rho
+    from streamsketch.privacy.accountant import rho_from_epsilon as rho_from_epsilon
+    from streamsketch.privacy.ledger import Ledger as Ledger
+    from streamsketch.privacy.mechanisms import MECHANISMS as MECHANISMS
+    from streamsketch.privacy.mechanisms import Plan as Plan
+    from streamsketch.privacy.mechanisms import noise_multiplier as noise_multiplier
+    from streamsketch.privacy.release import Releaser as Releaser
+    from streamsketch.privacy.report import explain as explain
+    from streamsketch.privacy.settings import Settings as Settings
+
+_HOMES = {
+    "MECHANISMS": "mechanisms",
+    "Ledger": "ledger",
+    "Plan": "mechanisms",
+    "Releaser": "release",
+    "Settings": "settings",
+    "epsilon_from_rho": "accountant",
+    "explain": "report",
+    "noise_multiplier": "mechanisms",
+    "rho_from_epsilon": "accountant",
+}
+
+__all__ = [
+    "MECHANISMS",
+    "Ledger",
+    "Plan",
+    "Releaser",
+    "Settings",
+    "epsilon_from_rho",
+    "explain",
+    "noise_multiplier",
+    "rho_from_epsilon",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"streamsketch.privacy.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'streamsketch.privacy' has no attribute {name!r}")

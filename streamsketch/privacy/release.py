@@ -1,35 +1,73 @@
-"""The releaser: the one place where a raw sum becomes a snapshot."""
+"""The releaser: the one place where a raw sum becomes a snapshot.
+
+With a mechanism on, a release is one step of a single Gaussian mechanism over all releases of
+an epoch. The finished bytes are part of `Releaser.state` before anyone sees them (write ahead):
+the caller saves the state, then publishes. After a crash a saved release is published again,
+bit for bit; a release that was not saved was not seen either. No release is computed twice.
+"""
+
+from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import hmac
+import logging
+import math
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import ConfigError, StoreError
+from streamsketch.errors import BudgetError, ConfigError, PrivacyError, StoreError
 from streamsketch.features import FeatureMap, Map
 from streamsketch.kernels import ONE
 from streamsketch.memory import make_memory
+from streamsketch.privacy.accountant import sigma
+from streamsketch.privacy.ledger import Ledger
+from streamsketch.privacy.mechanisms import Plan, lookup
+from streamsketch.privacy.noise import Entropy, seeded_entropy, system_entropy
+from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Release, Snapshot
 
 __all__ = ["Releaser"]
 
+logger = logging.getLogger(__name__)
+
+#: Released counts below this many standard deviations of their noise are not divided by.
+COUNT_FLOOR = 3.0
+
 
 class Releaser:
     """Turns the cumulative sum of a stream into a series of snapshots.
 
-    It is fed the exact sum since the beginning, at consistent cuts; the memory works on the
-    exact differences. One releaser per stream holds the memory, the mechanism and the ledger.
+    It is fed the exact sum since the beginning, at consistent cuts; the mechanism and the
+    memory work on the exact differences. One releaser per stream holds the memory, the noise and
+    the ledger, however many processes sum.
 
     Args:
-        features: The operator.
+        features: The operator; its `norm_bound` is where the sensitivity comes from.
         schema: The columns.
-        stream: Name of the stream, written into every snapshot.
+        stream: Name of the stream, written into every snapshot and ledger entry.
         mechanism: How sums are protected, a name in `privacy.MECHANISMS`.
-        memory: What a release stands for, as `memory.make_memory` reads it.
-        settings: Settings of the mechanism.
+        memory: What a release stands for, as `memory.make_memory` reads it. A mechanism made for
+            another memory than landmark brings its own when this is left alone.
+        settings: Privacy settings; needed unless the mechanism is "none".
+        test_generator: Draws the noise from this generator instead of the operating system.
+            For tests only: logged as a warning and written into every release.
+
+    Raises:
+        ConfigError: If mechanism, memory and settings do not fit each other.
+
+    >>> from streamsketch.features import FeatureMap
+    >>> fm = FeatureMap.from_frequencies(np.ones((2, 50)))
+    >>> r = Releaser(fm, Schema.vectors(2, -1, 1), mechanism="toeplitz", settings={"rho": 0.5})
+    >>> snapshot = r.release(fm.sum(np.zeros((5000, 2), np.float32)), 5000)
+    >>> snapshot.release.index, abs(snapshot.count - 5000) < 200
+    (0, True)
     """
 
     def __init__(
@@ -40,57 +78,248 @@ class Releaser:
         stream: str = "stream",
         mechanism: str = "none",
         memory: str = "landmark",
-        settings: Mapping[str, Any] | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
+        test_generator: np.random.Generator | None = None,
     ) -> None:
-        if mechanism != "none":
-            raise ConfigError(f"mechanism = {mechanism!r} is unknown; choose none")
-        self.features = features
-        self.schema = schema
-        self.settings = settings
-        self.stream = stream
+        self.features, self.schema, self.stream = features, schema, stream
         self.mechanism = mechanism
-        self.memory_text = memory
-        self.memory = make_memory(memory)
-        self.index = 0
+        self.private = lookup(mechanism).encoder is not None
+        self.settings, self.memory_text = _resolve(mechanism, memory, settings)
+        self.memory = make_memory(self.memory_text)
+        self.index = self.epoch = self.released = 0
         self.seen = np.zeros(features.spec.classes * features.width, np.int64)
         self.seen_count = 0
+        self._pending: bytes | None = None
+        self._test_generator = test_generator
+        if self.private:
+            self._start(test_generator)
 
-    def fresh(self) -> "Releaser":
+    def _start(self, test_generator: np.random.Generator | None) -> None:
+        assert self.settings is not None
+        self._entropy: Entropy = (
+            system_entropy if test_generator is None else seeded_entropy(test_generator)
+        )
+        self.plan = Plan(self.mechanism, self.settings)
+        self.rho = self.settings.budget
+        bound = self.features.norm_bound
+        self._count_units = self.settings.count_units(bound)
+        unit = self.settings.unit_norm(bound)
+        #: Standard deviation of the independent noise z, in feature units.
+        self.sigma = sigma(unit, self.rho, self.plan.participation)
+        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE)
+        self._past_variance = 0.0
+        self._key = secrets.token_bytes(32)
+        self.ledger = Ledger(self.stream)
+
+    def fresh(self) -> Releaser:
         """A releaser of the same settings that has released nothing."""
         return Releaser(
-            self.features, self.schema, stream=self.stream, mechanism=self.mechanism,
-            memory=self.memory_text, settings=self.settings,
-        )  # fmt: skip
+            self.features,
+            self.schema,
+            stream=self.stream,
+            mechanism=self.mechanism,
+            memory=self.memory_text,
+            settings=self.settings,
+            test_generator=self._test_generator,
+        )
 
-    def release(self, total: NDArray[np.int64], count: int, span: Mapping[str, Any] | None = None) -> Snapshot:
+    @property
+    def left(self) -> int | None:
+        """Releases left in the budget; None when there is no end."""
+        if not self.private or self.settings is None or self.settings.releases is None:
+            return None
+        epochs = self.settings.epochs - self.epoch
+        return epochs * self.settings.releases - self.index
+
+    def release(
+        self, total: NDArray[np.int64], count: int, span: Mapping[str, Any] | None = None
+    ) -> Snapshot:
         """Release the stream's sum at a consistent cut.
+
+        The caller saves `state` before it publishes what this returns.
 
         Args:
             total: (classes * width,) int64, the sum of all rows since the beginning.
             count: Their number.
-            span: Positions and times covered.
+            span: Positions and times covered. Withheld from private snapshots, because
+                positions tell the exact count.
+
+        Raises:
+            BudgetError: If every planned release was made. Consuming may go on.
+            PrivacyError: If the sums went backwards: they are not of this releaser's stream.
         """
+        if self.private:
+            return self._release_private(total, count)
         value, weight = self.memory.update(total - self.seen, count - self.seen_count)
+        mean = np.asarray(value, np.float64) / (ONE * weight) if weight else np.zeros(total.shape)
         self.seen, self.seen_count = total.copy(), count
-        snapshot = Snapshot(
-            np.asarray(value, np.float64) / (ONE * max(weight, 1e-300)) if weight else np.zeros(total.shape),
-            float(weight),
+        release = Release("none", self.memory_text, self.index, 0, self.stream)
+        snapshot = self._snapshot(mean, float(weight), release, dict(span or {}))
+        self.index += 1
+        self.released += 1
+        return snapshot
+
+    def _release_private(self, total: NDArray[np.int64], count: int) -> Snapshot:
+        assert self.settings is not None
+        self._check_cut(total, count)
+        self._check_budget()
+        rows = count - self.seen_count
+        pane = np.append(total - self.seen, np.int64(self._count_units * rows))
+        noisy = self._noiser.next(pane, self._entropy)
+        # The memory sees noisy windows only: what follows is post-processing.
+        value, weight = self.memory.update(noisy[:-1], noisy[-1] / self._count_units)
+        std = math.sqrt((self.sigma * self.plan.error(self.index)) ** 2 + self._past_variance)
+        count_std = std * ONE / self._count_units
+        floor = max(1.0, COUNT_FLOOR * count_std)
+        mean = np.asarray(value, np.float64) / (ONE * max(weight, floor))
+        snapshot = self._snapshot(mean, float(weight), self._describe(std, count_std, floor), {})
+        self._pending = snapshot.to_bytes()
+        self._enter(snapshot, total, count)
+        self.seen, self.seen_count = total.copy(), count
+        self.index += 1
+        self.released += 1
+        return snapshot
+
+    def _check_cut(self, total: NDArray[np.int64], count: int) -> None:
+        if total.shape != self.seen.shape or total.dtype != np.int64:
+            raise PrivacyError(
+                f"the sum to release is {total.dtype} of shape {total.shape}, expected int64 of "
+                f"shape {self.seen.shape}; pass Sketch.total of the same operator."
+            )
+        if count < self.seen_count:
+            raise PrivacyError(
+                f"the rows of stream {self.stream!r} are fewer than at the last release: the sums "
+                "are older than the ledger; restore sums and ledger from the same state file."
+            )
+        # Every released window holds at most one feature vector of modulus 1 per row and frequency.
+        rows = count - self.seen_count
+        if np.abs(total - self.seen).max(initial=0) > rows * self._largest_weight * ONE * 1.0001:
+            raise PrivacyError(
+                f"the sums of stream {self.stream!r} moved further than its new rows can move "
+                "them; sums and ledger are not of the same state: restore both from one file."
+            )
+
+    @property
+    def _largest_weight(self) -> float:
+        return self.settings.w_max if self.settings is not None else 1.0
+
+    def _check_budget(self) -> None:
+        assert self.settings is not None
+        limit = self.settings.releases
+        if limit is None or self.index < limit:
+            return
+        if self.epoch + 1 >= self.settings.epochs:
+            raise BudgetError(
+                f"the privacy budget of stream {self.stream!r} is spent: all {limit} planned "
+                f"releases of {self.settings.epochs} epoch(s) were made; consuming may go on, to "
+                "release more start a new stream for rows not used so far (rows only: plan epochs)."
+            )
+        last = self.sigma * self.plan.error(limit - 1)
+        self._past_variance += last * last if self.plan.memory == "landmark" else 0.0
+        if self.plan.memory != "landmark":
+            self.memory = make_memory(self.memory_text)
+        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE)
+        self.epoch, self.index = self.epoch + 1, 0
+
+    def _describe(self, std: float, count_std: float, floor: float) -> Release:
+        s = self.settings
+        assert s is not None
+        notes: dict[str, Any] = {
+            "noise": "discrete" if s.strict else "rounded",
+            "count_floor": floor,
+            "ledger": self.ledger.head,
+            "w_max": s.w_max,
+            "epochs": s.epochs,
+        }
+        if s.unit == "user":
+            notes |= {"windows": s.windows, "separation": s.separation, "rows": s.rows}
+        if self._test_generator is not None:
+            notes["TEST MODE"] = "noise from a seeded generator; this release is not private"
+        return Release(
+            self.mechanism,
+            self.memory_text,
+            self.index,
+            self.epoch,
+            self.stream,
+            adjacency=s.adjacency,
+            unit=s.unit,
+            rho=self.rho,
+            delta=s.delta,
+            epsilon=self.epsilon,
+            releases=s.releases or 0,
+            noise_std=std,
+            count_std=count_std,
+            notes=notes,
+        )
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon of all releases together, at the settings' delta."""
+        assert self.settings is not None
+        if self.settings.epsilon is not None:
+            return self.settings.epsilon
+        return self.settings.epsilon_of(self.rho)
+
+    def _snapshot(
+        self, mean: NDArray[np.float64], count: float, release: Release, span: dict[str, Any]
+    ) -> Snapshot:
+        explicit = isinstance(self.features, FeatureMap) and self.features.spec.law == "explicit"
+        return Snapshot(
+            mean,
+            count,
             self.features.spec,
             self.schema,
-            Release("none", self.memory_text, self.index, 0, self.stream),
-            dict(span or {}),
-            self.features.omega if isinstance(self.features, FeatureMap) and self.features.spec.law == "explicit" else None,
-            dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            release,
+            span,
+            self.features.omega if explicit and isinstance(self.features, FeatureMap) else None,
+            _now(),
         )
-        self.index += 1
-        return snapshot
+
+    def _enter(self, snapshot: Snapshot, total: NDArray[np.int64], count: int) -> None:
+        assert self.settings is not None and self._pending is not None
+        if self.index == 0:
+            # Rows of different epochs are different rows: only the first epoch is charged.
+            self.ledger.append(
+                "open",
+                at=snapshot.created,
+                charge=self.rho if self.epoch == 0 else 0.0,
+                epoch=self.epoch,
+                mechanism=self.mechanism,
+                memory=self.memory_text,
+                fingerprint=self.features.spec.fingerprint,
+                settings=self.settings.to_dict(),
+                epsilon=self.epsilon,
+                rho=self.rho,
+            )
+        key = f"{self.stream}\0{self.epoch}\0{self.index}\0{count}\0".encode()
+        self.ledger.append(
+            "release",
+            at=snapshot.created,
+            epoch=self.epoch,
+            index=self.index,
+            release=hashlib.sha256(self._pending).hexdigest(),
+            prefix=hmac.digest(self._key, key + total.tobytes(), "sha256").hex(),
+            noise_std=snapshot.release.noise_std,
+        )
+
+    def unpublished(self) -> bytes | None:
+        """Bytes of the last private release, to publish again after a restart; None before any.
+
+        Publishing them twice is harmless: they are the same bytes. Call `published` to
+        drop them once they are safe in the store.
+        """
+        return self._pending
+
+    def published(self) -> None:
+        """Forget the bytes of the last release: they are safe where readers find them."""
+        self._pending = None
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and JSON values to resume from; secret."""
         arrays, numbers = self.memory.state()
         named = {f"memory.{k}": v for k, v in arrays.items()}
         named["seen"] = self.seen
-        body = {
+        body: dict[str, Any] = {
             "fingerprint": self.features.spec.fingerprint,
             "stream": self.stream,
             "mechanism": self.mechanism,
@@ -98,14 +327,29 @@ class Releaser:
             "memory_state": numbers,
             "seen_count": self.seen_count,
             "index": self.index,
+            "released": self.released,
         }
+        if self.private:
+            assert self.settings is not None
+            named |= {f"noise.{k}": v for k, v in self._noiser.arrays().items()}
+            if self._pending is not None:
+                named["pending"] = np.frombuffer(self._pending, np.uint8)
+            body |= {
+                "epoch": self.epoch,
+                "settings": self.settings.to_dict(),
+                "past_variance": self._past_variance,
+                "key": self._key.hex(),
+                "ledger": self.ledger.to_dict(),
+            }
         return named, body
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]) -> None:
         """Take up a saved state.
 
         Raises:
-            StoreError: The state is of another operator, stream, mechanism or memory.
+            StoreError: If the state is of another operator, stream, mechanism or memory.
+            PrivacyError: If its budget, ledger or noise is not what the settings and the chain of
+                hashes say.
         """
         mine = {
             "fingerprint": self.features.spec.fingerprint,
@@ -114,12 +358,96 @@ class Releaser:
             "memory": self.memory_text,
         }
         for key, value in mine.items():
-            if body[key] != value:
+            if body.get(key) != value:
                 raise StoreError(
-                    f"the saved release state has {key} = {body[key]!r}, but the pipeline has {value!r}; "
-                    "use the pipeline that wrote it, or another store"
+                    f"the saved release state has {key} = {body.get(key)!r}, but the pipeline has "
+                    f"{value!r}; use the pipeline that wrote it, or another store"
                 )
+        if self.private:
+            self._restore_private(arrays, body)
         own = {k.removeprefix("memory."): v for k, v in arrays.items() if k.startswith("memory.")}
         self.memory.restore(own, body["memory_state"])
-        self.seen, self.seen_count = arrays["seen"], body["seen_count"]
-        self.index = body["index"]
+        self.seen, self.seen_count = np.array(arrays["seen"]), int(body["seen_count"])
+        self.index = int(body["index"])
+        self.released = int(body.get("released", self.index))
+
+    def _restore_private(self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]) -> None:
+        assert self.settings is not None
+        saved, mine = dict(body.get("settings") or {}), self.settings.to_dict()
+        changed = [k for k in mine if k != "epochs" and saved.get(k) != mine[k]]
+        if changed:
+            k = changed[0]
+            raise PrivacyError(
+                f"stream {self.stream!r} was started with {k} = {saved.get(k)!r} and the settings "
+                f"now say {mine[k]!r}; a promise already given cannot be changed: set it back, or "
+                "start a new stream for rows not used so far."
+            )
+        ledger = Ledger.from_dict(body.get("ledger") or {}, self.stream)
+        last = ledger.last("release")
+        at = (int(last["epoch"]), int(last["index"]) + 1) if last else (0, 0)
+        if at != (body.get("epoch"), body.get("index")):
+            raise PrivacyError(
+                f"the ledger of stream {self.stream!r} ends after epoch {at[0]}, release {at[1]} but "
+                f"the noise after epoch {body.get('epoch')}, release {body.get('index')}; they are "
+                "not of one state: restore it from a backup that is not older."
+            )
+        noise = {k.removeprefix("noise."): v for k, v in arrays.items() if k.startswith("noise.")}
+        self._noiser.restore(noise)
+        pending = arrays.get("pending")
+        self._pending = None if pending is None else pending.tobytes()
+        if self._pending is not None:
+            digest = hashlib.sha256(self._pending).hexdigest()
+            if last is None or last["release"] != digest:
+                raise PrivacyError(
+                    f"the release kept in the state of stream {self.stream!r} is not the one in its "
+                    "ledger; one was edited: restore the state from a backup that is not older."
+                )
+        self.ledger, self.epoch = ledger, int(body["epoch"])
+        self._past_variance = float(body["past_variance"])
+        self._key = bytes.fromhex(body["key"])
+
+    def __repr__(self) -> str:
+        return f"Releaser(stream={self.stream!r}, mechanism={self.mechanism}, index={self.index})"
+
+
+def _resolve(
+    mechanism: str, memory: str, settings: Settings | Mapping[str, Any] | None
+) -> tuple[Settings | None, str]:
+    """Settings and memory that agree with the mechanism and with each other."""
+    found = lookup(mechanism)
+    if found.encoder is None:
+        return (settings if isinstance(settings, Settings) else None), memory
+    if settings is None:
+        raise ConfigError(
+            f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
+            "releases."
+        )
+    s = settings if isinstance(settings, Settings) else _settings(settings)
+    name, _, number = memory.partition(":")
+    if name == "landmark" != found.memory:
+        name = str(found.memory)
+    if name != found.memory:
+        raise ConfigError(
+            f'mechanism "{mechanism}" protects a {found.memory} memory but memory is {memory!r}; '
+            f"set memory = \"{found.memory}\" or choose the mechanism of the memory."
+        )
+    if name == "decayed":
+        s = replace(s, decay=float(number)) if number else s
+        return s, f"decayed:{s.decay}"
+    if name == "sliding":
+        s = replace(s, panes=int(number)) if number else s
+        return s, f"sliding:{s.panes}"
+    return s, name
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings(**values)
+    except TypeError as error:
+        raise ConfigError(
+            f"privacy settings {sorted(values)} do not fit ({error}); see streamsketch.privacy.Settings."
+        ) from None
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,218 @@
+"""The ledger: what was spent and released, in an append-only chain of hashes.
+
+It lives in the same atomic state file as the sums, the positions and the noise, so that none of
+them can be ahead of another; a copy that people can read is written beside it. An entry is
+written before the release it describes is seen. Entries hold nothing exact about the data: the
+digest of the sums a release was made from is keyed with a secret of the state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamsketch.errors import PrivacyError
+
+__all__ = ["Ledger"]
+
+#: Hash before the first entry.
+GENESIS = "0" * 64
+#: Entries kept in the state; older ones live in the copy and in the chain of hashes.
+KEEP = 2000
+
+
+@dataclass
+class Ledger:
+    """Entries in order, each with the hash of the one before.
+
+    Attributes:
+        stream: Name of the stream it belongs to.
+        anchor: Hash of the entry before the first one that is kept.
+        entries: The kept entries; each has n, kind, spent (rho so far, all epochs of the same
+            rows), at, prev, hash, and what its kind adds.
+
+    >>> ledger = Ledger("orders")
+    >>> ledger.append("open", at="2026-01-01T00:00:00+00:00", charge=0.5)["spent"]
+    0.5
+    >>> ledger.verify()
+    """
+
+    stream: str
+    anchor: str = GENESIS
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry."""
+        return str(self.entries[-1]["hash"]) if self.entries else self.anchor
+
+    @property
+    def length(self) -> int:
+        """How many entries were ever written."""
+        return int(self.entries[-1]["n"]) + 1 if self.entries else 0
+
+    @property
+    def spent(self) -> float:
+        """Budget spent so far (rho)."""
+        return float(self.entries[-1]["spent"]) if self.entries else 0.0
+
+    def append(self, kind: str, *, at: str, charge: float = 0.0, **facts: Any) -> dict[str, Any]:
+        """Write one more entry.
+
+        Args:
+            kind: "open", "query" or "release".
+            at: ISO time; a clock that went backwards is recorded as such and changes nothing.
+            charge: rho to add to what was spent; never negative.
+            **facts: What else to record, JSON values.
+
+        Raises:
+            PrivacyError: If the charge is negative: there are no refunds.
+        """
+        if not charge >= 0.0:
+            raise PrivacyError(
+                f"a ledger entry of kind {kind!r} has charge {charge!r}; a ledger only adds up, "
+                "there are no refunds: charge 0 or more."
+            )
+        if self.entries and at < str(self.entries[-1]["at"]):
+            facts["clock_went_back_to"], at = at, str(self.entries[-1]["at"])
+        entry: dict[str, Any] = {
+            "n": self.length,
+            "kind": kind,
+            "stream": self.stream,
+            "at": at,
+            "spent": self.spent + charge,
+            **facts,
+            "prev": self.head,
+        }
+        entry["hash"] = _hash(entry)
+        self.entries.append(entry)
+        if len(self.entries) > KEEP:
+            self.anchor = str(self.entries[0]["hash"])
+            del self.entries[0]
+        return entry
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """The latest kept entry of a kind."""
+        return next((e for e in reversed(self.entries) if e["kind"] == kind), None)
+
+    def verify(self) -> None:
+        """Check the chain.
+
+        Raises:
+            PrivacyError: If an entry was edited, removed, moved or belongs to another stream.
+        """
+        _check_chain(self.stream, self.anchor, self.entries)
+
+    def check_copy(self, text: str) -> None:
+        """Compare with the copy that people read; it may lag behind but never be ahead.
+
+        Args:
+            text: Content of the copy, one JSON entry per line ("" if there is none).
+
+        Raises:
+            PrivacyError: If the copy was edited, is of another stream, or holds entries that this
+                ledger lacks: then the state is older than what was released, and releasing
+                again would spend the same budget twice.
+        """
+        copied = read_copy(text)
+        if not copied:
+            return
+        _check_chain(self.stream, str(copied[0].get("prev")), copied)
+        if int(copied[-1]["n"]) >= self.length:
+            raise PrivacyError(
+                f"the ledger copy of stream {self.stream!r} has {int(copied[-1]['n']) + 1} entries "
+                f"but the state has {self.length}: the state is older than what was released; "
+                "restore the newest state, or start a new stream name with rows not used before."
+            )
+        mine = {e["n"]: e["hash"] for e in self.entries}
+        for entry in copied:
+            if mine.get(entry["n"], entry["hash"]) != entry["hash"]:
+                raise PrivacyError(
+                    f"entry {entry['n']} of the ledger copy of stream {self.stream!r} differs from "
+                    "the state; one of the two was edited: restore both from the same backup."
+                )
+
+    def lines(self, start: int = 0) -> str:
+        """Entries from number ``start`` on as JSON lines, for the copy."""
+        return "".join(
+            json.dumps(e, sort_keys=True) + "\n" for e in self.entries if int(e["n"]) >= start
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready state."""
+        return {"stream": self.stream, "anchor": self.anchor, "entries": self.entries}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any], stream: str) -> Ledger:
+        """Read what `to_dict` gave and check it.
+
+        Raises:
+            PrivacyError: If it is unreadable, edited, or of another stream.
+        """
+        try:
+            entries = [dict(entry) for entry in body["entries"]]
+            ledger = cls(str(body["stream"]), str(body["anchor"]), entries)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrivacyError(
+                f"the ledger of stream {stream!r} is unreadable ({error!r}); without it nothing may "
+                "be released: restore the state from a backup that is not older."
+            ) from error
+        if ledger.stream != stream:
+            raise PrivacyError(
+                f"the ledger is of stream {ledger.stream!r}, not {stream!r}; a budget belongs to "
+                "one stream: restore the right state."
+            )
+        ledger.verify()
+        return ledger
+
+
+def read_copy(text: str) -> list[dict[str, Any]]:
+    """The entries of a ledger copy.
+
+    A last line without an end is a write that a crash cut short: its entry is in the state.
+
+    Raises:
+        PrivacyError: If any other line is not a JSON entry.
+    """
+    entries = []
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+            int(entry["n"]), entry["hash"], entry["prev"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PrivacyError(
+                f"line {number} of the ledger copy is not an entry; the copy was damaged or edited: "
+                "restore it from a backup."
+            ) from error
+        entries.append(entry)
+    return entries
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    body = {k: v for k, v in entry.items() if k != "hash"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _check_chain(stream: str, anchor: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    head, number = anchor, None
+    for entry in entries:
+        try:
+            broken = (
+                entry["prev"] != head
+                or entry["hash"] != _hash(entry)
+                or (number is not None and entry["n"] != number + 1)
+                or (head == GENESIS) != (entry["n"] == 0)
+            )
+            foreign = entry["stream"] != stream
+            head, number = entry["hash"], entry["n"]
+        except KeyError:
+            broken, foreign = True, False
+        if broken or foreign:
+            what = f"is of stream {entry.get('stream')!r}" if foreign else "does not fit the chain"
+            raise PrivacyError(
+                f"entry {entry.get('n')!r} of the ledger of stream {stream!r} {what}: the ledger was "
+                "edited, cut or mixed up, so nothing may be released; restore it from a backup."
+            )
