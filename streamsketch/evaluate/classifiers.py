@@ -130,7 +130,7 @@ def _mean_auc(truth: NDArray[np.intp], scores: NDArray[np.float64]) -> float:
 
 
 def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Nulls as a value below all others: boosting refuses a column that is null in a whole fold."""
+    """Nulls below all values: boosting refuses a column that is null in a whole fold."""
     null = np.isnan(values)
     if not null.any():
         return values
