@@ -1,12 +1,14 @@
 """Backends that sum features over rows, all tested against the reference."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BACKENDS", "ONE", "SumFeatures", "backend", "choose"]
+__all__ = ["BACKENDS", "ONE", "SumFeatures", "backend", "choose", "has_numba"]
 
 ONE = 1 << 16  # units of the fixed-point sums per 1.0
 
@@ -14,6 +16,7 @@ SumFeatures = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.in
 
 BACKENDS = {
     "reference": "streamsketch.kernels.reference:sum_features",
+    "cpu": "streamsketch.kernels.cpu:sum_features",
 }
 
 
@@ -26,4 +29,10 @@ def backend(name: str) -> SumFeatures:
 
 def choose(d: int, m: int, law: str) -> str:
     """The fastest backend here for dimension d, m frequencies and a law."""
-    return "reference"
+    return "cpu" if has_numba() else "reference"
+
+
+@lru_cache(maxsize=1)
+def has_numba() -> bool:
+    """Whether the compiled kernels can be used here."""
+    return find_spec("numba") is not None

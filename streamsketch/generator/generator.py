@@ -1,0 +1,287 @@
+"""The generator: a trained network with its schema, and the checkpoint file it lives in."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamsketch.errors import ConfigError, DamagedFileError
+from streamsketch.files import digest, pack, read_file, unpack, write_atomic
+from streamsketch.generator.heads import Head
+from streamsketch.generator.networks import NETWORKS, Latent, NetworkConfig, preset
+from streamsketch.schema import Schema
+from streamsketch.schema.columns import Block
+from streamsketch.snapshot import Snapshot
+
+__all__ = ["Generator", "Model"]
+
+CHUNK = 8192  # rows per forward pass; fixed, because draws depend on it
+MAX_TRIES = 200  # chunks drawn before a label is given up
+
+
+class Model(nn.Module):
+    """Latents, network and head: what training changes.
+
+    Args:
+        config: The network.
+        blocks: The schema's layout.
+        classes: Label values that the network is told; 1 for none.
+        label: The label's block, for a conditional model.
+    """
+
+    shares: Tensor
+
+    def __init__(
+        self, config: NetworkConfig, blocks: tuple[Block, ...], classes: int = 1, label: Block | None = None
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.told = classes if classes > 1 else 0
+        self.head = Head(blocks, config.tau, config.bounded, label if self.told else None)
+        self.latent = Latent(config.latent, config.mixture)
+        self.network = NETWORKS[config.name](config, config.latent + self.told, self.head.d)
+        self.register_buffer("shares", torch.full((classes,), 1.0 / classes))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.shares.device
+
+    def draw(self, n: int, rng: torch.Generator, labels: Tensor | None = None) -> Tensor:
+        """Draw n encoded rows (n, d), differentiable in the weights."""
+        z = self.latent(n, rng, self.device)
+        return self.head(self.raw(z, labels), self.head.noise(n, rng, self.device), labels)
+
+    def raw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The network's outputs (n, d) for latents (n, p)."""
+        if self.told:
+            if labels is None:
+                raise ConfigError("a conditional generator needs labels with its latents; pass their codes")
+            z = torch.cat([z, nn.functional.one_hot(labels, self.told).to(z.dtype)], 1)
+        out: Tensor = self.network(z)
+        return out
+
+
+class Generator:
+    """Draws rows that follow what a snapshot's sketch summarises.
+
+    Args:
+        config: The network's configuration.
+        network: The model.
+        schema: The columns that rows are decoded to.
+        snapshot: The released snapshot it was trained on; it travels with the checkpoint.
+        metrics: What training measured.
+
+    Example:
+        >>> schema = Schema.vectors(2, -1, 1)
+        >>> g = Generator.create(schema, seed=0)
+        >>> g.sample(3, seed=1).column_names
+        ['x0', 'x1']
+        >>> g.sample_encoded(3, seed=1).shape
+        (3, 2)
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        network: Model,
+        schema: Schema,
+        snapshot: Snapshot | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config, self.network, self.schema = config, network, schema
+        self.snapshot, self.metrics = snapshot, dict(metrics or {})
+
+    @classmethod
+    def create(
+        cls,
+        schema: Schema,
+        snapshot: Snapshot | None = None,
+        config: NetworkConfig | str | None = None,
+        seed: int = 0,
+    ) -> "Generator":
+        """An untrained generator with random weights.
+
+        Args:
+            schema: The columns.
+            snapshot: The snapshot to be trained on; its classes make the generator conditional.
+            config: A configuration, or the name of a network in `NETWORKS`.
+            seed: Seed of the weights.
+
+        Raises:
+            ConfigError: An unknown network, or one that does not fit the rows.
+        """
+        if not isinstance(config, NetworkConfig):
+            config = preset(config or "residual", schema.d)
+        classes = snapshot.spec.classes if snapshot is not None else 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Model(config, schema.blocks, classes, _label_block(schema))
+        return cls(config, network, schema, snapshot)
+
+    # --- sampling
+
+    def sample(self, n: int, seed: int = 0, label: Any = None) -> pa.Table:
+        """Draw n rows with the stream's column names and types, within the schema's limits.
+
+        Args:
+            n: Rows.
+            seed: Seed; the same seed gives the same rows.
+            label: Only rows with this value of the label column.
+
+        Raises:
+            ConfigError: n is negative, there is no label column, or `label` is not one of its
+                values or is never generated.
+        """
+        return self.schema.decode(self.sample_encoded(n, seed, label))
+
+    def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
+        """Draw n encoded rows (n, d) float32; see `sample`."""
+        if n < 0:
+            raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
+        code = None if label is None else self._code(label)
+        rng = torch.Generator().manual_seed(seed)
+        kept: list[NDArray[np.float32]] = [np.empty((0, self.schema.d), np.float32)]
+        have = tries = 0
+        with torch.inference_mode():
+            while have < n:
+                rows = self._chunk(rng, code)
+                kept.append(rows[: n - have])
+                have += len(kept[-1])
+                tries += 1
+                if have < n and tries - have >= MAX_TRIES:
+                    raise ConfigError(
+                        f"label {label!r} was generated {have} times in {tries * CHUNK} rows, fewer than the {n} "
+                        "asked for; sketch with conditional = true to draw rare labels"
+                    )
+        return np.concatenate(kept)
+
+    def _chunk(self, rng: torch.Generator, code: int | None) -> NDArray[np.float32]:
+        model = self.network
+        labels = None
+        if model.told:
+            if code is None:
+                shares = model.shares.cpu().clamp_min(0)
+                labels = torch.multinomial(shares, CHUNK, replacement=True, generator=rng)
+            else:
+                labels = torch.full((CHUNK,), code)
+            labels = labels.to(model.device)
+        rows: NDArray[np.float32] = model.draw(CHUNK, rng, labels).float().cpu().numpy()
+        if code is not None and not model.told:
+            block = _label_block(self.schema)
+            assert block is not None
+            rows = rows[rows[:, block.slice].argmax(1) == code]
+        return rows
+
+    def _code(self, label: Any) -> int:
+        classes = self.schema.label_classes
+        if not classes:
+            raise ConfigError(
+                f"label = {label!r} was asked for, but the schema has no label column; declare one with kind = \"label\""
+            )
+        if label not in classes:
+            shown = ", ".join(repr(c) for c in classes[:20])
+            raise ConfigError(f"label = {label!r} is not one of the declared values: {shown}")
+        return classes.index(label)
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension p of the latent vectors."""
+        return self.config.latent
+
+    def decode_latent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Encoded rows (n, d) of latent vectors (n, p), differentiable and without chance.
+
+        Categories are their probabilities here; `Schema.decode` takes the likeliest.
+
+        Args:
+            z: Latent vectors, on the generator's device.
+            labels: (n,) codes of the label, for a conditional generator.
+        """
+        return self.network.head(self.network.raw(z, labels), None, labels)
+
+    # --- identity and files
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the operator it was trained with; empty where there is none."""
+        return self.snapshot.spec.fingerprint if self.snapshot is not None else ""
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits of the weights and the configuration."""
+        return digest("generator", self._weights(), asdict(self.config))[:16]
+
+    def to(self, device: str) -> "Generator":
+        """The same generator with its weights on a device (`cpu`, `cuda`)."""
+        self.network.to(torch.device(device))
+        return self
+
+    def _weights(self) -> dict[str, NDArray[Any]]:
+        state = self.network.state_dict()
+        return {f"weight.{k}": v.detach().cpu().numpy() for k, v in state.items()}
+
+    def to_bytes(self) -> bytes:
+        """The checkpoint as a file's bytes: weights, configuration, metrics and the snapshot."""
+        arrays = self._weights()
+        body: dict[str, Any] = {
+            "config": asdict(self.config),
+            "metrics": self.metrics,
+            "classes": self.network.classes,
+            "schema": list(self.schema.to_dict().items()),
+        }
+        if self.snapshot is not None:
+            arrays["snapshot"] = np.frombuffer(self.snapshot.to_bytes(), np.uint8)
+        return pack("checkpoint", arrays, body)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "the data") -> "Generator":
+        """The generator that `to_bytes` wrote.
+
+        Raises:
+            DamagedFileError: The bytes are not a checkpoint's.
+        """
+        arrays, body = unpack(data, "checkpoint", name)
+        inner = arrays.pop("snapshot", None)
+        snapshot = None if inner is None else Snapshot.from_bytes(inner.tobytes(), f"the snapshot in {name}")
+        try:
+            schema = Schema.from_dict(dict(body["schema"]))
+            generator = cls.create(schema, snapshot, NetworkConfig(**body["config"]))
+            state = {k.removeprefix("weight."): torch.from_numpy(v.copy()) for k, v in arrays.items()}
+            generator.network.load_state_dict(state)
+        except (KeyError, TypeError, RuntimeError, ConfigError) as e:
+            reason = str(e).splitlines()[0]
+            raise DamagedFileError(f"{name} holds a checkpoint whose parts do not fit together ({reason})") from None
+        generator.metrics = dict(body["metrics"])
+        return generator
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the checkpoint to a file, atomically."""
+        write_atomic(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> "Generator":
+        """Read a checkpoint.
+
+        Raises:
+            StoreError: The file cannot be read.
+            DamagedFileError: The file is damaged or of another kind.
+        """
+        return cls.from_bytes(read_file(Path(path)), str(path))
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Generator({c.name}, p={c.latent}, d={self.schema.d}, trained={bool(self.metrics)}, id={self.id})"
+
+
+def _label_block(schema: Schema) -> Block | None:
+    label = schema.label
+    return None if label is None else next(b for b in schema.blocks if b.column == label.name)

@@ -1,0 +1,384 @@
+"""The one place where the order of stages is written.
+
+source -> decode -> clip -> features -> accumulate -> save -> RELEASE -> snapshot in the store
+
+For each chunk of a part: rows the schema refuses go to the dead letters, the others into the
+part's sums. From time to time, in this order: dead letters are flushed; each part's sums and
+position are saved in one atomic write; the source learns what is durable; and if a release is
+due, the sums of all parts as saved are released, the finished snapshot is written ahead with the
+release state, and only then put into the store.
+
+Delivery: exactly once for sources that can be read again from a position (files, Kafka, Flight
+with sequence numbers), at most once for pipes and sockets. Dead letters: at least once.
+"""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsketch.errors import BudgetError, DataError, FencedError, SchemaError, StoreError
+from streamsketch.schema import Schema
+from streamsketch.snapshot import Snapshot
+from streamsketch.state import PartState, State
+from streamsketch.streams import Chunk, Dead, DeadLetters, Position, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streamsketch.config import Pipeline
+    from streamsketch.features import Map
+    from streamsketch.privacy.release import Releaser
+    from streamsketch.store import Store
+
+__all__ = ["Ingest", "Progress", "Schedule", "release_now", "run_ingest"]
+
+log = logging.getLogger(__name__)
+
+SAVE_RETRY_SECONDS = 60.0  # a full disk may be freed: sums are kept in memory for this long
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to save and when to release; None switches a trigger off."""
+
+    save_seconds: float = 2.0
+    release_seconds: float | None = 10.0
+    release_rows: int | None = None
+    keep: int | None = 100
+    max_age: float | None = None
+
+
+@dataclass
+class Progress:
+    """What this process has done since it started (secret where a mechanism is on)."""
+
+    rows: int = 0
+    dead: int = 0
+    saves: int = 0
+    releases: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Ingest:
+    """Reads a source into sketches, saves them with their positions, and releases.
+
+    Args:
+        source: The stream.
+        schema: The columns.
+        features: The operator.
+        state: The secret state folder.
+        store: Where snapshots go.
+        new_releaser: Makes a releaser that has released nothing.
+        dead_letters: Where unusable rows go; None drops them after counting.
+        schedule: When to save and release.
+        on_error: `dlq` or `skip` (rows are set apart), `fail` (the first one stops the run).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        schema: Schema,
+        features: "Map",
+        state: State,
+        store: "Store",
+        new_releaser: "Callable[[], Releaser]",
+        dead_letters: DeadLetters | None = None,
+        schedule: Schedule = Schedule(),
+        on_error: str = "dlq",
+    ) -> None:
+        self.source = source
+        self.schema = schema
+        self.features = features
+        self.state = state
+        self.store = store
+        self.new_releaser = new_releaser
+        self.dead_letters = dead_letters
+        self.schedule = schedule
+        self.on_error = on_error
+        self.parts: dict[str, PartState] = {}
+        self.progress = Progress()
+        self._failing_since: float | None = None
+        self._budget_spent = False
+        self._rows_at_release: int | None = None
+        # where the broker decides who owns a part, a former owner is fenced; elsewhere a second
+        # reader is a mistake, and is refused
+        self._exclusive = not getattr(source, "coordinated", False)
+
+    # --- Ownership, called by the source
+
+    def claim(self, part: str) -> Position | None:
+        """Take a part over; see `streams.Ownership`."""
+        self.parts[part] = self.state.claim(part, self._exclusive)
+        return self.parts[part].position
+
+    def revoke(self, part: str) -> None:
+        """Save and forget a part; see `streams.Ownership`."""
+        if part in self.parts:
+            self.save([part])
+            self.parts.pop(part, None)
+            self.state.unlock(part)
+
+    def lose(self, part: str) -> None:
+        """Forget a part unsaved; see `streams.Ownership`."""
+        self.parts.pop(part, None)
+        self.state.unlock(part)
+
+    # --- the loop
+
+    def run(self, stop: threading.Event, on_tick: Callable[[], None] | None = None) -> Progress:
+        """Read until the source is finished or `stop` is set; then save, and release once more.
+
+        Args:
+            stop: Ends the run at the next chunk.
+            on_tick: Called about twice a second, for status.
+        """
+        saved = released = ticked = time.monotonic()
+        self.source.open(self)
+        try:
+            while not stop.is_set() and not self.source.finished:
+                for chunk in self.source.poll(0.25):
+                    self.learn(chunk)
+                    if stop.is_set() or time.monotonic() - saved >= self.schedule.save_seconds:
+                        break
+                now = time.monotonic()
+                if now - saved >= self.schedule.save_seconds:
+                    self.save()
+                    saved = now
+                if self._release_due(now - released):
+                    self.save()
+                    self.release()
+                    released = now
+                if on_tick is not None and now - ticked >= 0.5:
+                    on_tick()
+                    ticked = now
+            self.save(last=True)
+            if self.source.finished or not stop.is_set():
+                self.release()
+        finally:
+            self.source.close()
+            for part in list(self.parts):
+                self.state.unlock(part)
+            if self.dead_letters is not None:
+                self.dead_letters.close()
+        if on_tick is not None:
+            on_tick()
+        return self.progress
+
+    def learn(self, chunk: Chunk) -> None:
+        """Add one chunk to its part's sums; a chunk of a part that was taken away is dropped."""
+        part = self.parts.get(chunk.part)
+        if part is None:
+            return
+        dead = list(chunk.dead)
+        if chunk.batch is not None and chunk.batch.num_rows:
+            dead += self._learn_batch(part, chunk)
+        if dead:
+            if self.on_error == "fail":
+                raise DataError(f"{dead[0].reason} at {dict(dead[0].where)}; correct it, or set on_error = \"dlq\"")
+            if self.dead_letters is not None and self.on_error == "dlq":
+                self.dead_letters.put(dead)
+            part.dead += len(dead)
+            self.progress.dead += len(dead)
+        part.position = chunk.position
+        part.dirty = True
+
+    def _learn_batch(self, part: PartState, chunk: Chunk) -> list[Dead]:
+        batch = chunk.batch
+        assert batch is not None
+        try:
+            encoded = self.schema.encode(batch)
+        except SchemaError as e:
+            if self.on_error == "fail":
+                raise
+            return [_dead(batch, row, str(e), chunk) for row in range(batch.num_rows)]
+        part.sketch.update(self.features, encoded.x, encoded.labels)
+        self.progress.rows += len(encoded.x)
+        return [_dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk) for r in encoded.rejected]
+
+    # --- saving
+
+    def save(self, names: list[str] | None = None, last: bool = False) -> None:
+        """Save the parts that changed: dead letters first, then sums with positions, then acks.
+
+        A disk that refuses is tried again at the next save, for a minute; sums stay in memory.
+
+        Raises:
+            StoreError: The disk still refuses after a minute, or at the last save.
+        """
+        dirty = [p for n, p in self.parts.items() if p.dirty and (names is None or n in names)]
+        if not dirty:
+            return
+        try:
+            if self.dead_letters is not None:
+                self.dead_letters.flush()
+            done = {}
+            for part in dirty:
+                try:
+                    self.state.save(part)
+                    done[part.part] = part.position or {}
+                except FencedError as e:
+                    log.warning("%s", e)
+                    self.lose(part.part)
+        except FencedError:
+            raise
+        except (StoreError, OSError) as e:
+            self._failing_since = self._failing_since or time.monotonic()
+            if last or time.monotonic() - self._failing_since > SAVE_RETRY_SECONDS:
+                raise
+            log.warning("%s; trying again", e)
+            return
+        self._failing_since = None
+        self.progress.saves += 1
+        self.source.saved(done)
+
+    # --- releasing
+
+    def _release_due(self, since: float) -> bool:
+        if self._budget_spent:
+            return False
+        request = self.state.folder / "release.request"
+        if request.exists():
+            request.unlink(missing_ok=True)
+            return True
+        s = self.schedule
+        if s.release_seconds is not None and since >= s.release_seconds:
+            return True
+        return s.release_rows is not None and self._rows_since_release() >= s.release_rows
+
+    def _rows_since_release(self) -> int:
+        return self.progress.rows - (self._rows_at_release or 0)
+
+    def release(self) -> Snapshot | None:
+        """Release the sums of all parts as saved; None where another process holds the releaser."""
+        self._rows_at_release = self.progress.rows
+        try:
+            snapshot = release_now(self.state, self.store, self.new_releaser, self.schedule)
+        except BudgetError as e:
+            self._budget_spent = True
+            log.error("%s; consuming goes on, releasing has stopped", e)
+            return None
+        if snapshot is not None:
+            self.progress.releases += 1
+        return snapshot
+
+
+def release_now(
+    state: State, store: "Store", new_releaser: "Callable[[], Releaser]", schedule: Schedule = Schedule()
+) -> Snapshot | None:
+    """Release the sum of all parts as last saved, with write-ahead.
+
+    The finished snapshot is part of the release state before anyone sees it; after a crash in
+    between it is put into the store as it was, never made again.
+
+    Returns:
+        The snapshot; None where another process is releasing, or nothing is new.
+    """
+    with state.releasing() as mine:
+        if not mine:
+            return None
+        releaser = new_releaser()
+        saved = state.load_release()
+        number = 0
+        if saved is not None:
+            arrays, body = saved
+            pending = arrays.pop("pending")
+            number = body["number"] + 1
+            releaser.restore(arrays, body["releaser"])
+            if body["number"] not in map(store.snapshots.number, store.snapshots.names()[-1:]):
+                _publish(store, pending.tobytes(), body["number"], body["number"])
+            cut, positions = state.cut()
+            if body["positions"] == positions:
+                return None
+        else:
+            cut, positions = state.cut()
+        span = {"parts": positions} if releaser.mechanism == "none" else {}
+        snapshot = releaser.release(cut.total, cut.count, span)
+        data = snapshot.to_bytes()
+        arrays, numbers = releaser.state()
+        arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
+        state.save_release(arrays, {"releaser": numbers, "number": number, "positions": positions})
+        _publish(store, data, number, None)
+        store.snapshots.retain(schedule.keep, schedule.max_age)
+        return snapshot
+
+
+def _publish(store: "Store", data: bytes, number: int, again: int | None) -> None:
+    if again is not None:
+        log.info("snapshot %d was finished but not published; publishing it as it was", again)
+    store.snapshots.put(data, number)
+
+
+def _dead(batch: "pa.RecordBatch", row: int, reason: str, chunk: Chunk) -> Dead:
+    where = dict(chunk.where)
+    rows = where.pop("rows", None)
+    if rows is not None:
+        where.update(rows[row])
+    else:
+        where["row"] = where.get("row", 0) + row
+    values = {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    return Dead(json.dumps(values, default=str), reason, where)
+
+
+def run_ingest(pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0) -> Progress:
+    """Run the sketching process of a pipeline file with a status file beside its state."""
+    from streamsketch.status import Status
+    from streamsketch.streams import plugin
+
+    features = pipeline.features()
+    store = pipeline.store()
+    state = State(store.state_dir, features)
+    dead_letters = None
+    if pipeline.dead_letters.on_error == "dlq":
+        settings = pipeline.dead_letters.settings
+        if pipeline.dead_letters.type == "file":
+            path = settings.get("path")
+            settings["path"] = pipeline.resolve(path) if path else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+        dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    s = pipeline.snapshots
+    ingest = Ingest(
+        source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
+        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error,
+    )  # fmt: skip
+    status = Status(store.state_dir, f"consumer-{member}")
+    private = pipeline.privacy.mechanism != "none"
+
+    def tick() -> None:
+        status.write(_figures(ingest, private))
+
+    try:
+        return ingest.run(stop, tick)
+    finally:
+        status.end()
+
+
+def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
+    """What a status line may show: no exact count where a mechanism is on."""
+    p = ingest.progress
+    public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
+    if private:
+        return public
+    seconds = max(time.monotonic() - p.started, 1e-9)
+    lags = [v for v in ingest.source.lag().values() if v is not None]
+    return {**public, "rows": p.rows, "rows_per_s": round(p.rows / seconds), "dead": p.dead, "lag": sum(lags) if lags else None}
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set, so that a process can end cleanly."""
+    stop = threading.Event()
+
+    def handler(number: int, frame: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+    if hasattr(os, "setpgrp"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    return stop
