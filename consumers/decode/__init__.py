@@ -1,0 +1,87 @@
+"""From message values to Arrow batches: whole blocks at a time, bad messages set apart.
+
+A decoder takes a list of message values and gives the good rows as Arrow batches, each row with
+the number of the message it came from, and the bad messages with their reasons. Whether a message
+is good never depends on its neighbours. No input makes a decoder raise, hang, or take more memory
+than the declared limits allow.
+
+| format | a message holds |
+|---|---|
+| `json` | one JSON object |
+| `ndjson` | JSON objects, one a line |
+| `csv` | lines of values in the order of the schema's columns, without a header |
+| `arrow` | an Arrow IPC stream |
+| `raw-f32` | rows of little-endian float32, in the order of the schema's columns |
+| `avro` | one record of a declared Avro schema, without a registry |
+"""
+
+from collections.abc import Callable
+
+from consumers.decode.base import Bad, Decoder, Limits, Options, Rows
+from consumers.decode.binary import arrow, raw_f32
+from consumers.decode.records import avro
+from consumers.decode.text import csv, json, ndjson
+from streamsketch.errors import ConfigError
+from streamsketch.schema import Schema
+
+__all__ = ["FORMATS", "Bad", "Decoder", "Limits", "Options", "Rows", "decoder"]
+
+FORMATS: dict[str, Callable[[Schema, Options], Decoder]] = {
+    "json": json,
+    "ndjson": ndjson,
+    "csv": csv,
+    "arrow": arrow,
+    "raw-f32": raw_f32,
+    "avro": avro,
+}
+
+
+def decoder(format: str, schema: Schema, options: Options | None = None) -> Decoder:
+    """The decoder of a format for the schema's columns.
+
+    Args:
+        format: A key of `FORMATS`.
+        schema: The declared columns; ignored ones are not read.
+        options: Limits and the format's own settings.
+
+    Returns:
+        A function from message values (bytes, or None for a tombstone) to rows and bad messages.
+
+    Raises:
+        ConfigError: The format is not known, or the schema does not fit it.
+
+    >>> decode = decoder("json", Schema.vectors(2, 0, 1))
+    >>> rows, bad = decode([b'{"x0": 0.5, "x1": 1}', b'{"x0": 2', b'{"x0": 0}'])
+    >>> rows[0].batch.to_pylist(), rows[0].origin.tolist()
+    ([{'x0': 0.5, 'x1': 1.0}], [0])
+    >>> [(b.index, b.reason) for b in bad][1]
+    (2, "no field 'x1'")
+    """
+    options = options or Options()
+    if format not in FORMATS:
+        raise ConfigError(f"format {format!r} is not known; use one of {', '.join(FORMATS)}")
+    return _limited(FORMATS[format](schema, options), options.limits)
+
+
+def _limited(decode: Decoder, limits: Limits) -> Decoder:
+    """The decoder with empty and oversized messages set apart before it sees them."""
+
+    def limited(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
+        if all(value and len(value) <= limits.message_bytes for value in values):
+            return decode(values)
+        problems = [_problem(value, limits.message_bytes) for value in values]
+        bad = [Bad(i, problem) for i, problem in enumerate(problems) if problem]
+        kept = [i for i, problem in enumerate(problems) if not problem]
+        rows, others = decode([values[i] for i in kept])
+        rows = [row.moved(kept) for row in rows]
+        return rows, sorted([*bad, *(b.moved(kept) for b in others)], key=lambda b: b.index)
+
+    return limited
+
+
+def _problem(value: bytes | None, limit: int) -> str:
+    if not value:
+        return "an empty message" if value == b"" else "a message without a value (a tombstone)"
+    return (
+        f"{len(value)} bytes, more than max_message_bytes = {limit}" if len(value) > limit else ""
+    )

@@ -1,0 +1,210 @@
+"""Text formats: JSON, JSON lines, CSV.
+
+JSON goes through orjson, message by message, and not through pyarrow's block reader: that one is
+no faster on numbers of full length, cannot say which message of a block is bad, takes two
+objects in one message for two rows, and dies of a segmentation fault at a bare `null` (26.0.1).
+"""
+
+import io
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+from numpy.typing import NDArray
+
+from consumers.columns import text_types
+from consumers.decode.base import Bad, Decoder, Options, Rows
+from consumers.decode.values import Columns, split
+from streamsketch.errors import ConfigError
+from streamsketch.schema import Schema
+
+__all__ = ["csv", "json", "ndjson"]
+
+BOM = b"\xef\xbb\xbf"
+
+
+def json(schema: Schema, options: Options) -> Decoder:
+    """One JSON object a message."""
+    columns = _columns(schema, options)
+
+    def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
+        return _objects(columns, values, range(len(values)))
+
+    return decode
+
+
+def ndjson(schema: Schema, options: Options) -> Decoder:
+    """JSON objects, one a line; a bad line does not spoil the others of its message."""
+    columns = _columns(schema, options)
+
+    def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
+        lines = _Lines(values)
+        rows, bad = _objects(columns, lines.lines, range(len(lines.lines)))
+        return lines.place(rows, bad)
+
+    return decode
+
+
+def _columns(schema: Schema, options: Options) -> Columns:
+    if options.missing not in ("refuse", "null"):
+        raise ConfigError(f"missing = {options.missing!r} is not known; use refuse or null")
+    return Columns(text_types(schema, options.event_time), options.missing)
+
+
+def _objects(
+    columns: Columns, values: Sequence[bytes | None], index: Sequence[int]
+) -> tuple[list[Rows], list[Bad]]:
+    import orjson
+
+    try:
+        return columns.build(list(map(orjson.loads, values)), index)  # type: ignore[arg-type]
+    except orjson.JSONDecodeError:
+        pass
+    records: list[Any] = []
+    kept: list[int] = []
+    bad = []
+    for i, value in zip(index, values, strict=True):
+        try:
+            records.append(orjson.loads(value or b""))
+            kept.append(i)
+        except orjson.JSONDecodeError as e:
+            bad.append(Bad(i, f"not valid JSON: {e}"))
+    rows, others = columns.build(records, kept)
+    return rows, sorted([*bad, *others], key=lambda b: b.index)
+
+
+class _Lines:
+    """The lines of messages, and where each came from."""
+
+    def __init__(self, values: Sequence[bytes | None]) -> None:
+        self.lines: list[bytes | None] = []
+        self._message: list[int] = []
+        self._number: list[int] = []
+        self._empty: list[int] = []
+        for i, value in enumerate(values):
+            before = len(self.lines)
+            for number, line in enumerate((value or b"").splitlines()):
+                if line.strip():
+                    self.lines.append(line)
+                    self._message.append(i)
+                    self._number.append(number)
+            if len(self.lines) == before:
+                self._empty.append(i)
+
+    def place(self, rows: list[Rows], bad: list[Bad]) -> tuple[list[Rows], list[Bad]]:
+        """From line numbers to message numbers."""
+        placed = [
+            Bad(self._message[b.index], b.reason, self.lines[b.index], self._number[b.index])
+            for b in bad
+        ]
+        placed += [Bad(i, "no line with a row") for i in self._empty]
+        placed.sort(key=lambda b: (b.index, b.line or 0))
+        return [row.moved(self._message) for row in rows], placed
+
+
+def csv(schema: Schema, options: Options) -> Decoder:
+    """Lines of values in the order of the schema's columns; an empty value is null."""
+    if len(options.delimiter) != 1:
+        raise ConfigError(f"delimiter = {options.delimiter!r} must be one character")
+    types = text_types(schema, options.event_time)
+    reader = _CsvLines(types, options.delimiter)
+
+    def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
+        lines = _Lines(values)
+        texts, wrong = reader.read([line or b"" for line in lines.lines])
+        rows, others = _typed(texts, types, wrong)
+        return lines.place(rows, others)
+
+    return decode
+
+
+class _CsvLines:
+    """Splits lines into text columns, one row a line."""
+
+    def __init__(self, types: dict[str, pa.DataType], delimiter: str) -> None:
+        self._names = list(types)
+        self._delimiter = delimiter
+
+    def read(self, lines: list[bytes]) -> tuple[pa.Table, dict[int, str]]:
+        """The columns of all lines, null for the lines that are bad; these with their reason."""
+        bad: dict[int, str] = {}
+        parts: list[pa.Table] = []
+        self._read(lines, 0, parts, bad)
+        empty = pa.table({name: pa.array([], pa.string()) for name in self._names})
+        return pa.concat_tables([empty, *parts]).combine_chunks(), bad
+
+    def _read(
+        self, lines: list[bytes], start: int, parts: list[pa.Table], bad: dict[int, str]
+    ) -> None:
+        if not lines:
+            return
+        table = self._whole(lines)
+        if table is not None:
+            parts.append(table)
+        elif len(lines) == 1:
+            bad[start] = (
+                f"not {len(self._names)} values separated by {self._delimiter!r}, in UTF-8 text"
+            )
+            blank = pa.array([None], pa.string())
+            parts.append(pa.table({name: blank for name in self._names}))
+        else:
+            middle = len(lines) // 2
+            self._read(lines[:middle], start, parts, bad)
+            self._read(lines[middle:], start + middle, parts, bad)
+
+    def _whole(self, lines: list[bytes]) -> pa.Table | None:
+        """The lines as a table, None unless each of them is one whole row."""
+        data = b"\n".join(lines)
+        # A byte order mark would be skipped at the head of a block, and only there.
+        if BOM in data:
+            return None
+        try:
+            table = pacsv.read_csv(
+                io.BytesIO(data),
+                pacsv.ReadOptions(
+                    use_threads=False, block_size=len(data) + 1, column_names=self._names
+                ),
+                pacsv.ParseOptions(delimiter=self._delimiter),
+                pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(self._names, pa.string()),
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                    null_values=[""],
+                ),
+            )
+        except (pa.ArrowException, UnicodeError):
+            return None
+        # A row never ends inside a line, so as many rows as lines means one row a line.
+        return table if table.num_rows == len(lines) else None
+
+
+def _typed(
+    texts: pa.Table, types: dict[str, pa.DataType], wrong: dict[int, str]
+) -> tuple[list[Rows], list[Bad]]:
+    arrays = []
+    for name, kind in types.items():
+        column = texts.column(name)
+        text = column.chunk(0) if column.num_chunks else pa.array([], pa.string())
+        if not pa.types.is_string(kind):
+            text = pc.utf8_trim_whitespace(text)
+        array, rows = split(text, partial(_cast, kind=kind), kind)
+        arrays.append(array)
+        for row in rows:
+            wrong.setdefault(row, f"value {text[row].as_py()!r} of {name!r} is not of type {kind}")
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(types))
+    keep: NDArray[np.int64] = np.arange(batch.num_rows)
+    if wrong:
+        keep = np.setdiff1d(keep, np.fromiter(wrong, np.int64))
+        batch = batch.take(pa.array(keep))
+    bad = [Bad(row, reason) for row, reason in sorted(wrong.items())]
+    return ([Rows(batch, keep)] if len(keep) else []), bad
+
+
+def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_boolean(kind):
+        text = pc.utf8_lower(text)
+    return text if kind == pa.string() else text.cast(kind)
