@@ -1,0 +1,132 @@
+"""What a schema expects of the columns of a stream, before any row is encoded."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from streamsketch.errors import SchemaError
+from streamsketch.schema import Column, Schema
+from streamsketch.schema.columns import arrow_type
+
+__all__ = ["check_columns", "select", "text_types", "wanted"]
+
+
+def wanted(schema: Schema, event_time: str | None = None) -> list[str]:
+    """Names of the columns to read: all but the ignored, and the event time."""
+    names = [c.name for c in schema.columns if c.kind != "ignore"]
+    if event_time is not None and event_time not in names:
+        names.append(event_time)
+    return names
+
+
+def text_types(schema: Schema, event_time: str | None = None) -> dict[str, pa.DataType]:
+    """Arrow type to parse each wanted column of a text format as: declared, never inferred.
+
+    Numbers parse as float64, so that `3` and `3.0` are both fine for an integer column; times
+    parse as microseconds (nanoseconds where declared) whatever resolution the column declares.
+    """
+    types = {c.name: _text_type(c) for c in schema.columns if c.kind != "ignore"}
+    if event_time is not None and event_time not in types:
+        types[event_time] = pa.timestamp("us")
+    return types
+
+
+def _text_type(column: Column) -> pa.DataType:
+    if column.kind == "numeric":
+        return pa.float64()
+    if column.kind == "boolean":
+        return pa.bool_()
+    declared = arrow_type(column.type)
+    if pa.types.is_timestamp(declared):
+        return pa.timestamp("ns" if declared.unit == "ns" else "us", tz=declared.tz)
+    return declared
+
+
+def check_columns(
+    schema: Schema, found: pa.Schema, where: str, event_time: str | None = None
+) -> None:
+    """Compare the columns of a stream with the schema.
+
+    Args:
+        schema: What is declared.
+        found: The Arrow schema of a file, stream or batch.
+        where: What `found` belongs to, for the message, such as `file 'a.parquet'`.
+        event_time: A further column that must be there.
+
+    Raises:
+        SchemaError: A column is missing, twice there, or of a type that cannot be encoded; the
+            message names the column, the place, the expected and the found type.
+    """
+    names = found.names
+    for name in wanted(schema, event_time):
+        if name not in names:
+            raise SchemaError(
+                f"{where} has no column {name!r} (it has {_list(names)}); rename the column in "
+                f"the "
+                "stream or correct the schema"
+            )
+        if names.count(name) > 1:
+            raise SchemaError(
+                f"{where} has {names.count(name)} columns named {name!r}; rename one of them"
+            )
+    for column in schema.columns:
+        if column.kind != "ignore" and not _accepts(column, found.field(column.name).type):
+            raise SchemaError(
+                f"{where} has column {column.name!r} of type {found.field(column.name).type}, "
+                f"but the "
+                f"schema expects {column.kind} of type {_expected(column)}; correct the schema "
+                f"or convert "
+                "the column"
+            )
+
+
+def select(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
+    """The named columns of a batch, without copying."""
+    return batch if batch.schema.names == names else batch.select(names)
+
+
+def _expected(column: Column) -> str:
+    return f"{column.type} (or any number)" if column.kind == "numeric" else column.type
+
+
+def _accepts(column: Column, found: pa.DataType) -> bool:
+    is_ = pa.types
+    if is_.is_dictionary(found):
+        found = found.value_type
+    if is_.is_null(found):
+        return True
+    if column.kind == "numeric":
+        return _numeric(found) or is_.is_boolean(found)
+    if column.kind == "timestamp":
+        return bool(is_.is_timestamp(found) or is_.is_date(found))
+    if column.kind == "vector":
+        return bool(
+            is_.is_fixed_size_list(found) and found.list_size == arrow_type(column.type).list_size
+        )
+    if column.kind == "boolean":
+        return bool(is_.is_boolean(found))
+    if column.categorical:
+        declared = arrow_type(column.type)
+        families: tuple[Callable[[pa.DataType], bool], ...] = (
+            _texts,
+            _numeric,
+            is_.is_boolean,
+            is_.is_temporal,
+        )
+        return any(f(declared) and f(found) for f in families)
+    return not is_.is_nested(found)
+
+
+def _texts(kind: pa.DataType) -> bool:
+    is_ = pa.types
+    return bool(is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind))
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    is_ = pa.types
+    return bool(is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind))
+
+
+def _list(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:12]))
+    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "") if names else "none"
