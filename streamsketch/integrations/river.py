@@ -109,7 +109,7 @@ class RiverSketcher(base.Transformer):
         features = cast("FeatureMap", self.sketcher.features)
         values = features.features(row[None])[0] / np.sqrt(self.frequencies)
         m = self.frequencies
-        names: list[Hashable] = [f"cos{j}" for j in range(m)] + [f"sin{j}" for j in range(m)]
+        names: list[Hashable] = [f"{part}{j}" for part in ("cos", "sin") for j in range(m)]
         return dict(zip(names, values.tolist(), strict=True))
 
     def release(self) -> Snapshot:
