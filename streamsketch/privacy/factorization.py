@@ -215,7 +215,8 @@ def _geometric(ratio: npt.NDArray[np.generic], terms: int | None) -> npt.NDArray
 def default_buffers(releases: int | None, decay: float = 1.0) -> int:
     """Buffers that bring the fitted series to within about 0.5 % of the square root."""
     span = min(releases or math.inf, 1.0 / (1.0 - decay) if decay < 1.0 else math.inf)
-    return 1 if span <= 3 else 2 if span <= 200 else 3 if span <= 5_000 else 4
+    limits = (3, 200, 5_000, 50_000)
+    return 1 + sum(span > limit for limit in limits)
 
 
 @lru_cache(maxsize=64)

@@ -88,7 +88,7 @@ class Releaser:
         self.memory = make_memory(self.memory_text)
         self.index = self.epoch = self.released = 0
         self.seen = np.zeros(features.spec.classes * features.width, np.int64)
-        self.seen_count = 0
+        self.seen_count: float = 0
         self._pending: bytes | None = None
         self._test_generator = test_generator
         if self.private:
@@ -132,7 +132,7 @@ class Releaser:
         return epochs * self.settings.releases - self.index
 
     def release(
-        self, total: NDArray[np.int64], count: int, span: Mapping[str, Any] | None = None
+        self, total: NDArray[np.int64], count: float, span: Mapping[str, Any] | None = None
     ) -> Snapshot:
         """Release the stream's sum at a consistent cut.
 
@@ -140,7 +140,7 @@ class Releaser:
 
         Args:
             total: (classes * width,) int64, the sum of all rows since the beginning.
-            count: Their number.
+            count: Their number, or their weight in multiples of 1/256.
             span: Positions and times covered. Withheld from private snapshots, because
                 positions tell the exact count.
 
@@ -159,12 +159,12 @@ class Releaser:
         self.released += 1
         return snapshot
 
-    def _release_private(self, total: NDArray[np.int64], count: int) -> Snapshot:
+    def _release_private(self, total: NDArray[np.int64], count: float) -> Snapshot:
         assert self.settings is not None
         self._check_cut(total, count)
         self._check_budget()
         rows = count - self.seen_count
-        pane = np.append(total - self.seen, np.int64(self._count_units * rows))
+        pane = np.append(total - self.seen, np.int64(round(self._count_units * rows)))
         noisy = self._noiser.next(pane, self._entropy)
         # The memory sees noisy windows only: what follows is post-processing.
         value, weight = self.memory.update(noisy[:-1], noisy[-1] / self._count_units)
@@ -180,7 +180,7 @@ class Releaser:
         self.released += 1
         return snapshot
 
-    def _check_cut(self, total: NDArray[np.int64], count: int) -> None:
+    def _check_cut(self, total: NDArray[np.int64], count: float) -> None:
         if total.shape != self.seen.shape or total.dtype != np.int64:
             raise PrivacyError(
                 f"the sum to release is {total.dtype} of shape {total.shape}, expected int64 of "
@@ -191,9 +191,8 @@ class Releaser:
                 f"the rows of stream {self.stream!r} are fewer than at the last release: the sums "
                 "are older than the ledger; restore sums and ledger from the same state file."
             )
-        # Every released window holds at most one feature vector of modulus 1 per row and frequency.
-        rows = count - self.seen_count
-        if np.abs(total - self.seen).max(initial=0) > rows * self._largest_weight * ONE * 1.0001:
+        most = (count - self.seen_count) * self.features.norm_bound * ONE * self._largest_weight
+        if np.abs(total - self.seen).max(initial=0) > most:
             raise PrivacyError(
                 f"the sums of stream {self.stream!r} moved further than its new rows can move "
                 "them; sums and ledger are not of the same state: restore both from one file."
@@ -275,7 +274,7 @@ class Releaser:
             _now(),
         )
 
-    def _enter(self, snapshot: Snapshot, total: NDArray[np.int64], count: int) -> None:
+    def _enter(self, snapshot: Snapshot, total: NDArray[np.int64], count: float) -> None:
         assert self.settings is not None and self._pending is not None
         if self.index == 0:
             # Rows of different epochs are different rows: only the first epoch is charged.
@@ -367,7 +366,7 @@ class Releaser:
             self._restore_private(arrays, body)
         own = {k.removeprefix("memory."): v for k, v in arrays.items() if k.startswith("memory.")}
         self.memory.restore(own, body["memory_state"])
-        self.seen, self.seen_count = np.array(arrays["seen"]), int(body["seen_count"])
+        self.seen, self.seen_count = np.array(arrays["seen"]), body["seen_count"]
         self.index = int(body["index"])
         self.released = int(body.get("released", self.index))
 
@@ -416,7 +415,12 @@ def _resolve(
     """Settings and memory that agree with the mechanism and with each other."""
     found = lookup(mechanism)
     if found.encoder is None:
-        return (settings if isinstance(settings, Settings) else None), memory
+        if settings:
+            raise ConfigError(
+                'mechanism is "none" but privacy settings are given, and nothing would keep them; '
+                'choose a mechanism, for example "toeplitz", or remove the settings.'
+            )
+        return None, memory
     if settings is None:
         raise ConfigError(
             f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
@@ -441,8 +445,11 @@ def _resolve(
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:
+    given = dict(values)
+    if given.get("releases") == "endless":
+        given["releases"] = None
     try:
-        return Settings(**values)
+        return Settings(**given)
     except TypeError as error:
         raise ConfigError(
             f"privacy settings {sorted(values)} do not fit ({error}); see streamsketch.privacy.Settings."

@@ -130,8 +130,11 @@ class Settings:
         return row * both * self.rows
 
     def count_units(self, norm_bound: float) -> int:
-        """Units of 2**-16 that one row adds to the count coordinate."""
-        return max(1, round(self.count_weight * norm_bound * 2**16))
+        """Units of 2**-16 that one row adds to the count coordinate.
+
+        A multiple of 256, so that weights in multiples of 1/256 are counted in whole units.
+        """
+        return 256 * max(1, round(self.count_weight * norm_bound * 2**8))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary; `Settings(**d)` gives it back."""
