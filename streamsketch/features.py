@@ -8,7 +8,7 @@ of modulus 1 per frequency, so :math:`\|\Phi(x)\|_2 = \sqrt m` whatever x is. Th
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.kernels import BACKENDS, ONE, backend, choose
+from streamsketch.kernels import BACKENDS, ONE, SumRows, choose, prepare
 from streamsketch.schema.columns import Block
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class Spec:
         try:
             return cls(**body)
         except TypeError as e:
-            raise ConfigError(f"a spec has wrong fields ({e}); it was written by another version") from None
+            raise ConfigError(
+                f"a spec has wrong fields ({e}); it was written by another version"
+            ) from None
 
 
 class Map(Protocol):
@@ -122,10 +124,13 @@ class FeatureMap:
 
     def __init__(self, spec: Spec, omega: NDArray[np.float64]) -> None:
         if omega.shape != (spec.d, spec.m):
-            raise ConfigError(f"frequencies have shape {omega.shape}, but the spec says {(spec.d, spec.m)}")
+            raise ConfigError(
+                f"frequencies have shape {omega.shape}, but the spec says {(spec.d, spec.m)}"
+            )
         self.spec = spec
-        self.omega = np.ascontiguousarray(omega, np.float64)
+        self.omega = np.array(omega, np.float64, order="C")
         self.omega.flags.writeable = False
+        self._ready: dict[str, SumRows] = {}
 
     @classmethod
     def from_frequencies(cls, omega: Any) -> "FeatureMap":
@@ -136,9 +141,12 @@ class FeatureMap:
         """
         omega = np.ascontiguousarray(omega, np.float64)
         if omega.ndim != 2 or 0 in omega.shape or not np.isfinite(omega).all():
-            raise ConfigError(f"frequencies must be a finite (d, m) matrix, got shape {omega.shape}")
+            raise ConfigError(
+                f"frequencies must be a finite (d, m) matrix, got shape {omega.shape}"
+            )
         digest = hashlib.sha256(omega.tobytes()).hexdigest()[:16]
-        return cls(Spec("explicit", *omega.shape, omega_hash=digest), omega)
+        d, m = omega.shape
+        return cls(Spec("explicit", d, m, omega_hash=digest), omega)
 
     @classmethod
     def from_spec(cls, spec: Spec, blocks: Sequence[Block] = ()) -> "FeatureMap":
@@ -146,7 +154,9 @@ class FeatureMap:
         from streamsketch.frequencies import draw
 
         if spec.law == "explicit":
-            raise ConfigError("explicit frequencies cannot be drawn again; keep them with the sketch")
+            raise ConfigError(
+                "explicit frequencies cannot be drawn again; keep them with the sketch"
+            )
         return cls(spec, draw(spec.law, spec.d, spec.m, spec.seed, spec.scale, blocks))
 
     @property
@@ -177,11 +187,12 @@ class FeatureMap:
 
         Raises:
             ConfigError: The shape does not fit, or the backend is unknown.
+            DataError: A value is not finite.
         """
         x = self._rows(x)
         if not len(x):
             return np.zeros(self.width, np.int64)
-        return self._backend(backend)(np.asarray(x, np.float32), self.omega)
+        return self._backend(backend)(x)
 
     def mean_torch(self, y: "torch.Tensor") -> "torch.Tensor":
         """Differentiable mean features (2m,) of generated rows y (n, d), on y's device."""
@@ -189,17 +200,23 @@ class FeatureMap:
 
         return sketch_mean(y, self.omega)
 
-    def _backend(self, name: str) -> Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.int64]]:
+    def _backend(self, name: str) -> SumRows:
         if name == "auto":
             name = choose(self.spec.d, self.spec.m, self.spec.law)
         if name not in BACKENDS:
-            raise ConfigError(f"backend = {name!r} is unknown; choose one of auto, {', '.join(BACKENDS)}")
-        return backend(name)
+            raise ConfigError(
+                f"backend = {name!r} is unknown; choose one of auto, {', '.join(BACKENDS)}"
+            )
+        if name not in self._ready:
+            self._ready[name] = prepare(name, self.omega, self.spec)
+        return self._ready[name]
 
     def _rows(self, x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.spec.d:
-            raise ConfigError(f"rows have shape {x.shape}, but the feature map takes (n, {self.spec.d})")
+            raise ConfigError(
+                f"rows have shape {x.shape}, but the feature map takes (n, {self.spec.d})"
+            )
         return x
 
     def __repr__(self) -> str:

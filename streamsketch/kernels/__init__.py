@@ -4,27 +4,42 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BACKENDS", "ONE", "SumFeatures", "backend", "choose", "has_numba"]
+if TYPE_CHECKING:
+    from streamsketch.features import Spec
 
+__all__ = ["BACKENDS", "ONE", "Prepare", "SumRows", "choose", "has_numba", "prepare"]
+
+NOT_FINITE = "rows hold values that are not finite in float32; set them apart before sketching"
 ONE = 1 << 16  # units of the fixed-point sums per 1.0
 
-SumFeatures = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.int64]]
+SumRows = Callable[[NDArray[Any]], NDArray[np.int64]]
+Prepare = Callable[[NDArray[np.float64], "Spec | None"], SumRows]
 
 BACKENDS = {
-    "reference": "streamsketch.kernels.reference:sum_features",
-    "cpu": "streamsketch.kernels.cpu:sum_features",
+    "reference": "streamsketch.kernels.reference:prepare",
+    "cpu": "streamsketch.kernels.cpu:prepare",
 }
 
 
-def backend(name: str) -> SumFeatures:
-    """The function of a backend: rows (n, d) and frequencies (d, m) to int64 sums (2m,)."""
+def prepare(name: str, omega: NDArray[np.float64], spec: "Spec | None" = None) -> SumRows:
+    """The summing function of a backend, ready to be called many times.
+
+    Args:
+        name: A name in `BACKENDS`.
+        omega: (d, m) frequencies.
+        spec: Where the frequencies come from, for the backends of structured laws.
+
+    Returns:
+        A function from finite rows (n, d), of any real type and layout, to int64 sums (2m,).
+    """
     module, function = BACKENDS[name].split(":")
-    found: SumFeatures = getattr(import_module(module), function)
-    return found
+    make: Prepare = getattr(import_module(module), function)
+    return make(omega, spec)
 
 
 def choose(d: int, m: int, law: str) -> str:

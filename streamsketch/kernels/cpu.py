@@ -2,29 +2,41 @@
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import ConfigError
-from streamsketch.kernels import ONE
+from streamsketch.errors import ConfigError, DataError
+from streamsketch.kernels import NOT_FINITE, ONE
 
 if TYPE_CHECKING:
     from streamsketch.features import Spec
 
-__all__ = ["block_rows", "by_rows", "in_turns", "kernel", "prepare", "slabs", "sum_features", "threads"]
+__all__ = [
+    "DenseSum",
+    "block_rows",
+    "by_rows",
+    "in_turns",
+    "kernel",
+    "prepare",
+    "slabs",
+    "threads",
+]
 
 log = logging.getLogger(__name__)
 
 F32 = NDArray[np.float32]
 SLAB = 1 << 18  # rows converted to float32 at a time, when they come in another type
-WORTH_A_THREAD = 1 << 20  # (row, frequency) pairs below which a second thread costs more than it brings
+WORTH_A_THREAD = (
+    1 << 20
+)  # (row, frequency) pairs below which a second thread costs more than it brings
 
 
 def threads() -> int:
@@ -32,11 +44,13 @@ def threads() -> int:
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdigit() and int(told) > 0:
         return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
-@lru_cache(maxsize=None)
-def kernel(name: str) -> Callable[..., None]:
+@cache
+def kernel(name: str) -> Callable[..., int]:
     """A compiled kernel of `fused`; compiled once a machine, with a message, and kept on disk."""
     from streamsketch.kernels import fused
 
@@ -49,8 +63,13 @@ def kernel(name: str) -> Callable[..., None]:
     dispatcher.compile(fused.SIGNATURES[name])
     dispatcher.disable_compile()
     if not known:
-        log.info("compiled %s in %.1f s, kept in %s", name, time.perf_counter() - start, folder or "memory only")
-    ready: Callable[..., None] = dispatcher
+        log.info(
+            "compiled %s in %.1f s, kept in %s",
+            name,
+            time.perf_counter() - start,
+            folder or "memory only",
+        )
+    ready: Callable[..., int] = dispatcher
     return ready
 
 
@@ -64,7 +83,9 @@ def in_turns(omega: NDArray[np.floating[Any]]) -> F32:
     w = np.zeros((-(-d // 4) * 4, -(-m // 4) * 4), np.float32)
     np.divide(omega, 2 * np.pi, out=w[:d, :m], casting="unsafe")
     if not np.abs(w).max() * d < 1e22:
-        raise ConfigError("frequencies are too large for float32 phases (1e22 and more); enlarge the kernel scale")
+        raise ConfigError(
+            "frequencies are too large for float32 phases (over 1e22); enlarge the kernel scale"
+        )
     return w
 
 
@@ -73,16 +94,18 @@ def block_rows(d: int, buffers: int = 1, most: int = 1024) -> int:
     return int(np.clip(2 ** int(np.log2((1 << 19) / (4 * d * buffers))), 32, most))
 
 
-def by_rows(work: Callable[[int, int, int], None], n: int, parts: int, block: int) -> None:
-    """Run work(part, start, stop) over n rows, split into at most `parts` threads at multiples of `block`."""
-    step = max(block, -(-n // (parts * block)) * block) if n > block else -(-n // max(parts, 1))
+def by_rows(work: Callable[[int, int, int], int], n: int, parts: int, block: int) -> int:
+    """Run work(part, start, stop) over n rows on at most `parts` threads, in whole blocks.
+
+    Returns the sum of what the parts return; an exception of any part is raised here.
+    """
+    step = -(-n // (parts * block)) * block
     spans = [(i, i * step, min((i + 1) * step, n)) for i in range(-(-n // step))]
-    others = [threading.Thread(target=work, args=span) for span in spans[1:]]
-    for t in others:
-        t.start()
-    work(*spans[0])
-    for t in others:
-        t.join()
+    if len(spans) == 1:
+        return work(*spans[0])
+    with ThreadPoolExecutor(len(spans) - 1) as pool:
+        others = [pool.submit(work, *span) for span in spans[1:]]
+        return work(*spans[0]) + sum(other.result() for other in others)
 
 
 def slabs(x: NDArray[Any]) -> "list[tuple[int, int]]":
@@ -92,42 +115,44 @@ def slabs(x: NDArray[Any]) -> "list[tuple[int, int]]":
     return [(i, min(i + SLAB, len(x))) for i in range(0, len(x), SLAB)]
 
 
-def prepare(omega: NDArray[np.float64], spec: "Spec | None" = None) -> Callable[[NDArray[Any]], NDArray[np.int64]]:
+@dataclass(frozen=True)
+class DenseSum:
     """The sum of features over rows for given frequencies, ready to be called many times.
 
-    Args:
-        omega: (d, m) frequencies, radians per unit of length.
-        spec: Not needed here.
+    The phase of a row is accurate to (d + 2) 2^-24 times the sum of |omega_k x_k| radians, the
+    features to 3e-7 beyond that; then they are truncated to 2^-16.
 
-    Returns:
-        A function from finite rows (n, d), of any real type and layout, to the int64 sums (2m,).
-        The phase of a row is accurate to (d + 2) 2^-24 times the sum of |omega_k x_k|, features
-        to 3e-7 beyond that; then they are truncated to 2^-16.
+    Attributes:
+        w: (d, m) frequencies in turns, as `in_turns` makes them.
+        m: Number of frequencies.
     """
-    from streamsketch.kernels import fused
 
-    run = kernel("sum_dense")
-    w, (d, m) = in_turns(omega), omega.shape
-    unit = fused.polynomials(ONE)
-    block = block_rows(w.shape[0])
+    w: F32
+    m: int
 
-    def sum_rows(x: NDArray[Any]) -> NDArray[np.int64]:
-        parts = min(threads(), max(1, len(x) * m // WORTH_A_THREAD))
-        totals = np.zeros((parts, 2, w.shape[1]), np.int64)
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """Sums (2m,) over rows (n, d) of any real type and layout.
+
+        Raises:
+            DataError: A value is not finite; nothing was summed.
+        """
+        from streamsketch.kernels.fused import polynomials
+
+        run, unit, block = kernel("sum_dense"), polynomials(ONE), block_rows(self.w.shape[0])
+        parts = min(threads(), max(1, len(x) * self.m // WORTH_A_THREAD))
+        totals = np.zeros((parts, 2, self.w.shape[1]), np.int64)
         for first, last in slabs(x):
             rows = np.asarray(x[first:last], np.float32)
 
-            def work(part: int, start: int, stop: int, rows: F32 = rows) -> None:
-                run(rows, start, stop, block, w, unit, totals[part])
+            def work(part: int, start: int, stop: int, rows: F32 = rows) -> int:
+                return run(rows, start, stop, block, self.w, unit, totals[part])
 
-            by_rows(work, len(rows), parts, block)
-        return totals.sum(axis=0)[:, :m].reshape(-1)
+            if by_rows(work, len(rows), parts, block):
+                raise DataError(NOT_FINITE)
+        total: NDArray[np.int64] = totals.sum(axis=0)[:, : self.m].reshape(-1)
+        return total
 
-    return sum_rows
 
-
-def sum_features(x: NDArray[Any], omega: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Sum over rows (n, d) of the features truncated to multiples of 2^-16; int64 (2m,)."""
-    if not len(x):
-        return np.zeros(2 * omega.shape[1], np.int64)
-    return prepare(omega)(x)
+def prepare(omega: NDArray[np.float64], spec: "Spec | None" = None) -> DenseSum:
+    """The compiled sum for frequencies (d, m)."""
+    return DenseSum(in_turns(omega), omega.shape[1])

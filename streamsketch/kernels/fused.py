@@ -20,42 +20,48 @@ This module imports numba and compiles on first use: import it inside functions.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
+import numba
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 __all__ = ["SIGNATURES", "TILE", "X_LIMIT", "jit", "polynomials", "sum_dense", "sum_gradient"]
 
 TILE = 4  # frequencies and coordinates per step: 16 multipliers fit into the vector registers
-X_LIMIT = 1e15  # larger rows are cut here, so that no phase overflows: the norm bound holds for any input
-CARRY = 256  # frequencies per partial sum of the gradient, against the rounding of long float32 sums
+X_LIMIT = 1e15  # rows are cut here, so that no phase overflows: the norm bound holds for any input
+CARRY = 256  # frequencies per partial sum of the gradient, against rounding in long float32 sums
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Polynomials = tuple[np.float32, ...]
 F = TypeVar("F", bound=Callable[..., Any])
+njit: Any = numba.njit
+types: Any = numba.types
 
 SINE = (3.14159258, -5.16770689, 2.55003145, -0.59804547, 0.07722048)  # sin(pi r) / r in r^2
 COSINE = (0.99999995, -4.93479287, 4.05841203, -1.33188068, 0.21969756)  # cos(pi r) in r^2
 
 
+@cache
 def polynomials(one: float) -> Polynomials:
     """The coefficients for features in units of 1/one: sine, cosine, then `one` itself."""
     gain = np.sqrt(2.0 * one)
-    return tuple(np.float32(v) for v in (*(gain * np.array(SINE)), *(gain * np.array(COSINE)), one))
+    return tuple(
+        np.float32(v) for v in (*(gain * np.array(SINE)), *(gain * np.array(COSINE)), one)
+    )
 
 
 def jit(function: F) -> F:
     """Compile on first call; keep the machine code on disk where a folder can be written."""
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
     try:
-        compiled: F = njit(cache=True, **options)(function)
+        compiled: F = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(
+            function
+        )
     except RuntimeError:  # no writable folder for the cache
-        compiled = njit(**options)(function)
+        compiled = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     return compiled
 
 
@@ -74,7 +80,7 @@ def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 def _rint(typing: Any, a: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.rint", [ir.FloatType()])
+        function = builder.module.declare_intrinsic("llvm.rint", [args[0].type])
         return builder.call(function, args)
 
     return types.float32(types.float32), generate
@@ -95,22 +101,28 @@ def feature_pair(t: Any, p: Any) -> Any:
 
 
 @jit
-def pack(x: F32, start: int, stop: int, out: F32) -> None:
-    """Rows start..stop of x (n, d), transposed and cut to +-X_LIMIT, into out (d + padding, rows)."""
+def pack(x: F32, start: int, stop: int, out: F32) -> int:
+    """Rows start..stop of x (n, d), transposed and cut to +-X_LIMIT, into out (padded d, rows).
+
+    Returns how many values were not finite; they are written as 0.
+    """
     limit = np.float32(X_LIMIT)
-    d = x.shape[1]
-    for k in range(d):
+    bad = 0
+    for k in range(x.shape[1]):
         row = out[k]
         for b in range(stop - start):
             v = x[start + b, k]
-            row[b] = min(max(v, -limit), limit) if v == v else np.float32(0)
+            finite = v - v == np.float32(0)
+            bad += not finite
+            row[b] = min(max(v, -limit), limit) if finite else np.float32(0)
         for b in range(stop - start, out.shape[1]):
             row[b] = np.float32(0)
+    return bad
 
 
 @jit
 def project(xt: F32, w: F32, j: int, t: F32) -> None:
-    """Phases t (4, rows) of four frequencies: columns j..j+3 of w (d, m) times the packed rows xt (d, rows)."""
+    """Phases t (4, rows) of columns j..j+3 of w (d, m) for packed rows xt (d, rows)."""
     t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
     rows = xt.shape[1]
     for k in range(0, xt.shape[0], 4):
@@ -148,7 +160,9 @@ def sum_pairs(t: F32, p: Polynomials) -> tuple[np.int32, np.int32]:
 
 
 @jit
-def sum_dense(x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64) -> None:
+def sum_dense(
+    x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64
+) -> int:
     """Add the features of rows start..stop of x (n, d) to total (2, m padded).
 
     Args:
@@ -159,20 +173,27 @@ def sum_dense(x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials,
         w: (d, m) frequencies in turns, both padded with zeros to a multiple of 4.
         p: `polynomials(unit)`.
         total: (2, m padded) int64: cosines and sines in units.
+
+    Returns:
+        How many values of x were not finite; they counted as 0.
     """
+    bad = 0
     rows = min(block, (stop - start + 15) // 16 * 16)
     xt = np.zeros((w.shape[0], rows), np.float32)
     t = np.empty((4, rows), np.float32)
     unit = np.int64(p[10])
     for i in range(start, stop, rows):
         end = min(i + rows, stop)
-        pack(x, i, end, xt)
+        bad += pack(x, i, end, xt)
         for j in range(0, w.shape[1], 4):
             project(xt, w, j, t)
             for f in range(4):
                 cosines, sines = sum_pairs(t[f], p)
-                total[0, j + f] += cosines - (rows - end + i) * unit  # rows of padding have cosine 1
+                total[0, j + f] += (
+                    cosines - (rows - end + i) * unit
+                )  # rows of padding have cosine 1
                 total[1, j + f] += sines
+    return bad
 
 
 @jit
@@ -185,7 +206,7 @@ def weigh_pairs(t: F32, p: Polynomials, a: np.float32, b: np.float32) -> None:
 
 @jit
 def spread(g: F32, w: F32, j: int, out: F32) -> None:
-    """out (d, rows) += w[:, j:j+4] (d, 4) @ g (4, rows)."""
+    """Add w[:, j:j+4] (d, 4) @ g (4, rows) to out (d, rows)."""
     g0, g1, g2, g3 = g[0], g[1], g[2], g[3]
     for k in range(0, out.shape[0], 2):
         o0, o1 = out[k], out[k + 1]
@@ -198,7 +219,9 @@ def spread(g: F32, w: F32, j: int, out: F32) -> None:
 
 
 @jit
-def sum_gradient(y: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, ab: F32, out: F32) -> None:
+def sum_gradient(
+    y: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, ab: F32, out: F32
+) -> int:
     r"""Gradient of a function of the mean features by rows (eq. 7 of seed 000).
 
     out[i] = sum_j (a_j cos_ij + b_j sin_ij) w_j, where the caller has put the factors -1, 2 pi and
@@ -213,7 +236,11 @@ def sum_gradient(y: F32, start: int, stop: int, block: int, w: F32, p: Polynomia
         p: `polynomials(1)`.
         ab: (2, m padded) multipliers of cosines and sines.
         out: (n, d) written.
+
+    Returns:
+        How many values of y were not finite; they counted as 0.
     """
+    bad = 0
     d = y.shape[1]
     rows = min(block, (stop - start + 15) // 16 * 16)
     xt = np.zeros((w.shape[0], rows), np.float32)
@@ -221,7 +248,7 @@ def sum_gradient(y: F32, start: int, stop: int, block: int, w: F32, p: Polynomia
     part = np.empty(((d + 1) // 2 * 2, rows), np.float32)
     for i in range(start, stop, rows):
         end = min(i + rows, stop)
-        pack(y, i, end, xt)
+        bad += pack(y, i, end, xt)
         for b in range(end - i):
             for k in range(d):
                 out[i + b, k] = np.float32(0)
@@ -235,15 +262,24 @@ def sum_gradient(y: F32, start: int, stop: int, block: int, w: F32, p: Polynomia
             for k in range(d):
                 for b in range(end - i):
                     out[i + b, k] += part[k, b]
+    return bad
 
 
-ROWS = types.Array(types.float32, 2, "A", readonly=True)  # any layout, so that one compilation serves all
+ROWS = types.Array(
+    types.float32, 2, "A", readonly=True
+)  # any layout, so that one compilation serves all
 MATRIX = types.float32[:, ::1]
 SIGNATURES = {
-    "sum_dense": types.void(
-        ROWS, types.intp, types.intp, types.intp, MATRIX, types.UniTuple(types.float32, 11), types.int64[:, ::1]
+    "sum_dense": types.intp(
+        ROWS,
+        types.intp,
+        types.intp,
+        types.intp,
+        MATRIX,
+        types.UniTuple(types.float32, 11),
+        types.int64[:, ::1],
     ),
-    "sum_gradient": types.void(
+    "sum_gradient": types.intp(
         ROWS,
         types.intp,
         types.intp,

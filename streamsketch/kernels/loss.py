@@ -1,17 +1,16 @@
 r"""The fused training step: mean features of generated rows, and the sketch-matching loss.
 
-.. math:: L = \sum_j w_j\, |\hat z_j - z_j|^2, \qquad \hat z_j = \frac1n \sum_i e^{i \omega_j\cdot y_i}
+.. math:: L = \sum_j w_j\, |\hat z_j - z_j|^2, \qquad \hat z_j = \frac1n \sum_i e^{i \omega_j y_i}
 
 The gradient is closed form (seed 000, eq. 7): with a_j, b_j the derivatives of a function by the
 mean cosine and sine of frequency j,
 
-.. math:: \nabla_{y_i} = \frac1n \sum_j (b_j \cos \omega_j\cdot y_i - a_j \sin \omega_j\cdot y_i)\, \omega_j .
+.. math:: \nabla_{y_i} = \frac1n \sum_j (b_j \cos \omega_j y_i - a_j \sin \omega_j y_i) \omega_j .
 
 Phases are computed again in the backward pass, so nothing of size n x m is ever kept.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,9 @@ from streamsketch.kernels import has_numba
 __all__ = ["sketch_loss", "sketch_mean"]
 
 Frequencies = torch.Tensor | NDArray[np.floating[Any]]
-MEAN_UNIT = float(1 << 21)  # fixed point of the mean: fine enough for a loss, sums of 512 rows fit int32
+MEAN_UNIT = float(
+    1 << 21
+)  # fixed point of the mean: fine enough for a loss, sums of 512 rows fit int32
 MEAN_ROWS = 512
 CELLS = 1 << 20  # phases at a time on the plain torch path: 4 MB in float32
 
@@ -50,8 +51,8 @@ def sketch_mean(y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
     """
     if y.ndim != 2 or omega.ndim != 2 or y.shape[1] != omega.shape[0] or 0 in y.shape:
         raise ConfigError(
-            f"rows {tuple(y.shape)} and frequencies {tuple(omega.shape)} do not fit: they must be (n, d) "
-            "and (d, m) with at least one row"
+            f"rows {tuple(y.shape)} and frequencies {tuple(omega.shape)} do not fit: "
+            "they must be (n, d) and (d, m) with at least one row"
         )
     mean: torch.Tensor = _Mean.apply(y, omega)  # type: ignore[no-untyped-call]
     return mean
@@ -88,19 +89,21 @@ def sketch_loss(
         1.0
     """
     m, n = omega.shape[1], y.shape[0]
-    z = torch.as_tensor(target, dtype=y.dtype, device=y.device)
-    w = torch.full((m,), 1.0 / m, dtype=y.dtype, device=y.device) if weights is None else weights
-    w = torch.as_tensor(w, dtype=y.dtype, device=y.device)
+    z = _tensor(target, y)
+    w = _tensor(np.full(m, 1.0 / m) if weights is None else weights, y)
     if z.shape != (2 * m,) or w.shape != (m,):
         raise ConfigError(
-            f"target {tuple(z.shape)} and weights {tuple(w.shape)} do not fit {m} frequencies: they must be (2m,) and (m,)"
+            f"target {tuple(z.shape)} and weights {tuple(w.shape)} do not fit {m} frequencies: "
+            "they must be (2m,) and (m,)"
         )
     mean = sketch_mean(y, omega)
     loss = ((mean - z).square().view(2, m) * w).sum()
     if not unbiased:
         return loss
     if n < 2:
-        raise ConfigError("the unbiased loss needs at least 2 rows, got 1; generate more or use unbiased=False")
+        raise ConfigError(
+            "the unbiased loss needs at least 2 rows, got 1; generate more or use unbiased=False"
+        )
     return loss - ((1 - mean.square().view(2, m).sum(dim=0)) * w).sum() / (n - 1)
 
 
@@ -113,7 +116,7 @@ class _Mean(torch.autograd.Function):
         return _step(y)[0](ctx.rows, omega)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         y = ctx.rows
         return _step(y)[1](y, ctx.omega, grads[0] / y.shape[0]), None
@@ -130,40 +133,44 @@ def _step(y: torch.Tensor) -> tuple[Forward, Backward]:
     return _mean_torch, _gradient_torch
 
 
+def _tensor(values: Frequencies, y: torch.Tensor) -> torch.Tensor:
+    """On y's device, in y's type; a read-only array is copied, which torch would warn about."""
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()
+    return torch.as_tensor(values, dtype=y.dtype, device=y.device)
+
+
 def _turns(omega: Frequencies) -> NDArray[np.float32]:
     from streamsketch.kernels.cpu import in_turns
 
     return in_turns(omega.detach().cpu().numpy() if isinstance(omega, torch.Tensor) else omega)
 
 
-@lru_cache(maxsize=None)
-def _coefficients(one: float) -> tuple[np.float32, ...]:
-    from streamsketch.kernels.fused import polynomials
-
-    return polynomials(one)
-
-
 def _mean_fused(y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
     from streamsketch.kernels import cpu
+    from streamsketch.kernels.fused import polynomials
 
     w, rows, (n, m) = _turns(omega), y.numpy(), (y.shape[0], omega.shape[1])
-    run, unit = cpu.kernel("sum_dense"), _coefficients(MEAN_UNIT)
+    run, unit = cpu.kernel("sum_dense"), polynomials(MEAN_UNIT)
     parts = min(cpu.threads(), max(1, n * m // cpu.WORTH_A_THREAD))
     block = cpu.block_rows(w.shape[0], most=MEAN_ROWS)
     totals = np.zeros((parts, 2, w.shape[1]), np.int64)
-    cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, totals[p]), n, parts, block)
+    bad = cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, totals[p]), n, parts, block)
+    if bad:  # training diverged: say so in the loss, as any other torch function would
+        return torch.full((2 * m,), torch.nan)
     mean = totals.sum(axis=0)[:, :m].reshape(-1) / (MEAN_UNIT * n)
     return torch.from_numpy(mean.astype(np.float32))
 
 
 def _gradient_fused(y: torch.Tensor, omega: Frequencies, grad: torch.Tensor) -> torch.Tensor:
     from streamsketch.kernels import cpu
+    from streamsketch.kernels.fused import polynomials
 
     w, rows, (n, m) = _turns(omega), y.numpy(), (y.shape[0], omega.shape[1])
     ab = np.zeros((2, w.shape[1]), np.float32)
     a, b = grad.detach().numpy().reshape(2, m) * np.float32(2 * np.pi)  # w is in turns
     ab[0, :m], ab[1, :m] = b, -a
-    run, unit = cpu.kernel("sum_gradient"), _coefficients(1.0)
+    run, unit = cpu.kernel("sum_gradient"), polynomials(1.0)
     parts = min(cpu.threads(), max(1, n * m // cpu.WORTH_A_THREAD))
     block = cpu.block_rows(w.shape[0], buffers=2, most=MEAN_ROWS)
     out = np.empty(y.shape, np.float32)
@@ -172,7 +179,7 @@ def _gradient_fused(y: torch.Tensor, omega: Frequencies, grad: torch.Tensor) -> 
 
 
 def _blocks(y: torch.Tensor, omega: Frequencies) -> "tuple[torch.Tensor, list[slice]]":
-    w = torch.as_tensor(omega, device=y.device).to(y.dtype)
+    w = _tensor(omega, y)
     step = max(1, CELLS // y.shape[0])
     return w, [slice(j, min(j + step, w.shape[1])) for j in range(0, w.shape[1], step)]
 

@@ -5,17 +5,25 @@ product, whose rounding depends on the number of rows), so that the bits of a ro
 not depend on the batch it comes in.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.kernels import ONE
+from streamsketch.errors import DataError
+from streamsketch.kernels import NOT_FINITE, ONE
 
-__all__ = ["features", "sum_features"]
+if TYPE_CHECKING:
+    from streamsketch.features import Spec
+
+__all__ = ["features", "prepare", "sum_features"]
 
 ROWS = 256  # keeps a block of features within a few megabytes
 
 
-def features(x: NDArray[np.floating], omega: NDArray[np.float64]) -> NDArray[np.float64]:
+def features(x: NDArray[np.floating[Any]], omega: NDArray[np.float64]) -> NDArray[np.float64]:
     """cos(x @ omega), then sin(x @ omega): (n, 2m) float64 for rows (n, d), frequencies (d, m)."""
     phase = np.zeros((x.shape[0], omega.shape[1]))
     for k in range(omega.shape[0]):
@@ -23,10 +31,24 @@ def features(x: NDArray[np.floating], omega: NDArray[np.float64]) -> NDArray[np.
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
 
 
-def sum_features(x: NDArray[np.float32], omega: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Sum over rows of the features truncated to multiples of 2^-16; int64 (2m,)."""
+def sum_features(x: NDArray[Any], omega: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Sum over rows (n, d) of the features truncated to multiples of 2^-16; int64 (2m,).
+
+    Raises:
+        DataError: A value is not finite.
+    """
     total = np.zeros(2 * omega.shape[1], np.int64)
     for start in range(0, len(x), ROWS):
-        units = np.trunc(ONE * features(x[start : start + ROWS], omega))
+        rows = np.asarray(x[start : start + ROWS], np.float32)
+        if not np.isfinite(rows).all():
+            raise DataError(NOT_FINITE)
+        units = np.trunc(ONE * features(rows, omega))
         total += units.astype(np.int64).sum(axis=0)
     return total
+
+
+def prepare(
+    omega: NDArray[np.float64], spec: "Spec | None" = None
+) -> Callable[[NDArray[Any]], NDArray[np.int64]]:
+    """`sum_features` for given frequencies."""
+    return partial(sum_features, omega=omega)
