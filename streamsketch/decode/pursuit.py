@@ -60,7 +60,7 @@ class Pursuit:
         self.box = family.box(target.low, target.high)
 
     def run(self, components: int, rng: np.random.Generator) -> Fit:
-        """K atoms by K additions and K replacements, then one long joint descent."""
+        """K atoms by K additions and K replacements; the best of the K fits, not yet polished."""
         theta = np.empty((0, self.family.size))
         alpha = np.empty(0)
         best: Fit | None = None
@@ -76,18 +76,10 @@ class Pursuit:
             if turn >= components - 1 and (best is None or fit.cost < best.cost):
                 best = fit
         assert best is not None
-        return self._descend(best.theta, best.weights, FINAL_STEPS, final=True)
+        return best
 
-    def grow(self, fit: Fit, rng: np.random.Generator) -> Fit:
-        """One more component than ``fit``, then one replacement and a joint descent."""
-        components = len(fit.theta) + 1
-        theta = np.concatenate([fit.theta, self._new_atom(fit.theta, fit.weights, rng)[None]])
-        fit = self._descend(theta, self._project(theta), INNER_STEPS)
-        more = np.concatenate([fit.theta, self._new_atom(fit.theta, fit.weights, rng)[None]])
-        kept, changed = self._drop_least(more)
-        if changed and len(kept) == components:
-            other = self._descend(kept, self._project(kept), INNER_STEPS)
-            fit = min(fit, other, key=lambda f: f.cost)
+    def descend(self, fit: Fit) -> Fit:
+        """The local minimum next to ``fit``, by a long descent that stores no matrix."""
         return self._descend(fit.theta, fit.weights, FINAL_STEPS, final=True)
 
     def cost(self, theta: Array, alpha: Array) -> float:

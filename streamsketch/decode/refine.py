@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
 
-from streamsketch.decode.atoms import Array, Family
+from streamsketch.decode.atoms import Array, Family, FullGaussians
 from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.target import Target
 
@@ -131,6 +131,40 @@ class GaussNewton:
             if before - after < tolerance * before:
                 break
         return x[:split].reshape(shape), x[split:]
+
+    def parameter_covariance(self, theta: Array, alpha: Array) -> Array:
+        """Covariance of ``(theta, alpha)`` given a whitening factor: the inverse information."""
+        slope = self.jacobian(theta, alpha)
+        normal = slope.T @ slope
+        scale = 1 / np.sqrt(np.diag(normal) + 1e-300)
+        inverse: Array = np.linalg.pinv(normal * scale[:, None] * scale, rcond=1e-10, hermitian=True)
+        return inverse * scale[:, None] * scale
+
+
+def resolution(theta: Array, family: FullGaussians, covariances: Array, error: Array) -> Array:
+    """Covariances whose eigenvalues are at least half of their own standard errors.
+
+    A direction much narrower than the sketch can resolve would come out with any tiny variance,
+    and the log-density of the mixture would be ruined by it.
+
+    Args:
+        theta: Decoded atoms ``(K, size)``.
+        family: Their family.
+        covariances: ``(K, d, d)``.
+        error: Covariance of the parameters, atoms first.
+    """
+    factors = family.factors(theta)
+    lifted = np.empty_like(covariances)
+    for k, (factor, covariance) in enumerate(zip(factors, covariances, strict=True)):
+        values, vectors = np.linalg.eigh(covariance)
+        # d lambda_v = 2 v_r (L^T v)_c dL_rc
+        slope = 2 * vectors[family.rows].T * (factor.T @ vectors)[family.columns].T
+        start = k * family.size + family.d
+        block = error[start : k * family.size + family.size, start : k * family.size + family.size]
+        deviation = np.sqrt(np.maximum(np.einsum("vi,ij,vj->v", slope, block, slope), 0.0))
+        values = np.maximum(values, 0.5 * deviation)
+        lifted[k] = (vectors * values) @ vectors.T
+    return lifted
 
 
 def _damped(normal: Array, pull: Array, damping: float) -> Array:

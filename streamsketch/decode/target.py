@@ -88,7 +88,7 @@ class Target:
         mean = snapshot.mean.reshape(-1, 2 * m).sum(axis=0)
         low = np.full(omega.shape[0], -1.0)
         for block in snapshot.schema.blocks:
-            if block.kind in ("indicator", "onehot"):
+            if block.kind in ("onehot", "state"):
                 low[block.start : block.start + block.width] = 0.0
         noise = snapshot.release.noise_std * np.sqrt(spec.classes) / snapshot.count
         gain = 1.0

@@ -1,0 +1,26 @@
+"""Models decoded from a released snapshot, without a network and without the rows.
+
+>>> from streamsketch.decode import KMeans
+>>> KMeans(3)
+KMeans(n_clusters=3, n_init='auto', atoms='gaussian', random_state=0)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamsketch.decode.kmeans import KMeans as KMeans
+    from streamsketch.decode.mixture import GaussianMixture as GaussianMixture
+    from streamsketch.decode.target import Target as Target
+
+_HOMES = {"KMeans": "kmeans", "GaussianMixture": "mixture", "Target": "target"}
+
+__all__ = ["GaussianMixture", "KMeans", "Target"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"streamsketch.decode.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'streamsketch.decode' has no attribute {name!r}")

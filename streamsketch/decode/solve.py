@@ -1,0 +1,157 @@
+"""From a sketch to a mixture: starts, restarts, the number of components, the last descent."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+
+from streamsketch.decode.atoms import (
+    Array,
+    DiagonalGaussians,
+    Diracs,
+    Family,
+    FullGaussians,
+    SphericalGaussians,
+)
+from streamsketch.decode.prior import moments
+from streamsketch.decode.pursuit import Fit, Prior, Pursuit
+from streamsketch.decode.refine import GaussNewton
+from streamsketch.decode.target import Target
+from streamsketch.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+FAMILIES = {
+    "dirac": Diracs,
+    "spherical": SphericalGaussians,
+    "diag": DiagonalGaussians,
+    "full": FullGaussians,
+}
+MOST_STARTS = 5
+MOST_COMPONENTS = 30
+# Beyond this the normal equations of Gauss-Newton cost more than many cheap descents.
+MOST_PARAMETERS = 1500
+# Frequencies per K d below which k-means degrades (benchmarks/decode.py, "few frequencies").
+FREQUENCIES_PER_COORDINATE = 3
+
+
+def needed_frequencies(components: int, d: int, size: int) -> int:
+    """Frequencies below which decoding ``components`` atoms of ``size`` numbers is unreliable."""
+    return max(FREQUENCIES_PER_COORDINATE * components * d, 2 * components * (size + 1))
+
+
+def warn_few(target: Target, components: int, size: int) -> None:
+    """Warn when the sketch is too short for what is asked of it."""
+    needed = needed_frequencies(components, target.d, size)
+    if target.m < needed:
+        warnings.warn(
+            f"{target.m} frequencies are few for {components} components in d = {target.d}: the "
+            f"result may be far off; sketch with at least {needed} frequencies",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def decode(target: Target, kind: str, components: int, rng: np.random.Generator,
+           n_init: int | None = None) -> Fit:
+    """A mixture of ``components`` atoms of one family whose sketch is closest to the target.
+
+    Args:
+        target: The sketch.
+        kind: A name in `FAMILIES`.
+        components: K.
+        rng: Draws the starts.
+        n_init: Number of starts; None stops at the first fit within the sampling error, when two
+            starts agree, or after five.
+
+    Returns:
+        The best fit; its ``cost`` is the squared distance summed over frequencies.
+    """
+    family: Family = FAMILIES[kind](target.omega)
+    mean, variance = moments(target, rng)
+    prior = Prior(mean, variance, np.maximum(variance / max(components, 4), 1e-6))
+    best: Fit | None = None
+    for turn in range(n_init or MOST_STARTS):
+        fit = _attempt(target, family, prior, components, rng)
+        logger.debug("start %d: cost %.5g, floor %.5g", turn, fit.cost, target.floor)
+        agree = best is not None and abs(fit.cost - best.cost) < 0.02 * best.cost
+        if best is None or fit.cost < best.cost:
+            best = fit
+        if n_init is None and (best.cost <= target.floor or agree):
+            break
+    assert best is not None
+    return best
+
+
+def decode_auto(target: Target, kind: str, rng: np.random.Generator, most: int) -> Fit:
+    """As `decode`, with the fewest components that explain the sketch.
+
+    Components are added until the residual is within the sampling error (known from the count and
+    from the noise of the release), or until two additions in a row gain less than 5% each.
+    """
+    best = decode(target, kind, 1, rng, 1)
+    idle = 0
+    for components in range(2, most + 1):
+        if best.cost <= target.floor or idle == 2:
+            break
+        fit = decode(target, kind, components, rng)
+        idle = 0 if fit.cost < 0.95 * best.cost else idle + 1
+        if idle == 0:
+            best = fit
+    return best
+
+
+def most_components(target: Target, size: int) -> int:
+    """The most components that ``auto`` tries: a quarter as many numbers as the sketch has."""
+    return int(np.clip(target.m // (2 * (size + 1)), 1, MOST_COMPONENTS))
+
+
+def _attempt(target: Target, family: Family, prior: Prior, components: int,
+             rng: np.random.Generator) -> Fit:
+    if isinstance(family, FullGaussians):
+        # correlations are left to the last descent: axis-aligned atoms find the components faster
+        coarse = DiagonalGaussians(target.omega)
+        fit = Pursuit(target, coarse, prior).run(components, rng)
+        d = target.d
+        theta = np.concatenate([family.start(t[None, :d], t[d:]) for t in fit.theta])
+        fit = Fit(theta, fit.weights, np.inf)
+    else:
+        fit = Pursuit(target, family, prior).run(components, rng)
+    return polish(target, family, prior, fit)
+
+
+def polish(target: Target, family: Family, prior: Prior, fit: Fit) -> Fit:
+    """The local minimum next to ``fit``."""
+    pursuit = Pursuit(target, family, prior)
+    if fit.theta.size + len(fit.weights) > MOST_PARAMETERS:
+        return pursuit.descend(fit)
+    theta, alpha = GaussNewton(target, family).run(fit, steps=40)
+    found = Fit(theta, alpha, pursuit.cost(theta, alpha))
+    return found if found.cost < fit.cost else fit
+
+
+def merge_duplicates(fit: Fit, centers: Array, width: Array) -> int:
+    """How many distinct, non-empty components a fit has."""
+    kept: list[Array] = []
+    for center, weight in zip(centers, fit.weights, strict=True):
+        far = all(np.max(np.abs(center - other) / width) > 1e-3 for other in kept)
+        if far and weight > 1e-4:
+            kept.append(center)
+    return len(kept)
+
+
+def check_components(value: object, name: str) -> int | None:
+    """A count, or None for a number chosen by the residual.
+
+    Raises:
+        ConfigError: It is neither a count, nor None, nor ``"auto"``.
+    """
+    if value is None or value == "auto":
+        return None
+    from streamsketch.decode.space import positive_count
+
+    if isinstance(value, str):
+        raise ConfigError(f"{name} = {value!r} must be a whole number of at least 1, or 'auto'")
+    return positive_count(name, value)
