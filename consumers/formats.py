@@ -29,6 +29,7 @@ __all__ = [
     "read_pieces",
 ]
 
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)  # what reading altered bytes raises
 COMPRESSED = (".gz", ".bz2", ".lz4", ".zst")
 SUFFIXES = {
     ".parquet": "parquet",
@@ -192,7 +193,7 @@ def _parquet(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piec
                     piece = _whole(select(batch.slice(passed), wanted.names), row)
                     row = piece.next_row
                     yield piece
-    except (pa.ArrowException, OSError) as e:
+    except DAMAGE as e:
         raise FileFault(_damaged("Parquet", name, row, e), row) from e
 
 
@@ -217,10 +218,11 @@ def _arrow_file(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[P
             first, row = _seek_batch(source, start) if start else (0, 0)
             for i in range(first, reader.num_record_batches):
                 batch = select(reader.get_batch(i), wanted.names)
+                batch.validate(full=True)  # offsets of altered bytes could point anywhere
                 yield from _slices(batch, row, start, wanted.batch_rows)
                 row += batch.num_rows
             _reached(row, start, name)
-    except (pa.ArrowException, OSError) as e:
+    except DAMAGE as e:
         raise FileFault(_damaged("Arrow", name, max(row, start), e), max(row, start)) from e
 
 
@@ -245,10 +247,11 @@ def _arrow_stream(path: Path, start: int, wanted: Wanted, name: str) -> Iterator
         with pa.OSFile(str(path)) as source:
             for whole in _projected(pa.ipc.open_stream, source, wanted, name):
                 batch = select(whole, wanted.names)
+                batch.validate(full=True)
                 yield from _slices(batch, row, start, wanted.batch_rows)
                 row += batch.num_rows
             _reached(row, start, name)
-    except (pa.ArrowException, OSError) as e:
+    except DAMAGE as e:
         _reached(row, start, name)
         raise FileFault(_damaged("Arrow", name, row, e), row) from e
 
