@@ -55,20 +55,17 @@ def kernel(name: str) -> Callable[..., int]:
     from streamsketch.kernels import fused
 
     dispatcher: Any = getattr(fused, name)
-    folder = dispatcher.stats.cache_path
-    known = folder is not None and any(Path(folder).glob(f"fused.{name}-*.nbi"))
-    if not known:
-        log.info("compiling the kernel %s for this machine: a few seconds, once", name)
-    start = time.perf_counter()
-    dispatcher.compile(fused.SIGNATURES[name])
-    dispatcher.disable_compile()
-    if not known:
-        log.info(
-            "compiled %s in %.1f s, kept in %s",
-            name,
-            time.perf_counter() - start,
-            folder or "memory only",
-        )
+    if not dispatcher.signatures:
+        folder = dispatcher.stats.cache_path
+        known = folder is not None and any(Path(folder).glob(f"fused.{name}-*.nbi"))
+        if not known:
+            log.info("compiling the kernel %s for this machine: a few seconds, once", name)
+        start = time.perf_counter()
+        dispatcher.compile(fused.SIGNATURES[name])
+        dispatcher.disable_compile()
+        if not known:
+            spent = time.perf_counter() - start
+            log.info("compiled %s in %.1f s, kept in %s", name, spent, folder or "memory only")
     ready: Callable[..., int] = dispatcher
     return ready
 
@@ -120,7 +117,7 @@ class DenseSum:
     """The sum of features over rows for given frequencies, ready to be called many times.
 
     The phase of a row is accurate to (d + 2) 2^-24 times the sum of |omega_k x_k| radians, the
-    features to 3e-7 beyond that; then they are truncated to 2^-16.
+    features to 7e-7 beyond that; then they are truncated to 2^-16.
 
     Attributes:
         w: (d, m) frequencies in turns, as `in_turns` makes them.
