@@ -32,6 +32,7 @@ class Kernel:
         slope: ``r2 (...,) -> s (...,)`` with ``grad h(u) = s(|u|^2) u``; 0 where undefined.
         nodes: Rates ``t`` of the Gaussian mixture, in 1/length^2.
         masses: Their non-negative masses ``nu``.
+        norm: Whether it is the norm itself up to a negligible smoothing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kernel:
     slope: Callable[[Array], Array]
     nodes: Array
     masses: Array
+    norm: bool = False
 
 
 def smoothed_norm(a: float = 1e-6) -> Kernel:
@@ -58,7 +60,9 @@ def smoothed_norm(a: float = 1e-6) -> Kernel:
 
     t = np.exp(_LOG_T)
     masses = 0.1 * 0.5 / np.sqrt(np.pi) * t**-0.5 * np.exp(-t * a * a)
-    return Kernel(f"smoothed_norm(a={a:g})", lambda r2: np.sqrt(a * a + r2) - a, slope, t, masses)
+    name = f"smoothed_norm(a={a:g})"
+    norm = a <= 1e-6
+    return Kernel(name, lambda r2: np.sqrt(a * a + r2) - a, slope, t, masses, norm)
 
 
 def power(a: float = 1e-6, alpha: float = 0.5) -> Kernel:

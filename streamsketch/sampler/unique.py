@@ -1,0 +1,100 @@
+"""Bounded-memory membership of rows issued, for output that is guaranteed not to repeat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError, SpecMismatchError
+
+_PROBES = 13  # optimal for a false-positive rate of about 1e-4
+
+
+class RowFilter:
+    """A Bloom filter over rows: never misses a row it holds, so that "new" is a guarantee.
+
+    A false positive refuses a row that was new, which costs the sampler one redraw. The memory is
+    fixed by ``capacity``; beyond it the guarantee stays and the false-positive rate grows.
+
+    Args:
+        capacity: Rows for which the rate is 1e-4; about 19.2 bits each.
+        bits: Content saved before, as bytes, or None for an empty filter.
+
+    Raises:
+        ConfigError: A capacity below 1.
+
+    Examples:
+        >>> rows = row_keys(pa.table({"a": [1, 2, 1]}))
+        >>> RowFilter(100).add_new(rows).tolist()
+        [True, True, False]
+    """
+
+    def __init__(self, capacity: int = 100_000, bits: NDArray[np.uint8] | None = None) -> None:
+        if capacity < 1:
+            raise ConfigError(f"RowFilter: capacity={capacity} must be at least 1 row.")
+        self.capacity = capacity
+        size = 8 * int(np.ceil(19.2 * capacity / 64.0))
+        self.bits = np.zeros(size, np.uint8) if bits is None else bits.astype(np.uint8)
+        if self.bits.size != size:
+            raise ConfigError(f"RowFilter: {self.bits.size} bytes do not fit capacity={capacity}.")
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Chance that a new row is refused, from the share of bits set."""
+        return float(np.bitwise_count(self.bits).sum() / (8 * self.bits.size)) ** _PROBES
+
+    def holds(self, keys: Iterable[bytes]) -> NDArray[np.bool_]:
+        """Which of the keys may have been added; False is certain."""
+        return np.array([self._all_set(self._places(key)) for key in keys], dtype=bool)
+
+    def add_new(self, keys: Iterable[bytes]) -> NDArray[np.bool_]:
+        """Add keys in order; which of them were certainly new when their turn came."""
+        new = []
+        for key in keys:
+            places = self._places(key)
+            new.append(not self._all_set(places))
+            self.bits[places >> 3] |= (1 << (places & 7)).astype(np.uint8)
+        return np.array(new, dtype=bool)
+
+    def merge(self, other: RowFilter) -> RowFilter:
+        """The filter of both sets of rows.
+
+        Raises:
+            SpecMismatchError: The capacities differ.
+        """
+        if self.capacity != other.capacity:
+            raise SpecMismatchError(
+                f"row filters of capacity {self.capacity} and {other.capacity} cannot be merged; "
+                "use one unique_capacity for all samplers of a stream."
+            )
+        return RowFilter(self.capacity, self.bits | other.bits)
+
+    def copy(self) -> RowFilter:
+        """An independent filter of the same content."""
+        return RowFilter(self.capacity, self.bits.copy())
+
+    def _places(self, key: bytes) -> NDArray[np.uint64]:
+        digest = hashlib.blake2b(key, digest_size=16).digest()
+        first, second = np.frombuffer(digest, dtype="<u8")
+        with np.errstate(over="ignore"):
+            mixed = first + np.arange(_PROBES, dtype=np.uint64) * (second | np.uint64(1))
+        return np.asarray(mixed % np.uint64(8 * self.bits.size))
+
+    def _all_set(self, places: NDArray[np.uint64]) -> bool:
+        return bool(((self.bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1).all())
+
+
+def row_keys(table: pa.Table) -> list[bytes]:
+    """One key per decoded row: equal rows have equal keys, whatever the chunking.
+
+    Examples:
+        >>> a, b = row_keys(pa.table({"x": [1.5, 1.5], "y": ["u", "v"]}))
+        >>> a == b
+        False
+    """
+    columns = [column.to_pylist() for column in table.itercolumns()]
+    return [repr(row).encode() for row in zip(*columns, strict=True)]
