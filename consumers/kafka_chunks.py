@@ -1,0 +1,138 @@
+"""From fetched Kafka messages to chunks, with the place of every row and dead letter."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from kafka import TopicPartition
+
+from consumers.decode import Bad, Limits, Options, Rows, decoder
+from consumers.kafka_settings import KafkaSettings, secret
+from streamsketch.schema import Schema
+from streamsketch.streams import Chunk, Dead, Position
+
+__all__ = ["Messages", "blocks", "part_name"]
+
+BLOCK_BYTES = 8 << 20  # messages decoded at once
+RAW_BYTES = 1 << 20  # kept of a bad message that is larger
+
+
+class Messages:
+    """Decodes blocks of messages of one partition.
+
+    Args:
+        settings: Format and limits.
+        schema: The declared columns.
+    """
+
+    def __init__(self, settings: KafkaSettings, schema: Schema) -> None:
+        self._stamped = settings.timestamp_column
+        limits = Limits(settings.max_message_bytes, settings.max_rows, settings.max_decoded_bytes)
+        avro = settings.avro_schema
+        if avro.startswith("file:"):
+            avro = secret("avro_schema", avro)
+        options = Options(
+            limits, settings.missing, settings.delimiter, avro, settings.confluent_header
+        )
+        read = [c for c in schema.columns if c.name != self._stamped]
+        in_values = Schema(read) if len(read) < len(schema.columns) else schema
+        self._decode = decoder(settings.format, in_values, options)
+
+    def chunks(
+        self, tp: TopicPartition, records: Sequence[Any], gaps: list[list[int]]
+    ) -> list[Chunk]:
+        """One chunk per run of rows of the same Arrow schema; the last one ends the block.
+
+        Args:
+            tp: The partition.
+            records: Its messages as kafka-python gives them, at least one.
+            gaps: Offsets that were deleted unread, kept in the positions.
+        """
+        rows, bad = self._decode([record.value for record in records])
+        found = []
+        for i, run in enumerate(rows):
+            stop = len(records) if i == len(rows) - 1 else int(run.origin[-1]) + 1
+            here = [b for b in bad if b.index < stop]
+            bad = bad[len(here) :]
+            found.append(self._chunk(tp, records[:stop], gaps, run, here))
+        return found or [self._chunk(tp, records, gaps, None, bad)]
+
+    def _chunk(
+        self,
+        tp: TopicPartition,
+        records: Sequence[Any],
+        gaps: list[list[int]],
+        run: Rows | None,
+        bad: Sequence[Bad],
+    ) -> Chunk:
+        position = position_at(int(records[-1].offset) + 1, gaps)
+        dead = tuple(_dead(records[b.index], b) for b in bad)
+        if run is None:
+            return Chunk(part_name(tp), position, dead=dead)
+        batch = run.batch
+        if self._stamped is not None:
+            stamps = pa.array([records[i].timestamp for i in run.origin], pa.timestamp("ms"))
+            batch = batch.append_column(self._stamped, stamps)
+        where = {"topic": tp.topic, "partition": tp.partition, "rows": _RowPlaces(records, run)}
+        return Chunk(part_name(tp), position, batch, dead, where)
+
+
+class _RowPlaces:
+    """The place of each row of a chunk, made when a refused row asks for it."""
+
+    def __init__(self, records: Sequence[Any], run: Rows) -> None:
+        self._records = records
+        self._run = run
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return _place(self._records[self._run.origin[row]])
+
+
+def position_at(offset: int, gaps: list[list[int]]) -> Position:
+    """The position that is saved with the sums: the next offset, and what was never seen."""
+    return {"offset": offset, "gaps": gaps} if gaps else {"offset": offset}
+
+
+def blocks(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The records in runs of at most `BLOCK_BYTES` of values, one record at the least."""
+    start = size = 0
+    for i, record in enumerate(records):
+        length = len(record.value or b"")
+        if size and size + length > BLOCK_BYTES:
+            yield records[start:i]
+            start, size = i, 0
+        size += length
+    yield records[start:] if start else records
+
+
+def part_name(tp: TopicPartition) -> str:
+    """The partition's name as a part of the stream, `kafka:<topic>:<partition>`."""
+    return f"kafka:{tp.topic}:{tp.partition}"
+
+
+def _dead(record: Any, bad: Bad) -> Dead:
+    raw = record.value or b"" if bad.raw is None else bad.raw
+    where = _place(record)
+    if bad.line is not None:
+        where["line"] = bad.line
+    if len(raw) > RAW_BYTES:
+        where["bytes"] = len(raw)
+        raw = raw[:RAW_BYTES]
+    return Dead(bytes(raw), bad.reason, where)
+
+
+def _place(record: Any) -> dict[str, Any]:
+    """Where a message stands, with what came along with its value."""
+    where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    if record.key is not None:
+        where["key"] = _text(record.key)
+    if record.headers:
+        where["headers"] = {name: _text(value or b"") for name, value in record.headers}
+    return where
+
+
+def _text(data: bytes) -> str:
+    try:
+        return bytes(data).decode()
+    except UnicodeDecodeError:
+        return "hex:" + bytes(data).hex()
