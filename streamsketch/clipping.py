@@ -266,7 +266,7 @@ class UserLimits:
             hashlib.blake2b(repr(value).encode(), digest_size=8, key=self._secret).digest()
             for value in encoded.dictionary.to_pylist()
         )
-        return np.frombuffer(digests, np.uint64)[encoded.indices.to_numpy()]
+        return np.asarray(np.frombuffer(digests, np.uint64)[encoded.indices.to_numpy()])
 
     def __repr__(self) -> str:
         return f"UserLimits(windows={self.windows}, separation={self.separation}, rows={self.rows})"

@@ -259,9 +259,18 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
     except ValidationError as e:
         problems = [_problem(error) for error in e.errors()] + problems
     if declared is None:
-        problems.append("schema: no [schema.<column>] tables; propose some with `streamsketch init`")
-    if file is not None and schema is not None and file.sketch.conditional and schema.label is None:
-        problems.append("sketch.conditional: needs a label column; declare one with kind = \"label\"")
+        problems.append(
+            "schema: no [schema.<column>] tables; propose some with `streamsketch init`"
+        )
+    if (
+        file is not None
+        and schema is not None
+        and file.sketch.conditional
+        and schema.label is None
+    ):
+        problems.append(
+            'sketch.conditional: needs a label column; declare one with kind = "label"'
+        )
     if problems or file is None or schema is None:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
         raise ConfigError(f"{name} has {count}:\n  " + "\n  ".join(problems))
@@ -276,7 +285,11 @@ def _problem(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         table = _File.model_fields.get(str(error["loc"][0]))
         kind = table.annotation if table is not None and len(error["loc"]) > 1 else _File
-        known = ", ".join(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else ""
+        known = (
+            ", ".join(kind.model_fields)
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+            else ""
+        )
         return f"{where}: unknown key; known are {known}"
     if error["type"] == "missing":
         return f"{where}: {'the table' if len(error['loc']) == 1 else 'the key'} is missing"

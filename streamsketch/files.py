@@ -42,7 +42,12 @@ def pack(kind: str, arrays: Arrays, body: dict[str, Any]) -> bytes:
 
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = _json(body)
-    meta = {"format": str(FORMAT), "kind": kind, "body": text, "sha256": _digest(kind, text, tensors)}
+    meta = {
+        "format": str(FORMAT),
+        "kind": kind,
+        "body": text,
+        "sha256": _digest(kind, text, tensors),
+    }
     return save(tensors, metadata=meta)
 
 
@@ -62,16 +67,22 @@ def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict
     from safetensors.numpy import load
 
     if len(data) > MAX_BYTES:
-        raise DamagedFileError(f"{name} has {len(data)} bytes, more than the {MAX_BYTES} that are read")
+        raise DamagedFileError(
+            f"{name} has {len(data)} bytes, more than the {MAX_BYTES} that are read"
+        )
     try:
         meta = _metadata(data)
         tensors = load(data)
         found, text, checksum = meta["kind"], meta["body"], meta["sha256"]
         number = int(meta["format"])
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as e:
-        raise DamagedFileError(f"{name} is damaged or not a streamsketch file ({e or type(e).__name__})") from None
+        raise DamagedFileError(
+            f"{name} is damaged or not a streamsketch file ({e or type(e).__name__})"
+        ) from None
     if number > FORMAT:
-        raise DamagedFileError(f"{name} has format {number}, newer than the {FORMAT} that this version reads; upgrade")
+        raise DamagedFileError(
+            f"{name} has format {number}, newer than the {FORMAT} that this version reads; upgrade"
+        )
     if found != kind:
         raise DamagedFileError(f"{name} holds a {found}, not a {kind}")
     if checksum != _digest(kind, text, tensors):
@@ -90,7 +101,9 @@ def write_atomic(path: str | Path, data: bytes, mode: int = 0o644, fsync: bool =
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+        )
         with os.fdopen(handle, "wb") as f:
             f.write(data)
             f.flush()

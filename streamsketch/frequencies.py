@@ -24,7 +24,9 @@ F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
 
 
-def draw(law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()) -> F64:
+def draw(
+    law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()
+) -> F64:
     """Draw m frequencies in dimension d; the same arguments give the same frequencies.
 
     Args:
@@ -57,14 +59,14 @@ def draw(law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequen
 
 
 def directions(rng: np.random.Generator, d: int, m: int) -> F64:
-    """m directions (d, m), uniform on the unit sphere."""
+    """Directions (d, m), uniform on the unit sphere."""
     g = rng.standard_normal((d, m))
     return np.asarray(g / np.linalg.norm(g, axis=0))
 
 
 def gaussian(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
     """Normal frequencies: the Gaussian kernel exp(-|u|^2 / 2)."""
-    return rng.standard_normal((d, m))
+    return np.asarray(rng.standard_normal((d, m)))
 
 
 def folded_gaussian(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
@@ -79,7 +81,7 @@ def adapted_radius(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Bl
     """
     below = special.gammainc(1.5, 2.0)
     y = special.gammaincinv(1.5, below + rng.random(m) * (1 - below))
-    return directions(rng, d, m) * np.sqrt(2 * np.maximum(y - 2, 0))
+    return np.asarray(directions(rng, d, m) * np.sqrt(2 * np.maximum(y - 2, 0)))
 
 
 def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:

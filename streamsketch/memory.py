@@ -67,7 +67,9 @@ class Decayed:
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
-            raise ConfigError(f"memory decayed: keep = {self.keep} must be between 0 and 1 (exclusive)")
+            raise ConfigError(
+                f"memory decayed: keep = {self.keep} must be between 0 and 1 (exclusive)"
+            )
 
     def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
         past = np.zeros(total.shape) if self.total is None else self.total
@@ -109,7 +111,9 @@ class Sliding:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.panes, int) and self.panes >= 1):
-            raise ConfigError(f"memory sliding: panes = {self.panes} must be a whole number, at least 1")
+            raise ConfigError(
+                f"memory sliding: panes = {self.panes} must be a whole number, at least 1"
+            )
 
     def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
         self.totals = [*self.totals, total.copy()][-self.panes :]
@@ -145,9 +149,13 @@ def make_memory(memory: str) -> Memory:
     """
     name, _, number = memory.partition(":")
     if name not in MEMORIES:
-        raise ConfigError(f"memory = {memory!r} is unknown; choose landmark, decayed:KEEP, tumbling or sliding:PANES")
+        raise ConfigError(
+            f"memory = {memory!r} is unknown; choose landmark, decayed:KEEP, tumbling or sliding:PANES"
+        )
     if not number:
         return MEMORIES[name]()
+    if name not in ("decayed", "sliding"):
+        raise ConfigError(f"memory = {memory!r}: {name} takes no number")
     try:
         return MEMORIES[name](int(number) if name == "sliding" else float(number))
     except (TypeError, ValueError):

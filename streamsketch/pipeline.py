@@ -182,7 +182,9 @@ class Ingest:
             dead += self._learn_batch(part, chunk)
         if dead:
             if self.on_error == "fail":
-                raise DataError(f"{dead[0].reason} at {dict(dead[0].where)}; correct it, or set on_error = \"dlq\"")
+                raise DataError(
+                    f'{dead[0].reason} at {dict(dead[0].where)}; correct it, or set on_error = "dlq"'
+                )
             if self.dead_letters is not None and self.on_error == "dlq":
                 self.dead_letters.put(dead)
             part.dead += len(dead)
@@ -201,7 +203,10 @@ class Ingest:
             return [_dead(batch, row, str(e), chunk) for row in range(batch.num_rows)]
         part.sketch.update(self.features, encoded.x, encoded.labels)
         self.progress.rows += len(encoded.x)
-        return [_dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk) for r in encoded.rejected]
+        return [
+            _dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk)
+            for r in encoded.rejected
+        ]
 
     # --- saving
 
@@ -227,8 +232,6 @@ class Ingest:
                 except FencedError as e:
                     log.warning("%s", e)
                     self.lose(part.part)
-        except FencedError:
-            raise
         except (StoreError, OSError) as e:
             self._failing_since = self._failing_since or time.monotonic()
             if last or time.monotonic() - self._failing_since > SAVE_RETRY_SECONDS:
@@ -237,7 +240,8 @@ class Ingest:
             return
         self._failing_since = None
         self.progress.saves += 1
-        self.source.saved(done)
+        if done:
+            self.source.saved(done)
 
     # --- releasing
 
@@ -271,7 +275,10 @@ class Ingest:
 
 
 def release_now(
-    state: State, store: "Store", new_releaser: "Callable[[], Releaser]", schedule: Schedule = Schedule()
+    state: State,
+    store: "Store",
+    new_releaser: "Callable[[], Releaser]",
+    schedule: Schedule = Schedule(),
 ) -> Snapshot | None:
     """Release the sum of all parts as last saved, with write-ahead.
 
@@ -323,11 +330,16 @@ def _dead(batch: "pa.RecordBatch", row: int, reason: str, chunk: Chunk) -> Dead:
         where.update(rows[row])
     else:
         where["row"] = where.get("row", 0) + row
-    values = {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    values = {
+        name: column[row].as_py()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
     return Dead(json.dumps(values, default=str), reason, where)
 
 
-def run_ingest(pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0) -> Progress:
+def run_ingest(
+    pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0
+) -> Progress:
     """Run the sketching process of a pipeline file with a status file beside its state."""
     from streamsketch.status import Status
     from streamsketch.streams import plugin
@@ -340,7 +352,11 @@ def run_ingest(pipeline: "Pipeline", source: Source, stop: threading.Event, memb
         settings = pipeline.dead_letters.settings
         if pipeline.dead_letters.type == "file":
             path = settings.get("path")
-            settings["path"] = pipeline.resolve(path) if path else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+            settings["path"] = (
+                pipeline.resolve(path)
+                if path
+                else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+            )
         dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
     s = pipeline.snapshots
     ingest = Ingest(
@@ -367,7 +383,13 @@ def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
         return public
     seconds = max(time.monotonic() - p.started, 1e-9)
     lags = [v for v in ingest.source.lag().values() if v is not None]
-    return {**public, "rows": p.rows, "rows_per_s": round(p.rows / seconds), "dead": p.dead, "lag": sum(lags) if lags else None}
+    return {
+        **public,
+        "rows": p.rows,
+        "rows_per_s": round(p.rows / seconds),
+        "dead": p.dead,
+        "lag": sum(lags) if lags else None,
+    }
 
 
 def stop_on_signals() -> threading.Event:

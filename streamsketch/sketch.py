@@ -45,7 +45,9 @@ class Sketch:
         """The sketch of no rows."""
         return cls(features.spec, np.zeros(features.spec.classes * features.width, np.int64))
 
-    def update(self, features: "Map", x: NDArray[Any], labels: NDArray[np.int64] | None = None) -> None:
+    def update(
+        self, features: "Map", x: NDArray[Any], labels: NDArray[np.int64] | None = None
+    ) -> None:
         """Add rows x (n, d), finite; `labels` (n,) chooses their block where there are classes.
 
         Raises:
@@ -56,14 +58,20 @@ class Sketch:
         if features.spec.fingerprint != self.spec.fingerprint:
             raise SpecMismatchError.of("update", self.spec.fingerprint, features.spec.fingerprint)
         if not np.isfinite(x).all():
-            raise DataError("rows hold values that are not finite; set them apart before sketching")
+            raise DataError(
+                "rows hold values that are not finite; set them apart before sketching"
+            )
         if self.spec.classes == 1:
             self.total += features.sum(x)
         else:
             if labels is None:
-                raise ConfigError(f"the sketch has {self.spec.classes} classes; give the rows' labels")
+                raise ConfigError(
+                    f"the sketch has {self.spec.classes} classes; give the rows' labels"
+                )
             for k in np.unique(labels):
-                self.total[k * features.width : (k + 1) * features.width] += features.sum(x[labels == k])
+                self.total[k * features.width : (k + 1) * features.width] += features.sum(
+                    x[labels == k]
+                )
         self.count += len(x)
 
     def merge(self, other: "Sketch") -> "Sketch":
@@ -90,7 +98,9 @@ class Sketch:
         """The sketch as a file's bytes, for engines that move partial sums."""
         from streamsketch.files import pack
 
-        return pack("sketch", {"total": self.total}, {"spec": self.spec.to_dict(), "count": self.count})
+        return pack(
+            "sketch", {"total": self.total}, {"spec": self.spec.to_dict(), "count": self.count}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Sketch":

@@ -35,7 +35,9 @@ def spec_of(
     if frequencies < 1:
         raise ConfigError(f"frequencies = {frequencies} must be at least 1")
     if conditional and schema.label is None:
-        raise ConfigError("a conditional sketch needs a label column; declare one with kind = \"label\"")
+        raise ConfigError(
+            'a conditional sketch needs a label column; declare one with kind = "label"'
+        )
     classes = len(schema.label_classes) if conditional else 1
     return Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
 
@@ -86,7 +88,12 @@ class Sketcher:
         self.sketch = Sketch.zero(self.features)
         self.dead_letters = dead_letters
         self.releaser = Releaser(
-            self.features, schema, stream=stream, mechanism=mechanism, memory=memory, settings=privacy
+            self.features,
+            schema,
+            stream=stream,
+            mechanism=mechanism,
+            memory=memory,
+            settings=privacy,
         )
 
     @property
@@ -134,7 +141,9 @@ class Sketcher:
         """
         sketch = self.sketch.merge(other.sketch)
         if self.releaser.mechanism != "none" and (self.releaser.index or other.releaser.index):
-            raise ConfigError("sketchers that have released privately cannot be merged; merge before the first release")
+            raise ConfigError(
+                "sketchers that have released privately cannot be merged; merge before the first release"
+            )
         merged: Sketcher = object.__new__(Sketcher)
         merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
         merged.dead_letters = self.dead_letters

@@ -63,7 +63,9 @@ class State:
         try:
             self.parts_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as e:
-            raise StoreError(f"cannot make the state folder {self.parts_dir}: {e.strerror}") from None
+            raise StoreError(
+                f"cannot make the state folder {self.parts_dir}: {e.strerror}"
+            ) from None
         self._locks: dict[str, int] = {}
 
     # --- parts
@@ -152,14 +154,18 @@ class State:
 
     def save_release(self, arrays: dict[str, NDArray[Any]], body: dict[str, Any]) -> None:
         """Write the release state: before the release is shown to anyone."""
-        write_atomic(self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600)
+        write_atomic(
+            self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600
+        )
 
     # --- files
 
     def _file(self, part: str, suffix: str) -> Path:
         # readable, and still distinct for names that differ in what a file name cannot hold
         readable = re.sub(r"[^A-Za-z0-9._-]", "_", part)[:80]
-        return self.parts_dir / f"{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"
+        return (
+            self.parts_dir / f"{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"
+        )
 
     def _load(self, part: str) -> PartState:
         path = self._file(part, ".safetensors")
@@ -171,7 +177,9 @@ class State:
         arrays, body = unpack(read_file(path), "resume", str(path))
         mine = self.features.spec
         if body["fingerprint"] != mine.fingerprint:
-            raise SpecMismatchError.of(f"resume from {path.name}", mine.fingerprint, body["fingerprint"])
+            raise SpecMismatchError.of(
+                f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
+            )
         sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
         return PartState(body["part"], body["epoch"], body["position"], sketch, body["dead"])
 
@@ -184,7 +192,11 @@ class State:
             "count": state.sketch.count,
             "dead": state.dead,
         }
-        write_atomic(self._file(state.part, ".safetensors"), pack("resume", {"total": state.sketch.total}, body), 0o600)
+        write_atomic(
+            self._file(state.part, ".safetensors"),
+            pack("resume", {"total": state.sketch.total}, body),
+            0o600,
+        )
 
 
 @contextmanager

@@ -58,7 +58,9 @@ class Family:
             StoreError: The name is not one of the family's (paths cannot leave the folder).
         """
         if not self._pattern.match(name):
-            raise StoreError(f"{name!r} is not the name of a {self.kind} (like {self.kind}-00000000.safetensors)")
+            raise StoreError(
+                f"{name!r} is not the name of a {self.kind} (like {self.kind}-00000000.safetensors)"
+            )
         return f"{self.folder}/{name}"
 
     def number(self, name: str) -> int:
@@ -174,7 +176,7 @@ class Store:
         """
         if self._state is None and not self.local:
             raise ConfigError(
-                f"the store {self.url} is remote; declare a local folder for sums and positions, [store] state = \"...\""
+                f'the store {self.url} is remote; declare a local folder for sums and positions, [store] state = "..."'
             )
         folder = self._state if self._state is not None else Path(self.root) / "state"
         try:

@@ -62,7 +62,9 @@ class Supervisor:
         for old in (state_dir / "finished").glob("*"):
             old.unlink(missing_ok=True)
 
-    def run(self, stop: threading.Event, show: Callable[[list[str]], None] = lambda lines: None) -> int:
+    def run(
+        self, stop: threading.Event, show: Callable[[list[str]], None] = lambda lines: None
+    ) -> int:
         """Run until every process has ended by itself, or `stop` is set.
 
         Args:
@@ -118,17 +120,32 @@ class Supervisor:
         wait = BACKOFF_SECONDS[min(child.restarts, len(BACKOFF_SECONDS) - 1)]
         child.restarts += 1
         if child.restarts > GIVE_UP:
-            log.error("%s ended %d times in a row, the last time with %s; giving up", child.name, GIVE_UP, child.last_error)
+            log.error(
+                "%s ended %d times in a row, the last time with %s; giving up",
+                child.name,
+                GIVE_UP,
+                child.last_error,
+            )
             return 1
         child.next_start = now + wait
-        log.warning("%s ended with code %d (%s); starting it again in %g s", child.name, code, child.last_error, wait)
+        log.warning(
+            "%s ended with code %d (%s); starting it again in %g s",
+            child.name,
+            code,
+            child.last_error,
+            wait,
+        )
         return 0
 
     def _start(self, child: Child) -> None:
         child.log_path = self.logs / f"{child.name}.log"
         with child.log_path.open("ab") as out:
             child.process = subprocess.Popen(
-                child.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                child.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         child.started = time.monotonic()
 
@@ -143,7 +160,11 @@ class Supervisor:
             try:
                 child.process.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log.warning("%s did not end within %g s and is killed; its saved state is sound", child.name, END_SECONDS)
+                log.warning(
+                    "%s did not end within %g s and is killed; its saved state is sound",
+                    child.name,
+                    END_SECONDS,
+                )
                 child.process.kill()
                 child.process.wait()
 
@@ -164,15 +185,24 @@ def children_of(pipeline_file: str, members: int, sample: bool) -> list[Child]:
     """The processes of a pipeline file."""
     worker = [sys.executable, "-m", "streamsketch.worker"]
     consumers = [f"consumer-{i}" for i in range(members)]
-    children = [Child(name, [*worker, "consume", pipeline_file, str(i)]) for i, name in enumerate(consumers)]
-    children.append(Child("trainer", [*worker, "train", pipeline_file, *consumers], tuple(consumers)))
+    children = [
+        Child(name, [*worker, "consume", pipeline_file, str(i)])
+        for i, name in enumerate(consumers)
+    ]
+    children.append(
+        Child("trainer", [*worker, "train", pipeline_file, *consumers], tuple(consumers))
+    )
     if sample:
-        children.append(Child("sampler", [*worker, "sample", pipeline_file, "trainer"], ("trainer",)))
+        children.append(
+            Child("sampler", [*worker, "sample", pipeline_file, "trainer"], ("trainer",))
+        )
     return children
 
 
 def _line(child: Child, said: Mapping[str, Any]) -> str:
-    figures = "  ".join(f"{k}={v}" for k, v in said.items() if k not in ("pid", "phase", "time") and v is not None)
+    figures = "  ".join(
+        f"{k}={v}" for k, v in said.items() if k not in ("pid", "phase", "time") and v is not None
+    )
     if child.done:
         phase = "done"
     elif child.process is None:

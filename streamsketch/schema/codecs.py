@@ -6,7 +6,7 @@ the batch it came in.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -142,20 +142,20 @@ class NumericCodec:
 
     def _position(self, value: F64) -> F64:
         if len(self.knots):
-            return np.interp(value, self.knots, self.positions)
+            return np.asarray(np.interp(value, self.knots, self.positions))
         if self.column.log:
             unit = np.log1p(value - self.low) / np.log1p(self.high - self.low)
         else:
             unit = (value - self.low) / (self.high - self.low)
-        return 2.0 * unit - 1.0
+        return np.asarray(2.0 * unit - 1.0)
 
     def _value(self, position: F64) -> F64:
         if len(self.knots):
-            return np.interp(position, self.positions, self.knots)
+            return np.asarray(np.interp(position, self.positions, self.knots))
         unit = (position + 1.0) / 2.0
         if self.column.log:
-            return self.low + np.expm1(unit * np.log1p(self.high - self.low))
-        return self.low + unit * (self.high - self.low)
+            return np.asarray(self.low + np.expm1(unit * np.log1p(self.high - self.low)))
+        return np.asarray(self.low + unit * (self.high - self.low))
 
 
 class VectorCodec:
@@ -178,7 +178,9 @@ class VectorCodec:
             missing = values.is_null().to_numpy(zero_copy_only=False)
             yield missing, "null, and a vector has no null"
             fill = pa.scalar([0] * self.width, values.type)
-            values = pa.array([fill if m else v for m, v in zip(missing, values, strict=True)], values.type)
+            values = pa.array(
+                [fill if m else v for m, v in zip(missing, values, strict=True)], values.type
+            )
         flat = values.flatten()  # not .values: that ignores the slice
         if flat.null_count:
             holes = flat.is_null().to_numpy(zero_copy_only=False).reshape(n, -1).any(axis=1)
@@ -213,7 +215,9 @@ class CategoryCodec:
         try:
             self.values = pa.array(values, self.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
-            raise SchemaError(f"column {column.name!r}: values are not of type {column.type} ({e})") from None
+            raise SchemaError(
+                f"column {column.name!r}: values are not of type {column.type} ({e})"
+            ) from None
         self.null = column.nulls != "refuse"
         self.width = len(values) + self.null
         self.other = -1 if column.other is None else values.index(column.other)
@@ -291,7 +295,10 @@ class TimestampCodec:
         beyond = (t < self.low) | (t > self.high)
         if beyond.any():
             if self.column.outside == "refuse":
-                yield beyond, f"outside the declared limits [{self.column.low}, {self.column.high}]"
+                yield (
+                    beyond,
+                    f"outside the declared limits [{self.column.low}, {self.column.high}]",
+                )
             t = np.clip(t, self.low, self.high)
         out[0] = 2.0 * (t - self.low) / (self.high - self.low) - 1.0
         for k, period in enumerate(self.periods):
@@ -338,7 +345,9 @@ def _numbers(values: pa.Array, column: Column) -> tuple[F64, Mask | None]:
         kind = values.type
     if pa.types.is_decimal(kind) or pa.types.is_null(kind):
         values = values.cast(pa.float64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    elif not (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    ):
         raise _wrong_type(column, kind)
     missing = None
     if values.null_count:
@@ -350,7 +359,9 @@ def _numbers(values: pa.Array, column: Column) -> tuple[F64, Mask | None]:
     return np.asarray(values.to_numpy(zero_copy_only=False), np.float64), missing
 
 
-def _within(value: F64, low: float, high: float, kind: pa.DataType, missing: Mask | None) -> pa.Array:
+def _within(
+    value: F64, low: float, high: float, kind: pa.DataType, missing: Mask | None
+) -> pa.Array:
     """Numbers in [low, high] as an Arrow array of `kind`, still within after rounding."""
     if pa.types.is_integer(kind):
         value = np.clip(np.round(value), np.ceil(low), np.floor(high))
@@ -369,13 +380,16 @@ def _decimals(units: F64, kind: pa.DataType, missing: Mask | None) -> pa.Array:
     from decimal import Decimal
 
     hidden = np.zeros(units.shape, bool) if missing is None else missing
-    texts = [None if m else Decimal(int(u)).scaleb(-kind.scale) for u, m in zip(units, hidden, strict=True)]
+    texts = [
+        None if m else Decimal(int(u)).scaleb(-kind.scale)
+        for u, m in zip(units, hidden, strict=True)
+    ]
     return pa.array(texts, kind)
 
 
-def _inward(low: float, high: float, dtype: type) -> tuple[np.floating, np.floating]:
+def _inward(low: float, high: float, dtype: Any) -> tuple[Any, Any]:
     """The limits in `dtype`, rounded towards the inside."""
-    a, b = np.asarray(low).astype(dtype)[()], np.asarray(high).astype(dtype)[()]
+    a, b = dtype(low), dtype(high)
     a = np.nextafter(a, dtype(np.inf)) if float(a) < low else a
     b = np.nextafter(b, dtype(-np.inf)) if float(b) > high else b
     return a, b

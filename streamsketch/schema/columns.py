@@ -140,7 +140,9 @@ class Column:
         for name in ("low", "high"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                return f"{name} = {value!r} must be a number; declare the public limits low and high"
+                return (
+                    f"{name} = {value!r} must be a number; declare the public limits low and high"
+                )
             if not math.isfinite(value):
                 return f"{name} = {value} must be finite"
         if not self.low < self.high:

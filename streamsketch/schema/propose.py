@@ -26,9 +26,13 @@ def propose(table: pa.Table, label: str | None = None) -> list[Column]:
         SchemaError: The table is empty, or has no column `label`.
     """
     if table.num_rows == 0:
-        raise SchemaError("cannot propose a schema from a table without rows; give a file that has some")
+        raise SchemaError(
+            "cannot propose a schema from a table without rows; give a file that has some"
+        )
     if label is not None and label not in table.column_names:
-        raise SchemaError(f"there is no column {label!r} to be the label; columns are {table.column_names}")
+        raise SchemaError(
+            f"there is no column {label!r} to be the label; columns are {table.column_names}"
+        )
     columns = []
     for field in table.schema:
         values = table[field.name].combine_chunks()
@@ -53,7 +57,13 @@ def _column(name: str, values: pa.Array, label: bool) -> Column:
         return _timestamp(name, values)
     if pa.types.is_fixed_size_list(kind):
         flat = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-        return Column(name, "vector", str(kind), low=float(np.nanmin(flat)), high=_above(np.nanmin(flat), np.nanmax(flat)))
+        return Column(
+            name,
+            "vector",
+            str(kind),
+            low=float(np.nanmin(flat)),
+            high=_above(np.nanmin(flat), np.nanmax(flat)),
+        )
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         distinct = pc.count_distinct(values).as_py()
         if pa.types.is_integer(kind) and distinct <= MAX_INTEGER_CATEGORIES:
@@ -71,7 +81,9 @@ def _category(name: str, values: pa.Array, kind: str) -> Column | None:
     if pa.types.is_integer(values.type):
         order = sorted(counts.to_pylist(), key=lambda c: int(c["values"]))
     nulls = "category" if values.null_count else "refuse"
-    return Column(name, kind, str(values.type), values=tuple(c["values"] for c in order), nulls=nulls)
+    return Column(
+        name, kind, str(values.type), values=tuple(c["values"] for c in order), nulls=nulls
+    )
 
 
 def _numeric(name: str, values: pa.Array) -> Column:
@@ -86,7 +98,9 @@ def _numeric(name: str, values: pa.Array) -> Column:
     rest = x[~np.isin(x, atoms)]
     knots, positions = _knots(rest, low, high)
     number: Any = int if pa.types.is_integer(values.type) else float
-    resolution = 0.0 if number is int else next((r for r in (1.0, 0.1, 0.01) if _on_grid(x, r)), 0.0)
+    resolution = (
+        0.0 if number is int else next((r for r in (1.0, 0.1, 0.01) if _on_grid(x, r)), 0.0)
+    )
     return Column(
         name, "numeric", str(values.type), low=number(low), high=number(high), knots=knots,
         positions=positions, atoms=tuple(number(a) for a in atoms), nulls=nulls,
@@ -94,7 +108,9 @@ def _numeric(name: str, values: pa.Array) -> Column:
     )  # fmt: skip
 
 
-def _knots(x: NDArray[np.float64], low: float, high: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _knots(
+    x: NDArray[np.float64], low: float, high: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Quantile knots that spread the values evenly over [-1, 1]; none for few distinct values."""
     if len(np.unique(x)) < 4:
         return (), ()
@@ -111,11 +127,19 @@ def _knots(x: NDArray[np.float64], low: float, high: float) -> tuple[tuple[float
 
 
 def _timestamp(name: str, values: pa.Array) -> Column:
-    seconds = values.cast(pa.timestamp("us"), safe=False).drop_null().cast(pa.int64()).to_numpy() / 1e6
+    seconds = (
+        values.cast(pa.timestamp("us"), safe=False).drop_null().cast(pa.int64()).to_numpy() / 1e6
+    )
     low, high = float(seconds.min()), float(seconds.max())
     span = max(high - low, 1.0)
-    periods = [p for p, need in (("year", 2 * 31556952), ("week", 14 * 86400), ("day", 2 * 86400)) if span >= need]
-    resolution = next((r for r in (86400.0, 3600.0, 60.0, 1.0) if np.all(np.mod(seconds, r) == 0)), 1e-6)
+    periods = [
+        p
+        for p, need in (("year", 2 * 31556952), ("week", 14 * 86400), ("day", 2 * 86400))
+        if span >= need
+    ]
+    resolution = next(
+        (r for r in (86400.0, 3600.0, 60.0, 1.0) if np.all(np.mod(seconds, r) == 0)), 1e-6
+    )
     if resolution == 86400.0:
         periods = [p for p in periods if p != "day"]
     return Column(

@@ -80,7 +80,9 @@ class Schema:
             raise SchemaError(f"columns {twice} are declared twice; names must be unique")
         labels = [c.name for c in self.columns if c.kind == "label"]
         if len(labels) > 1:
-            raise SchemaError(f"columns {labels} are all labels; declare one and make the others categorical")
+            raise SchemaError(
+                f"columns {labels} are all labels; declare one and make the others categorical"
+            )
         self.codecs: dict[str, Codec] = {c.name: codec_of(c) for c in self.columns if c.encoded}
         if not self.codecs:
             raise SchemaError(
@@ -151,7 +153,9 @@ class Schema:
         except tomllib.TOMLDecodeError as e:
             raise SchemaError(f"{path} is not valid TOML: {e}") from None
         if "schema" not in tables:
-            raise SchemaError(f"{path} has no [schema.<column>] tables; propose some with `streamsketch init`")
+            raise SchemaError(
+                f"{path} has no [schema.<column>] tables; propose some with `streamsketch init`"
+            )
         return cls.from_dict(tables["schema"])
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -197,8 +201,13 @@ class Schema:
     @property
     def arrow(self) -> pa.Schema:
         """Arrow schema of the encoded columns, as decoded."""
-        return pa.schema([(c.name, arrow_type(c.type) if c.kind != "boolean" else pa.bool_())
-                          for c in self.columns if c.encoded])
+        return pa.schema(
+            [
+                (c.name, arrow_type(c.type) if c.kind != "boolean" else pa.bool_())
+                for c in self.columns
+                if c.encoded
+            ]
+        )
 
     @property
     def plain(self) -> bool:
@@ -231,7 +240,9 @@ class Schema:
         rejected: list[Rejected] = []
         start = 0
         for name, codec in self.codecs.items():
-            for mask, reason in codec.encode(_column(batch, name), out[start : start + codec.width]):
+            for mask, reason in codec.encode(
+                _column(batch, name), out[start : start + codec.width]
+            ):
                 rejected += [Rejected(int(i), name, reason) for i in np.flatnonzero(mask & ~bad)]
                 bad |= mask
             start += codec.width
@@ -239,7 +250,10 @@ class Schema:
         users = _column(batch, self.user_column) if self.user_column else None
         if users is not None and users.null_count:
             missing = users.is_null().to_numpy(zero_copy_only=False)
-            rejected += [Rejected(int(i), str(self.user_column), "no user id") for i in np.flatnonzero(missing & ~bad)]
+            rejected += [
+                Rejected(int(i), str(self.user_column), "no user id")
+                for i in np.flatnonzero(missing & ~bad)
+            ]
             bad |= missing
         if not bad.any():
             return Encoded(out.T, np.arange(n), (), labels, users)
@@ -261,7 +275,9 @@ class Schema:
         """
         points = np.asarray(points)
         if points.ndim != 2 or points.shape[1] != len(self.codecs):
-            raise SchemaError(f"points have shape {points.shape}, but the schema takes (n, {len(self.codecs)})")
+            raise SchemaError(
+                f"points have shape {points.shape}, but the schema takes (n, {len(self.codecs)})"
+            )
         columns = [pa.array(np.ascontiguousarray(points[:, j])) for j in range(points.shape[1])]
         encoded = self.encode(pa.RecordBatch.from_arrays(columns, names=list(self.codecs)))
         if encoded.rejected:
@@ -274,7 +290,7 @@ class Schema:
         Raises:
             DataError: A column is missing or its value refused.
         """
-        return self.encode_rows([row])[0]
+        return np.asarray(self.encode_rows([row])[0])
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Encode rows given as mappings; (n, d) float32. Raises DataError as `encode_row`."""
@@ -293,12 +309,16 @@ class Schema:
             try:
                 arrays.append(pa.array([row[c.name] for row in rows], kind))
             except KeyError:
-                raise DataError(f"a row has no {c.name!r}, which the schema declares; rows have all columns") from None
+                raise DataError(
+                    f"a row has no {c.name!r}, which the schema declares; rows have all columns"
+                ) from None
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as e:
                 if c.kind == "numeric" and pa.types.is_integer(kind):
                     arrays.append(_floats(c.name, [row[c.name] for row in rows]))
                 else:
-                    raise DataError(f"column {c.name!r}: a value is not of type {c.type} ({e})") from None
+                    raise DataError(
+                        f"column {c.name!r}: a value is not of type {c.type} ({e})"
+                    ) from None
             names.append(c.name)
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
@@ -313,7 +333,9 @@ class Schema:
         """
         x = np.asarray(x, np.float32)
         if x.ndim != 2 or x.shape[1] != self.d:
-            raise SchemaError(f"encoded rows have shape {x.shape}, but the schema decodes (n, {self.d})")
+            raise SchemaError(
+                f"encoded rows have shape {x.shape}, but the schema decodes (n, {self.d})"
+            )
         if not np.isfinite(x).all():
             raise DataError("encoded rows hold values that are not finite; nothing was decoded")
         columns, start = [], 0
