@@ -1,0 +1,223 @@
+"""The processes of a pipeline: consumer, trainer, sampler. `python -m streamsketch.worker ROLE FILE`.
+
+The trainer and the sampler see released objects only: snapshots, and checkpoints made of them.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamsketch.config import Pipeline, load
+from streamsketch.errors import ConfigError, StreamSketchError
+from streamsketch.pipeline import run_ingest, stop_on_signals
+from streamsketch.snapshot import Snapshot
+from streamsketch.status import Status
+from streamsketch.streams import Sink, Source, plugin
+from streamsketch.supervisor import finished
+
+if TYPE_CHECKING:
+    from streamsketch.generator import Generator
+
+__all__ = ["main", "make_sink", "make_source", "sample_new", "train_new"]
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5  # how often the store is looked at for something new
+
+
+def make_source(pipeline: Pipeline) -> Source:
+    """The source that a pipeline's [source] table describes."""
+    settings = pipeline.source.settings
+    if pipeline.source.type in ("files", "arrow") and "path" in settings:
+        paths = settings["path"]
+        settings["path"] = (
+            [pipeline.resolve(p) for p in paths]
+            if isinstance(paths, list)
+            else pipeline.resolve(paths)
+        )
+    source: Source = plugin("sources", pipeline.source.type)(settings, pipeline.schema)
+    return source
+
+
+def make_sink(pipeline: Pipeline) -> Sink:
+    """The sink that a pipeline's [sampler] table describes; files go to the store's samples."""
+    settings = pipeline.sampler.settings
+    if pipeline.sampler.sink == "file":
+        path = settings.get("path")
+        settings["path"] = (
+            pipeline.resolve(path) if path else pipeline.store().path("samples/samples.parquet")
+        )
+    sink: Sink = plugin("sinks", pipeline.sampler.sink)(settings)
+    return sink
+
+
+def train_new(
+    pipeline: Pipeline,
+    stop: threading.Event,
+    feeders: Sequence[str] = (),
+    watch: bool = True,
+    report: Callable[[dict[str, Any]], None] = lambda figures: None,
+) -> int:
+    """Fit a generator to each newest snapshot, from the last checkpoint on; write checkpoints.
+
+    Args:
+        pipeline: The pipeline.
+        stop: Ends the loop.
+        feeders: Processes whose end means that no snapshot will follow.
+        watch: Go on for new snapshots; otherwise train once.
+        report: Receives what a status line may show.
+
+    Returns:
+        Number of checkpoints written.
+    """
+    from streamsketch.generator import Generator, fit
+
+    store, t = pipeline.store(), pipeline.trainer
+    done, written = _trained_snapshot(pipeline), 0
+    while not stop.is_set():
+        last_round = finished(
+            store.state_dir, feeders
+        )  # before looking: what came before it is seen
+        newest = store.snapshots.newest(Snapshot.from_bytes)
+        if newest is None or newest[1].id == done or newest[1].count <= 0:
+            if last_round or not watch:
+                break
+            stop.wait(LOOK_SECONDS)
+            continue
+        name, snapshot = newest
+        started = store.checkpoints.newest(Generator.from_bytes)
+        start = (
+            started[1]
+            if started is not None and started[1].fingerprint == snapshot.spec.fingerprint
+            else None
+        )
+        figures = {"snapshot": name, "start": "warm" if start else "cold"}
+        report(figures)
+        generator = fit(
+            snapshot, seconds=t.seconds, seed=t.seed, device=t.device, objective=t.objective, start=start,
+            progress=lambda p, f=figures: report({**f, "loss": round(p.loss, 5), "left_s": round(t.seconds - p.seconds)}),
+            **t.settings,
+        )  # fmt: skip
+        checkpoint = store.checkpoints.put(generator.to_bytes())
+        store.checkpoints.retain(t.keep)
+        report({"snapshot": name, "checkpoint": checkpoint, **_short(generator.metrics)})
+        done, written = snapshot.id, written + 1
+        if not watch:
+            break
+    return written
+
+
+def sample_new(
+    pipeline: Pipeline,
+    stop: threading.Event,
+    feeders: Sequence[str] = (),
+    report: Callable[[dict[str, Any]], None] = lambda figures: None,
+) -> int:
+    """Draw [sampler] rows from each new checkpoint into the sink; returns the rows drawn.
+
+    The history of everything drawn is kept beside the checkpoints, so that a later checkpoint
+    goes on where an earlier one stopped.
+    """
+    from streamsketch.generator import Generator
+    from streamsketch.sampler import Sampler
+
+    store, s = pipeline.store(), pipeline.sampler
+    history = (
+        Path(store.path("history/history.safetensors"))
+        if store.local
+        else store.state_dir / "history.safetensors"
+    )
+    drawn, seen = 0, None
+    sink = make_sink(pipeline)
+    try:
+        while not stop.is_set():
+            last_round = finished(store.state_dir, feeders)
+            newest = store.checkpoints.newest(Generator.from_bytes)
+            if newest is None or newest[0] == seen:
+                if last_round:
+                    break
+                stop.wait(LOOK_SECONDS)
+                continue
+            seen, generator = newest
+            table = _sampler(
+                Sampler, generator, s.method, s.target, history, s.seed + drawn
+            ).sample(s.rows)
+            sink.write(table)
+            sink.flush()
+            drawn += table.num_rows
+            report({"checkpoint": seen, "rows": drawn})
+    finally:
+        sink.close()
+    return drawn
+
+
+def _sampler(
+    make: Any, generator: "Generator", method: str, target: str, history: Path, seed: int
+) -> Any:
+    if method == "iid":
+        return make(generator, method="iid", seed=seed)
+    return make(generator, target=target, history=str(history), seed=seed)
+
+
+def _trained_snapshot(pipeline: Pipeline) -> str | None:
+    """Id of the snapshot that the newest checkpoint was trained on."""
+    from streamsketch.generator import Generator
+
+    newest = pipeline.store().checkpoints.newest(Generator.from_bytes)
+    snapshot = newest[1].snapshot if newest is not None else None
+    return snapshot.id if snapshot is not None else None
+
+
+def _short(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: float(f"{v:.4g}") if isinstance(v, float) else v
+        for k, v in metrics.items()
+        if isinstance(v, int | float)
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one role; returns the exit code."""
+    role, file, *rest = arguments
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    stop = stop_on_signals()
+    try:
+        pipeline = load(file)
+        if role == "consume":
+            run_ingest(pipeline, make_source(pipeline), stop, int(rest[0]))
+            return 0 if not stop.is_set() else 143
+        if role not in ("train", "sample"):
+            raise ConfigError(f"role {role!r} is unknown; choose consume, train or sample")
+        status = Status(pipeline.store().state_dir, "trainer" if role == "train" else "sampler")
+        if role == "train":
+            train_new(pipeline, stop, rest, report=_throttled(status))
+        else:
+            sample_new(pipeline, stop, rest, status.write)
+        status.end()
+        return 0
+    except StreamSketchError as e:
+        log.error("%s", e)
+        return e.exit_code
+
+
+def _throttled(status: Status) -> Callable[[dict[str, Any]], None]:
+    """Write a status at most twice a second, and always when its keys change."""
+    last: dict[str, Any] = {"time": 0.0, "keys": None}
+
+    def write(figures: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if list(figures) != last["keys"] or now - last["time"] > 0.5:
+            status.write(figures)
+            last.update(time=now, keys=list(figures))
+
+    return write
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
