@@ -1,0 +1,114 @@
+"""`streamsketch merge`: add sketches, or released snapshots, of one operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from streamsketch.snapshot import Snapshot
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(merge)
+
+
+def merge(
+    parts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B...", help="Sketch files, or snapshot files and stores (their newest)."
+        ),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="The merged file.")],
+) -> None:
+    """Merge sketches of the same spec: the result is that of one pass over all rows.
+
+    Sketch files (Sketch.to_bytes) are added exactly and stay secret. Snapshots are averaged by
+    their counts, as what was already released may be.
+    """
+    from streamsketch.cli.console import say
+    from streamsketch.errors import ConfigError
+    from streamsketch.files import write_atomic
+    from streamsketch.sketch import Sketch
+
+    if len(parts) < 2:
+        msg = f"Expected two files or more to merge, got {len(parts)}."
+        raise ConfigError(msg)
+    loaded = [_load(part) for part in parts]
+    kinds = {type(value).__name__ for value in loaded}
+    if len(kinds) > 1:
+        msg = (
+            f"Cannot merge {' with '.join(sorted(kinds))}; give sketches only, or snapshots only."
+        )
+        raise ConfigError(msg)
+    merged = loaded[0]
+    for other in loaded[1:]:
+        merged = merged.merge(other) if isinstance(merged, Sketch) else _average(merged, other)
+    mode = 0o600 if isinstance(merged, Sketch) else 0o644
+    write_atomic(Path(output), merged.to_bytes(), mode=mode)
+    say(f"{len(parts)} {kinds.pop().lower()}s merged to {output}: {merged!r}")
+
+
+def _load(part: str) -> Any:
+    from streamsketch.errors import DamagedFileError, StoreError
+    from streamsketch.files import read_file
+    from streamsketch.sketch import Sketch
+    from streamsketch.snapshot import Snapshot
+
+    if Path(part).is_dir() or "://" in part or part.endswith(".toml"):
+        from streamsketch.cli.console import open_store
+
+        newest = open_store(part).snapshots.newest(Snapshot.from_bytes)
+        if newest is None:
+            msg = f"The store {part} has no snapshot to merge; consume or replay a stream first."
+            raise StoreError(msg)
+        return newest[1]
+    data = read_file(Path(part))
+    try:
+        return Sketch.from_bytes(data)
+    except DamagedFileError:
+        return Snapshot.from_bytes(data, part)
+
+
+def _average(a: Snapshot, b: Snapshot) -> Snapshot:
+    """The snapshot of both streams' rows; noise adds up, and so does what was spent.
+
+    Spending is added because nothing here says whether the two streams share people.
+    """
+    from dataclasses import replace
+    from math import hypot
+
+    from streamsketch.errors import ConfigError, SpecMismatchError
+
+    if a.spec.fingerprint != b.spec.fingerprint:
+        raise SpecMismatchError.of("merge", a.spec.fingerprint, b.spec.fingerprint)
+    if a.release.private != b.release.private:
+        msg = (
+            f"Cannot merge a snapshot of mechanism {a.release.mechanism!r} with one of "
+            f"{b.release.mechanism!r}: the result could not state what it protects."
+        )
+        raise ConfigError(msg)
+    count = max(a.count, 0.0) + max(b.count, 0.0)
+    share = max(a.count, 0.0) / count if count else 0.5
+    release = replace(
+        a.release,
+        index=0,
+        stream=f"{a.release.stream}+{b.release.stream}",
+        rho=a.release.rho + b.release.rho,
+        epsilon=a.release.epsilon + b.release.epsilon,
+        delta=a.release.delta + b.release.delta,
+        noise_std=hypot(a.release.noise_std, b.release.noise_std),
+        count_std=hypot(a.release.count_std, b.release.count_std),
+        notes={"merged": [a.id, b.id], "spending": "added, as rows of both may be of one person"},
+    )
+    return replace(
+        a,
+        mean=share * a.mean + (1 - share) * b.mean,
+        count=count,
+        release=release,
+        span={"merged": [dict(a.span), dict(b.span)]},
+    )

@@ -1,0 +1,93 @@
+"""`streamsketch train`: fit generators to the snapshots of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamsketch.cli.stream import PipelineFile
+
+if TYPE_CHECKING:
+    from streamsketch.generator import Generator
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(train)
+
+
+def train(
+    pipeline: PipelineFile,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with each new snapshot, until interrupted.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, help="Training time for each checkpoint.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from random weights, not the last checkpoint.")
+    ] = False,
+) -> None:
+    """Only the trainer: fit a generator to the newest snapshot. It needs no data.
+
+    Starts from the last checkpoint of the same operator, where there is one.
+    """
+    from dataclasses import replace
+
+    from streamsketch.config import load
+
+    loaded = load(pipeline)
+    given = {"seconds": seconds, "device": device}
+    changes = {key: value for key, value in given.items() if value is not None}
+    loaded = replace(loaded, trainer=loaded.trainer.model_copy(update=changes))
+    if watch:
+        from streamsketch.cli.progress import status_shown
+        from streamsketch.pipeline import stop_on_signals
+        from streamsketch.worker import train as train_until
+
+        stop = stop_on_signals()
+        with status_shown(loaded.store().state_dir, ["trainer"]):
+            train_until(loaded, stop)
+        return
+    from streamsketch.cli.console import say, working
+    from streamsketch.errors import StoreError
+    from streamsketch.generator import fit
+    from streamsketch.snapshot import Snapshot
+
+    store = loaded.store()
+    newest = store.snapshots.newest(Snapshot.from_bytes)
+    if newest is None:
+        msg = (
+            f"The store {store.url} has no snapshot to train on; consume or replay a stream first."
+        )
+        raise StoreError(msg)
+    name, snapshot = newest
+    start = None if fresh else _start(loaded.store(), snapshot.spec.fingerprint)
+    t = loaded.trainer
+    with working(f"Training on {name} for {t.seconds:g} s"):
+        made = fit(
+            snapshot,
+            seconds=t.seconds,
+            seed=t.seed,
+            device=t.device,
+            objective=t.objective,
+            start=start,
+            **t.settings,
+        )
+    saved = store.checkpoints.put(made.to_bytes())
+    store.checkpoints.retain(keep=t.keep)
+    shown = "  ".join(
+        f"{k} {v:.4g}" for k, v in made.metrics.items() if isinstance(v, int | float)
+    )
+    say(f"{saved}: {made!r}  {shown}")
+
+
+def _start(store: object, fingerprint: str) -> Generator | None:
+    from streamsketch.generator import Generator
+    from streamsketch.store import Store
+
+    assert isinstance(store, Store)
+    newest = store.checkpoints.newest(Generator.from_bytes)
+    return newest[1] if newest is not None and newest[1].fingerprint == fingerprint else None
