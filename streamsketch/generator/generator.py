@@ -43,6 +43,7 @@ class Model(nn.Module):
         self, config: NetworkConfig, blocks: tuple[Block, ...], classes: int = 1, label: Block | None = None
     ) -> None:
         super().__init__()
+        self.config = config
         self.classes = classes
         self.told = classes if classes > 1 else 0
         self.head = Head(blocks, config.tau, config.bounded, label if self.told else None)

@@ -13,14 +13,20 @@ An objective that needs samples is refused where a snapshot is private or no sam
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from streamsketch.generator import stein
+from streamsketch.kernels.loss import sketch_loss, sketch_mean
+
+if TYPE_CHECKING:
+    from streamsketch.generator.generator import Model
 
 __all__ = ["OBJECTIVES", "Entry", "Objective", "Problem"]
+
+SHARES_EVERY = 10  # steps between looks at the shares of the classes
 
 
 @dataclass
@@ -34,7 +40,6 @@ class Problem:
         rng: Source of the batches' randomness.
         subset: Frequencies per step.
         batch: Rows per step.
-        labels: (n,) codes of the samples' label, or None.
     """
 
     omega: Tensor
@@ -64,43 +69,82 @@ class Entry:
     """An objective: what it `requires` (`sketch` or `samples`) and how it is built."""
 
     requires: str
-    build: Callable[[Problem], Objective]
+    build: "Callable[[Problem, Model], Objective]"
 
 
 class SketchMatching:
-    """Squared distance of mean features at a random subset of the frequencies, unbiased.
+    """Squared distance of mean features at a block of the frequencies, unbiased.
 
-    A step takes the next block of frequencies in a random order, so the expected gradient over
-    a sweep is that of the whole sketch at a fraction of the price.
+    Each step takes the next block, so that a sweep over the blocks has the whole sketch's
+    gradient, and a step a fraction of its price. With classes, class k's target is matched by
+    its share p_k times the mean features of the rows generated for it; p_k comes from the sketch
+    itself, by least squares.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.at = 0
+    def __init__(self, problem: Problem, model: "Model") -> None:
+        self.problem, self.model = problem, model
+        self.steps = 0
+        m, k = problem.omega.shape[1], problem.subset
+        cuts = [slice(i, min(i + k, m)) for i in range(0, m, k)]
+        if len(cuts) > 1 and cuts[-1].stop - cuts[-1].start < k // 2:
+            cuts[-2:] = [slice(cuts[-2].start, m)]
+        self.blocks = [self._block(cut) for cut in cuts]
+        if model.told:
+            model.shares.copy_(first_shares(problem.targets))
 
-    def block(self) -> slice:
-        """The frequencies of the next step."""
-        m, k = self.problem.omega.shape[1], self.problem.subset
-        start = self.at
-        self.at = self.at + k if self.at + 2 * k <= m else 0
-        return slice(start, start + k)
+    def _block(self, cut: slice) -> tuple[Tensor, Tensor]:
+        m = self.problem.omega.shape[1]
+        targets = self.problem.targets
+        both = torch.cat([targets[:, :m][:, cut], targets[:, m:][:, cut]], 1)
+        return self.problem.omega[:, cut].contiguous(), both.contiguous()
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
-        from streamsketch.kernels.loss import sketch_loss
+        omega, targets = self.blocks[self.steps % len(self.blocks)]
+        self.steps += 1
+        if not self.model.told:
+            return sketch_loss(y, omega, targets[0], None, True)
+        if self.steps % SHARES_EVERY == 0:
+            self._update_shares(y.detach(), omega, targets)
+        m = omega.shape[1]
+        loss = y.new_zeros(())
+        for k, part in enumerate(_by_class(y, self.model.classes)):
+            share = float(self.model.shares[k])
+            if share > 0 and len(part) > 1:
+                weights = torch.full((m,), share**2 / m, device=y.device)
+                loss = loss + sketch_loss(part, omega, targets[k] / share, weights, True)
+        return loss
 
-        cut = self.block()
-        m = self.problem.omega.shape[1]
-        target = self.problem.targets[0]
-        part = torch.cat([target[:m][cut], target[m:][cut]])
-        return sketch_loss(y, self.problem.omega[:, cut], part, None, True)
+    def _update_shares(self, y: Tensor, omega: Tensor, targets: Tensor) -> None:
+        shares = self.model.shares
+        for k, part in enumerate(_by_class(y, self.model.classes)):
+            mean = sketch_mean(part, omega)
+            found = (mean @ targets[k]) / (mean @ mean)
+            shares[k] = 0.9 * shares[k] + 0.1 * found.clamp(0, 1)
+
+
+def first_shares(targets: Tensor) -> Tensor:
+    """Shares of the classes from their mean features (classes, 2m): the largest modulus of each.
+
+    At a slow frequency all rows of a class are in phase, so the modulus is nearly its share.
+    """
+    m = targets.shape[1] // 2
+    modulus = torch.sqrt(targets[:, :m] ** 2 + targets[:, m:] ** 2)
+    top = modulus.max(1).values
+    return top / top.sum()
+
+
+def _by_class(y: Tensor, classes: int) -> list[Tensor]:
+    """The rows of each class, of a batch that has them in order."""
+    n = len(y)
+    edges = [-(-k * n // classes) for k in range(classes + 1)]
+    return [y[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
 class MMD:
     """Exact squared MMD between generated rows and a batch of samples, mixture of IMQ kernels."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, model: "Model") -> None:
         self.problem = problem
-        self.scales: Tensor | None = None
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
         x = self.problem.some_rows(len(y))
@@ -114,7 +158,7 @@ class SteinKL:
 
     K = 128
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, model: "Model") -> None:
         self.problem = problem
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
@@ -127,7 +171,7 @@ class SteinKL:
 class Energy:
     """Squared energy distance to a batch of samples (up to a constant)."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, model: "Model") -> None:
         self.problem = problem
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
@@ -140,7 +184,7 @@ class Energy:
 class Sliced:
     """Squared sliced 2-Wasserstein distance to a batch of samples, over 128 directions."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, model: "Model") -> None:
         self.problem = problem
 
     def __call__(self, y: Tensor, done: float) -> Tensor:

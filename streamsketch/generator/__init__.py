@@ -1,0 +1,22 @@
+"""Generators: networks trained from a released sketch, and the checkpoints they live in.
+
+>>> from streamsketch.generator import OBJECTIVES
+>>> [name for name, entry in OBJECTIVES.items() if entry.requires == "sketch"]
+['sketch']
+"""
+
+from streamsketch.generator.fit import Progress, fit
+from streamsketch.generator.generator import Generator
+from streamsketch.generator.networks import NETWORKS, NetworkConfig
+from streamsketch.generator.objectives import OBJECTIVES
+from streamsketch.generator.trainer import TrainingConfig
+
+__all__ = [
+    "NETWORKS",
+    "OBJECTIVES",
+    "Generator",
+    "NetworkConfig",
+    "Progress",
+    "TrainingConfig",
+    "fit",
+]

@@ -1,0 +1,360 @@
+"""`fit`: train a generator from a released snapshot."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
+from streamsketch.generator.generator import Generator
+from streamsketch.generator.networks import NetworkConfig
+from streamsketch.generator.objectives import OBJECTIVES, Problem
+from streamsketch.generator.trainer import Candidate, HeldOut, TrainingConfig
+from streamsketch.schema.schema import as_table
+from streamsketch.snapshot import Snapshot
+
+__all__ = ["Progress", "fit"]
+
+log = logging.getLogger(__name__)
+
+WARM_RATE = 0.5  # of the full learning rate, after a warm start
+MIN_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        done: Share of the budget used, 0 to 1.
+        steps: Steps made.
+        seconds: Wall-clock seconds since the call.
+        loss: Smoothed training loss.
+        heldout: Held-out distance of the averaged weights when last taken.
+        floor: Held-out distance of a perfect generator.
+    """
+
+    done: float
+    steps: int
+    seconds: float
+    loss: float
+    heldout: float
+    floor: float
+
+
+def fit(
+    snapshot: Snapshot,
+    seconds: float = 30,
+    seed: int = 0,
+    device: str = "auto",
+    objective: str = "sketch",
+    start: Generator | None = None,
+    *,
+    steps: int | None = None,
+    network: NetworkConfig | str | None = None,
+    samples: Any = None,
+    config: TrainingConfig | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    on_checkpoint: Callable[[Generator], None] | None = None,
+    checkpoint_every: float = 60.0,
+) -> Generator:
+    """Train a generator from a snapshot.
+
+    By default it needs nothing but the snapshot: the generator's mean features are matched to
+    the released ones (seed 000, eq. 6). The result holds averaged weights; the best of several
+    candidates, and whether there is anything left to learn, are told by held-out frequencies.
+
+    Args:
+        snapshot: A released snapshot.
+        seconds: Wall-clock budget; it ends the training whatever the progress.
+        seed: Seed of weights, latents and held-out frequencies.
+        device: `cpu`, `cuda` or `auto`.
+        objective: A name in `OBJECTIVES`.
+        start: Generator to start from (same schema), as a stream moves on; its network is kept.
+        steps: Train for exactly this many steps instead of `seconds`. On a CPU the result then
+            depends on nothing but the arguments and the number of threads.
+        network: A network's name or configuration.
+        samples: Arrow table or encoded rows (n, d), for objectives that need samples.
+        config: Run options.
+        progress: Called after each validation.
+        on_checkpoint: Called with the generator so far every `checkpoint_every` seconds. To go
+            on after a crash, load the last checkpoint and pass it as `start`.
+        checkpoint_every: Seconds.
+
+    Returns:
+        The generator, on the CPU, with `metrics`.
+
+    Raises:
+        ConfigError: A wrong argument.
+        PrivacyError: The objective needs samples and the snapshot is private.
+        SpecMismatchError: `start` has another schema.
+        TrainingError: The loss was never finite, or the snapshot has too few rows.
+
+    Example:
+        >>> from streamsketch import Schema, Sketcher
+        >>> s = Sketcher(Schema.vectors(2, -1, 1), frequencies=64)
+        >>> s.learn_many(np.random.default_rng(0).uniform(-1, 1, (1000, 2)))
+        >>> fit(s.release(), steps=3).sample(2).num_rows
+        2
+    """
+    begun = time.monotonic()
+    config = config or TrainingConfig()
+    where = _device(device)
+    _check(snapshot, seconds, steps, objective, start, config)
+    rows = _samples(snapshot, objective, samples)
+    training, held = _problem(snapshot, rows, config, seed, where)
+    budget = _Budget(begun, seconds, steps)
+    generator = _Fit(snapshot, training, held, config, budget, objective, seed, progress).run(
+        start, network, where, on_checkpoint, checkpoint_every
+    )
+    return generator.to("cpu")
+
+
+@dataclass
+class _Budget:
+    begun: float
+    seconds: float
+    steps: int | None
+    used: int = 0
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    @property
+    def done(self) -> float:
+        share = self.elapsed / self.seconds if self.steps is None else self.used / self.steps
+        return min(share, 1.0)
+
+
+@dataclass
+class _Fit:
+    """One call of `fit`: candidates on trial, then the best to the end."""
+
+    snapshot: Snapshot
+    problem: Problem
+    held: HeldOut
+    config: TrainingConfig
+    budget: _Budget
+    objective: str
+    seed: int
+    progress: Callable[[Progress], None] | None
+
+    def run(
+        self,
+        start: Generator | None,
+        network: NetworkConfig | str | None,
+        where: torch.device,
+        on_checkpoint: Callable[[Generator], None] | None,
+        every: float,
+    ) -> Generator:
+        trials = 1 if start is not None else self.config.restarts
+        candidates = [self._candidate(k, start, network, where) for k in range(trials)]
+        best, stopped = candidates[0], "budget"
+        for k, candidate in enumerate(candidates if trials > 1 else []):
+            stopped = self._train(candidate, self.config.trial * (k + 1) / trials, None)
+            if candidate.heldout < best.heldout:
+                best = candidate
+
+        def save() -> None:
+            if on_checkpoint is not None:
+                on_checkpoint(self._generator(best, "unfinished"))
+
+        stopped = self._train(best, 1.0, save, every)
+        if not math.isfinite(best.heldout):
+            raise TrainingError(
+                f"the {self.objective} loss was not finite from the start; lower the learning rate (config.rate = "
+                f"{self.config.rate}) or look at the snapshot {self.snapshot.id}"
+            )
+        return self._generator(best, stopped)
+
+    def _candidate(
+        self, k: int, start: Generator | None, network: NetworkConfig | str | None, where: torch.device
+    ) -> Candidate:
+        seed = self.seed + 7919 * k
+        source = start.config if start is not None else network
+        fresh = Generator.create(self.snapshot.schema, self.snapshot, source, seed)
+        if start is not None:
+            fresh.network.load_state_dict(start.network.state_dict())
+        model = fresh.network.to(where).train()
+        problem = replace(self.problem)
+        rng = torch.Generator(where).manual_seed(seed + 1)
+        peak = self.config.rate * (WARM_RATE if start is not None else 1.0)
+        objective = OBJECTIVES[self.objective].build(problem, model)
+        candidate = Candidate(model, objective, problem, rng, self.config, peak)
+        if self.config.compile and where.type == "cuda":
+            model.network = torch.compile(model.network)  # type: ignore[assignment]
+        return candidate
+
+    def _train(
+        self, candidate: Candidate, until: float, save: Callable[[], None] | None, every: float = math.inf
+    ) -> str:
+        """Train up to a share of the budget; returns why it stopped."""
+        budget, saved = self.budget, self.budget.elapsed
+        gap, sated = 1.0 / self.config.validations, 0
+        check = budget.done + gap
+        good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
+        while budget.done < until:
+            try:
+                before = candidate.steps
+                candidate.step(budget.done)
+                budget.used += candidate.steps - before
+            except TrainingError as e:
+                log.warning("training stopped: %s", e)
+                candidate.average.load_state_dict(good)
+                if candidate.steps and math.isinf(candidate.heldout):
+                    candidate.validate(self.held)
+                return "loss not finite"
+            if budget.done >= check:
+                check = budget.done + gap
+                distance = candidate.validate(self.held)
+                self._report(candidate)
+                if not math.isfinite(distance):
+                    candidate.average.load_state_dict(good)
+                    candidate.validate(self.held)
+                    return "loss not finite"
+                good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
+                sated = sated + 1 if distance <= self.held.floor else 0
+                if sated == 2:
+                    return "held-out distance at the sketch's own noise"
+            if save is not None and budget.elapsed - saved >= every:
+                saved = budget.elapsed
+                candidate.validate(self.held)
+                save()
+        candidate.validate(self.held)
+        self._report(candidate)
+        return "budget"
+
+    def _report(self, c: Candidate) -> None:
+        if self.progress is not None:
+            b = self.budget
+            self.progress(Progress(b.done, b.used, b.elapsed, c.loss, c.heldout, self.held.floor))
+
+    def _generator(self, c: Candidate, stopped: str) -> Generator:
+        """The averaged weights as a generator of their own."""
+        fresh = Generator.create(self.snapshot.schema, self.snapshot, c.model.config, 0)
+        fresh.network.load_state_dict(c.average.state_dict())
+        fresh.network.eval()
+        fresh.metrics = {
+            "objective": self.objective,
+            "steps": c.steps,
+            "seconds": round(self.budget.elapsed, 3),
+            "loss": c.loss if math.isfinite(c.loss) else None,
+            "heldout": c.heldout if math.isfinite(c.heldout) else None,
+            "floor": self.held.floor,
+            "batch": c.problem.batch,
+            "stopped": stopped,
+            "snapshot": self.snapshot.id,
+        }
+        return fresh
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
+        raise ConfigError(f"device = {name!r} is unknown; choose cpu, cuda or auto")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(f"device = {name!r} was asked for, but torch sees no GPU; use device = \"cpu\" or \"auto\"")
+    return torch.device(name)
+
+
+def _check(
+    snapshot: Snapshot, seconds: float, steps: int | None, objective: str, start: Generator | None, c: TrainingConfig
+) -> None:
+    if objective not in OBJECTIVES:
+        raise ConfigError(f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"steps = {steps} must be at least 1")
+    if steps is None and not (math.isfinite(seconds) and seconds > 0):
+        raise ConfigError(f"seconds = {seconds} must be a positive number")
+    if not 0 < c.heldout < 1 or c.batch < 2 or c.subset < 1 or c.restarts < 1:
+        raise ConfigError("a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1")
+    if snapshot.spec.map != "fourier":
+        raise ConfigError(
+            f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
+            "sketch with map = \"fourier\""
+        )
+    if snapshot.spec.m < 8:
+        raise ConfigError(f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more")
+    if not math.isfinite(snapshot.count) or snapshot.count < MIN_ROWS:
+        raise TrainingError(
+            f"the snapshot {snapshot.id} has {snapshot.count:.0f} rows, fewer than the {MIN_ROWS} that training needs; "
+            "wait for a later one"
+        )
+    if not np.isfinite(snapshot.mean).all():
+        raise TrainingError(f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one")
+    if start is not None and start.schema.hash != snapshot.schema.hash:
+        raise SpecMismatchError(
+            f"cannot start from this generator: its schema is {start.schema.hash} and the snapshot's is "
+            f"{snapshot.schema.hash}; start from a generator of the same schema, or from none"
+        )
+    if start is not None and start.network.classes != snapshot.spec.classes:
+        raise SpecMismatchError(
+            f"cannot start from this generator: it has {start.network.classes} classes and the snapshot "
+            f"{snapshot.spec.classes}; start from none"
+        )
+
+
+def _samples(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | None:
+    """Encoded rows for an objective that needs them; refused where the snapshot is private."""
+    if OBJECTIVES[objective].requires != "samples":
+        if samples is not None:
+            raise ConfigError(f"objective = {objective!r} learns from the sketch alone; leave samples out")
+        return None
+    others = ", ".join(k for k, v in OBJECTIVES.items() if v.requires == "sketch")
+    if snapshot.release.private:
+        raise PrivacyError(
+            f"objective = {objective!r} needs rows, but the snapshot is private ({snapshot.release.mechanism}); "
+            f"use an objective that needs only the sketch: {others}"
+        )
+    if samples is None:
+        raise ConfigError(
+            f"objective = {objective!r} needs samples; pass samples = a table of rows, or use an objective that "
+            f"needs only the sketch: {others}"
+        )
+    if snapshot.spec.classes > 1:
+        raise ConfigError(f"objective = {objective!r} knows no classes; use a sketch that is not conditional")
+    if isinstance(samples, np.ndarray):
+        rows = np.asarray(samples, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != snapshot.schema.d:
+            raise ConfigError(f"samples have shape {rows.shape}, but encoded rows are (n, {snapshot.schema.d})")
+    else:
+        rows = np.ascontiguousarray(snapshot.schema.encode(as_table(samples)).x)
+    if len(rows) < 2 or not np.isfinite(rows).all():
+        raise ConfigError(f"samples must be at least 2 finite rows, got {len(rows)}")
+    return rows
+
+
+def _problem(
+    snapshot: Snapshot, rows: np.ndarray | None, config: TrainingConfig, seed: int, where: torch.device
+) -> tuple[Problem, HeldOut]:
+    """Split the frequencies at random into those trained on and those held out."""
+    omega = snapshot.features.omega
+    m, classes = snapshot.spec.m, snapshot.spec.classes
+    order = np.random.default_rng(seed).permutation(m)
+    h = max(2, min(round(config.heldout * m), 512))
+    targets = snapshot.mean.reshape(classes, 2, m)
+
+    def part(columns: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        w = torch.tensor(omega[:, columns], dtype=torch.float32, device=where)
+        z = torch.tensor(targets[:, :, columns].reshape(classes, -1), dtype=torch.float32, device=where)
+        return w, z
+
+    held_omega, held_targets = part(order[:h])
+    train_omega, train_targets = part(order[h:])
+    # a perfect generator still differs by what sampling and privacy noise put into the targets
+    square = float((held_targets**2).sum()) / h
+    n, std = snapshot.count, snapshot.release.noise_std
+    floor = max(1 - square, 0.0) / n + 2 * classes * (std / n) ** 2
+    rng = torch.Generator().manual_seed(seed + 2)
+    data = None if rows is None else torch.from_numpy(rows).to(where)
+    subset = min(config.subset, m - h)
+    return Problem(train_omega, train_targets, data, rng, subset, config.batch), HeldOut(
+        held_omega, held_targets, floor
+    )

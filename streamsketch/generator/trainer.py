@@ -1,0 +1,173 @@
+"""The training loop of one candidate: steps, averaged weights, held-out distance."""
+
+import copy
+import logging
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from streamsketch.errors import TrainingError
+from streamsketch.generator.generator import Model
+from streamsketch.generator.objectives import Objective, Problem
+from streamsketch.kernels.loss import sketch_mean
+
+__all__ = ["Candidate", "HeldOut", "TrainingConfig"]
+
+log = logging.getLogger(__name__)
+
+VALIDATION_ROWS = 8192
+SMALLEST_BATCH = 32
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Run options of training; they may change from run to run.
+
+    Attributes:
+        batch: Rows per step.
+        subset: Frequencies per step, of those trained on.
+        rate: Adam's learning rate, at its height.
+        average: Decay of the weights' moving average; 0 keeps the last weights.
+        heldout: Share of the frequencies that is never trained on.
+        restarts: Candidates that are tried on the first part of the budget.
+        trial: Share of the budget that the trials take, all together.
+        validations: How often the held-out distance is taken.
+        compile: Compile the network (GPU).
+    """
+
+    batch: int = 500
+    subset: int = 1024
+    rate: float = 2e-3
+    average: float = 0.995
+    heldout: float = 0.05
+    restarts: int = 1
+    trial: float = 0.25
+    validations: int = 20
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Frequencies that training never sees: the validation that needs no rows.
+
+    Attributes:
+        omega: (d, h) frequencies.
+        targets: (classes, 2h) mean features.
+        floor: Expected distance of a perfect generator, from the sketch's own noise.
+    """
+
+    omega: Tensor
+    targets: Tensor
+    floor: float
+
+    def distance(self, model: Model, seed: int = 0) -> float:
+        """Unbiased mean squared distance of the model's features to the targets."""
+        rng = torch.Generator().manual_seed(seed)
+        h = self.omega.shape[1]
+        n = VALIDATION_ROWS // model.classes
+        total = 0.0
+        with torch.no_grad():
+            for k in range(model.classes):
+                labels = torch.full((n,), k, device=model.device) if model.told else None
+                mean = sketch_mean(model.draw(n, rng, labels), self.omega)
+                share = float(model.shares[k]) if model.told else 1.0
+                square = float(mean @ mean) / h
+                gap = share * mean - self.targets[k]
+                total += float(gap @ gap) / h - share**2 * (1 - square) / (n - 1)
+        return total
+
+
+@dataclass
+class Candidate:
+    """A model in training.
+
+    Attributes:
+        model: Its weights now.
+        objective: What it is trained by.
+        problem: What it is trained on.
+        rng: Source of its latents.
+        config: Run options.
+        peak: Height of the learning rate (lower after a warm start).
+    """
+
+    model: Model
+    objective: Objective
+    problem: Problem
+    rng: torch.Generator
+    config: TrainingConfig
+    peak: float
+    steps: int = 0
+    loss: float = math.nan
+    heldout: float = math.inf
+    optimizer: torch.optim.Adam = field(init=False)
+    average: Model = field(init=False)
+
+    def __post_init__(self) -> None:
+        fused = self.model.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.peak, fused=fused)
+        self.average = copy.deepcopy(self.model)
+        for p in self.average.parameters():
+            p.requires_grad_(False)
+
+    def step(self, done: float) -> None:
+        """One step when the share `done` of the budget is used.
+
+        Raises:
+            TrainingError: The loss is not finite; the averaged weights are still sound.
+        """
+        warm = min(1.0, (self.steps + 1) / 20)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * warm * max(1.0 - done, 0.0)
+        try:
+            loss = self._loss(done)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except torch.cuda.OutOfMemoryError:
+            self._halve()
+            return
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(f"the loss is {value} at step {self.steps + 1}; the last sound weights are kept")
+        self.optimizer.step()
+        self.steps += 1
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+        self._follow()
+
+    def _loss(self, done: float) -> Tensor:
+        n, model = self.problem.batch, self.model
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+            z = model.latent(n, self.rng, model.device)
+            labels = None
+            if model.told:  # every class gets its share of the batch, in order
+                labels = torch.arange(n, device=model.device) * model.classes // n
+            raw = model.raw(z, labels)
+        y = model.head(raw.float(), model.head.noise(n, self.rng, model.device), labels)
+        return self.objective(y, done)
+
+    def _halve(self) -> None:
+        batch = self.problem.batch // 2
+        if batch < SMALLEST_BATCH:
+            raise TrainingError(
+                f"the device has no memory for batches of {2 * batch} rows; use fewer frequencies per step, a "
+                "smaller network or device = \"cpu\""
+            )
+        log.warning("the device is out of memory: the batch is halved to %d rows", batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        self.problem.batch = batch
+
+    def _follow(self) -> None:
+        """Move the averaged weights; a short memory at first, so that the start is forgotten."""
+        keep = min(self.config.average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            mine = list(self.average.parameters())
+            torch._foreach_lerp_(mine, list(self.model.parameters()), 1 - keep)
+            self.average.shares.copy_(self.model.shares)
+
+    def validate(self, held: HeldOut) -> float:
+        """Take the held-out distance of the averaged weights."""
+        self.average.eval()
+        self.heldout = held.distance(self.average)
+        return self.heldout
