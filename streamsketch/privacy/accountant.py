@@ -11,6 +11,7 @@ is slightly larger.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from streamsketch.errors import ConfigError
 
@@ -66,8 +67,11 @@ def epsilon_from_rho(rho: float, delta: float, *, strict: bool = False) -> float
     5.222
     """
     rho, delta = check_budget("rho", rho), check_delta(delta)
-    if strict:
-        return _epsilon_from_zcdp(rho, delta)
+    return _epsilon_from_zcdp(rho, delta) if strict else _epsilon_gaussian(rho, delta)
+
+
+@lru_cache(maxsize=256)
+def _epsilon_gaussian(rho: float, delta: float) -> float:
     from dp_accounting import get_epsilon_gaussian
 
     return float(get_epsilon_gaussian(1.0 / math.sqrt(2.0 * rho), delta))
@@ -108,6 +112,7 @@ def sigma(sensitivity: float, rho: float, factor: float = 1.0) -> float:
     return sensitivity * factor / math.sqrt(2.0 * check_budget("rho", rho))
 
 
+@lru_cache(maxsize=256)
 def _epsilon_from_zcdp(rho: float, delta: float) -> float:
     """Smallest epsilon over the order alpha (Canonne, Kamath, Steinke 2020, proposition 12)."""
     from scipy.optimize import minimize_scalar

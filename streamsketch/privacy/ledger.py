@@ -83,6 +83,7 @@ class Ledger:
             "kind": kind,
             "stream": self.stream,
             "at": at,
+            "charge": charge,
             "spent": self.spent + charge,
             **facts,
             "prev": self.head,
@@ -143,7 +144,7 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready state."""
-        return {"stream": self.stream, "anchor": self.anchor, "entries": self.entries}
+        return {"stream": self.stream, "anchor": self.anchor, "entries": list(self.entries)}
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any], stream: str) -> Ledger:

@@ -340,7 +340,8 @@ def coefficients(series: Series, n: int) -> Array:
     """First ``n`` coefficients of an encoder, zero where an explicit one has ended."""
     if isinstance(series, fx.Blt):
         return series.coefficients(n)
-    return np.pad(series, (0, max(0, n - len(series))))[:n]
+    padded: Array = np.pad(series, (0, max(0, n - len(series))))
+    return padded[:n]
 
 
 def _dyadic(series: Series, n: int) -> Array:
@@ -349,7 +350,7 @@ def _dyadic(series: Series, n: int) -> Array:
         # |c_k| <= sum(omega) theta**(k-1): past this index every coefficient rounds to 0.
         n = min(n, 2 + math.ceil(-(DYADIC_BITS + 1) * math.log(2) / math.log(max(series.theta))))
     c = np.rint(coefficients(series, n) * 2**DYADIC_BITS) / 2**DYADIC_BITS
-    c = c[: int(np.flatnonzero(c)[-1]) + 1]
+    c = np.asarray(c[: int(np.flatnonzero(c)[-1]) + 1], dtype=np.float64)
     _stored(len(c))
     return c
 
@@ -373,4 +374,5 @@ def _checked(
             f"the saved noise {name!r} is {found}, expected {np.dtype(dtype)} of shape "
             f"(any, {width}); the state is not of this stream: restore the right one."
         )
-    return np.array(array)
+    copy: npt.NDArray[Any] = np.array(array)
+    return copy

@@ -16,7 +16,7 @@ import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,7 @@ class Releaser:
         """
         if self.private:
             return self._release_private(total, count)
-        value, weight = self.memory.update(total - self.seen, count - self.seen_count)
+        value, weight = self.memory.update(total - self.seen, cast("int", count - self.seen_count))
         mean = np.asarray(value, np.float64) / (ONE * weight) if weight else np.zeros(total.shape)
         self.seen, self.seen_count = total.copy(), count
         release = Release("none", self.memory_text, self.index, 0, self.stream)
@@ -165,9 +165,9 @@ class Releaser:
         self._check_budget()
         rows = count - self.seen_count
         pane = np.append(total - self.seen, np.int64(round(self._count_units * rows)))
-        noisy = self._noiser.next(pane, self._entropy)
+        noisy: NDArray[Any] = self._noiser.next(pane, self._entropy)
         # The memory sees noisy windows only: what follows is post-processing.
-        value, weight = self.memory.update(noisy[:-1], noisy[-1] / self._count_units)
+        value, weight = self.memory.update(noisy[:-1], cast("int", noisy[-1] / self._count_units))
         std = math.sqrt((self.sigma * self.plan.error(self.index)) ** 2 + self._past_variance)
         count_std = std * ONE / self._count_units
         floor = max(1.0, COUNT_FLOOR * count_std)

@@ -1,0 +1,141 @@
+"""Releasers with one mistake each. The audit has to find every one of them.
+
+They are made from the real releaser by breaking one thing that has been broken in practice.
+Never use them for anything but the audit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamsketch.clipping import clip_weights, weighted_sum
+from streamsketch.features import FeatureMap
+from streamsketch.privacy.audit import Cut, Verdict, audit
+from streamsketch.privacy.mechanisms import Stored
+from streamsketch.privacy.noise import Entropy, gaussian
+from streamsketch.privacy.release import Releaser
+from streamsketch.privacy.settings import Settings
+from streamsketch.schema import Schema
+
+RELEASES, FREQUENCIES, RHO = 6, 16, 0.5
+SCHEMA = Schema.vectors(2, -1, 1)
+FM = FeatureMap.from_frequencies(np.random.default_rng(0).normal(size=(2, FREQUENCIES)))
+
+
+class SensitivityOne(Releaser):
+    """Takes the sensitivity for 1 instead of sqrt(m)."""
+
+    def _start(self, *args: Any) -> None:
+        super()._start(*args)
+        self.sigma /= self.settings.unit_norm(self.features.norm_bound)
+        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+
+
+class ForgottenNorm(Releaser):
+    """Forgets the norm of the encoder C."""
+
+    def _start(self, *args: Any) -> None:
+        super()._start(*args)
+        self.sigma /= self.plan.participation
+        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+
+
+class _Fresh(Stored):
+    """Noise of one release, drawn anew for each snapshot of the running sum."""
+
+    def next(self, x: Any, entropy: Entropy) -> Any:
+        last = getattr(self, "_last", np.zeros(self._width))
+        self._last = self._draw(entropy)
+        return x + np.rint(self._last - last).astype(np.int64)
+
+    def _draw(self, entropy: Entropy) -> Any:
+        return gaussian(self._width, self._sigma / np.linalg.norm(self._inverse), entropy)
+
+
+class _Same(_Fresh):
+    """Noise of one release, used for every snapshot."""
+
+    def _draw(self, entropy: Entropy) -> Any:
+        return getattr(self, "_last", None) if hasattr(self, "_last") else super()._draw(entropy)
+
+
+class _ExactCount(Stored):
+    def next(self, x: Any, entropy: Entropy) -> Any:
+        noisy = super().next(x, entropy)
+        noisy[-1] = x[-1]
+        return noisy
+
+
+def _with(noiser: type[Stored]) -> type[Releaser]:
+    class Mutant(Releaser):
+        def _start(self, *args: Any) -> None:
+            super()._start(*args)
+            self._noiser = noiser(self.plan.encoder, len(self.seen) + 1, self.sigma * 65536)
+
+    return Mutant
+
+
+class ReplayedPrefix(Releaser):
+    """Saves its state before the release instead of with it, so a crash draws new noise."""
+
+    def release(self, *args: Any, **more: Any) -> Any:
+        self._before = super().state()
+        return super().release(*args, **more)
+
+    def state(self) -> Any:
+        return getattr(self, "_before", None) or super().state()
+
+
+class DoubleCount(Releaser):
+    """Forgets after a restart which rows were counted, and counts them again."""
+
+    def restore(self, *args: Any) -> None:
+        super().restore(*args)
+        self.seen, self.seen_count = np.zeros_like(self.seen), 0
+
+
+def maker(kind: type[Releaser] = Releaser, **settings: Any) -> Callable[[], Releaser]:
+    chosen = Settings(**{"rho": RHO, "releases": RELEASES, **settings})
+    return lambda: kind(FM, SCHEMA, mechanism="toeplitz", settings=chosen)
+
+
+def stream(w_max: float = 1.0, clip: bool = True) -> dict[str, Any]:
+    """Cuts of one stream without and with a canary row of weight 10 * w_max."""
+    rng = np.random.default_rng(1)
+    total, count = np.zeros(FM.width, np.int64), 0.0
+    without: list[Cut] = []
+    for _ in range(RELEASES):
+        more, rows = weighted_sum(FM, rng.uniform(-1, 1, (50, 2)), np.ones(50))
+        total, count = total + more, count + rows
+        without.append((total, count))
+    row, heavy = np.array([[0.3, -0.7]]), np.array([10.0 * w_max])
+    entering = weighted_sum(FM, row, clip_weights(heavy, w_max)[0] if clip else heavy)
+    allowed = weighted_sum(FM, row, np.array([w_max]))
+    with_canary = [(t + entering[0], n + entering[1]) for t, n in without]
+    return {"without": without, "canary": allowed, "with_canary": with_canary}
+
+
+#: Name -> (releaser, its settings, stream options, whether it is killed after the first release).
+CORRECT: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] = {
+    "correct": (Releaser, {}, {}, False),
+    "correct, killed once": (Releaser, {}, {}, True),
+    "correct, strict": (Releaser, {"strict": True}, {}, True),
+}
+MUTANTS: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] = {
+    "sensitivity 1 instead of sqrt(m)": (SensitivityOne, {}, {}, False),
+    "forgotten ||C||": (ForgottenNorm, {}, {}, False),
+    "fresh one-shot noise per snapshot": (_with(_Fresh), {}, {}, False),
+    "same noise reused": (_with(_Same), {}, {}, False),
+    "prefix replayed after a crash": (ReplayedPrefix, {}, {}, True),
+    "window counted twice": (DoubleCount, {}, {}, True),
+    "weight not clipped": (Releaser, {}, {"clip": False}, False),
+    "count exact": (_with(_ExactCount), {}, {}, False),
+}
+
+
+def examine(name: str, runs: int) -> Verdict:
+    kind, settings, options, killed = {**CORRECT, **MUTANTS}[name]
+    return audit(
+        maker(kind, **settings), **stream(**options), runs=runs, crash_after=0 if killed else None
+    )
