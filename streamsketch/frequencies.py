@@ -93,9 +93,35 @@ def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]
     return directions(rng, d, m) * radius
 
 
+def axis(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Multiples of pi/2 along one coordinate at a time: the Fourier series of each marginal.
+
+    Harmonics go round the numeric coordinates; a one-hot slot needs only the frequency pi, where
+    a 0/1 coordinate of mean p has the feature mean 1 - 2p.
+    """
+    slots = {j for b in blocks if b.kind in ("onehot", "state") for j in range(d)[b.slice]}
+    circles = {j for b in blocks if b.kind == "circle" for j in range(d)[b.slice]}
+    numeric = [j for j in range(d) if j not in slots and j not in circles] or list(range(d))
+    order = [(j, np.pi) for j in sorted(slots)]
+    order += [(j, np.pi / 2 * k) for k in range(1, m // len(numeric) + 2) for j in numeric]
+    omega = np.zeros((d, m))
+    for column, (j, value) in enumerate(order[:m]):
+        omega[j, column] = value
+    return omega
+
+
+def multiscale_axis(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Three quarters `multiscale`, one quarter `axis`, so that marginals can be looked at."""
+    aligned = m // 4
+    joint = multiscale(rng, d, m - aligned, blocks)
+    return np.concatenate([joint, axis(rng, d, aligned, blocks)], axis=1) if aligned else joint
+
+
 LAWS: dict[str, Law] = {
     "multiscale": multiscale,
     "gaussian": gaussian,
     "folded_gaussian": folded_gaussian,
     "adapted_radius": adapted_radius,
+    "axis": axis,
+    "multiscale_axis": multiscale_axis,
 }

@@ -22,9 +22,9 @@ from scipy.optimize import minimize, nnls
 from streamsketch.decode.atoms import Array, Family, curvature
 from streamsketch.decode.target import Target
 
-PROPOSALS = 400
-DESCENTS = 4
-INNER_STEPS = 60
+PROPOSALS = 160
+DESCENTS = 3
+INNER_STEPS = 40
 FINAL_STEPS = 1500
 
 

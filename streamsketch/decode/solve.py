@@ -34,7 +34,7 @@ MOST_COMPONENTS = 30
 # Beyond this the normal equations of Gauss-Newton cost more than many cheap descents.
 MOST_PARAMETERS = 1500
 # Frequencies per K d below which k-means degrades (benchmarks/decode.py, "few frequencies").
-FREQUENCIES_PER_COORDINATE = 3
+FREQUENCIES_PER_COORDINATE = 5
 
 
 def needed_frequencies(components: int, d: int, size: int) -> int:
@@ -63,8 +63,8 @@ def decode(target: Target, kind: str, components: int, rng: np.random.Generator,
         kind: A name in `FAMILIES`.
         components: K.
         rng: Draws the starts.
-        n_init: Number of starts; None stops at the first fit within the sampling error, when two
-            starts agree, or after five.
+        n_init: Number of starts; None stops at the first fit within the sampling error, or
+            after five.
 
     Returns:
         The best fit; its ``cost`` is the squared distance summed over frequencies.
@@ -76,10 +76,9 @@ def decode(target: Target, kind: str, components: int, rng: np.random.Generator,
     for turn in range(n_init or MOST_STARTS):
         fit = _attempt(target, family, prior, components, rng)
         logger.debug("start %d: cost %.5g, floor %.5g", turn, fit.cost, target.floor)
-        agree = best is not None and abs(fit.cost - best.cost) < 0.02 * best.cost
         if best is None or fit.cost < best.cost:
             best = fit
-        if n_init is None and (best.cost <= target.floor or agree):
+        if n_init is None and best.cost <= target.floor:
             break
     assert best is not None
     return best
