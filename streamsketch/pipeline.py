@@ -107,7 +107,9 @@ class Ingest:
         self.progress = Progress()
         self._failing_since: float | None = None
         self._budget_spent = False
-        self._rows_at_release: int | None = None
+        self._rows_saved = 0
+        self._enough_rows_saved = False
+        self._began = time.time()
         # where the broker decides who owns a part, a former owner is fenced; elsewhere a second
         # reader is a mistake, and is refused
         self._exclusive = not getattr(source, "coordinated", False)
@@ -140,7 +142,7 @@ class Ingest:
             stop: Ends the run at the next chunk.
             on_tick: Called about twice a second, for status.
         """
-        saved = released = ticked = time.monotonic()
+        saved = ticked = time.monotonic()
         self.source.open(self)
         try:
             while not stop.is_set() and not self.source.finished:
@@ -149,19 +151,18 @@ class Ingest:
                     if stop.is_set() or time.monotonic() - saved >= self.schedule.save_seconds:
                         break
                 now = time.monotonic()
-                if now - saved >= self.schedule.save_seconds:
+                if now - saved >= self.schedule.save_seconds or self._enough_rows():
                     self.save()
                     saved = now
-                if self._release_due(now - released):
+                if self._release_due():
                     self.save()
                     self.release()
-                    released = now
                 if on_tick is not None and now - ticked >= 0.5:
                     on_tick()
                     ticked = now
             self.save(last=True)
             if self.source.finished or not stop.is_set():
-                self.release()
+                self.release(wait=True)
         finally:
             self.source.close()
             for part in list(self.parts):
@@ -239,32 +240,47 @@ class Ingest:
             log.warning("%s; trying again", e)
             return
         self._failing_since = None
+        self._enough_rows_saved = self.schedule.release_rows is not None
+        self._rows_saved = self.progress.rows
         self.progress.saves += 1
         if done:
             self.source.saved(done)
 
     # --- releasing
 
-    def _release_due(self, since: float) -> bool:
+    def _enough_rows(self) -> bool:
+        """Whether this process alone has read enough for a release by rows."""
+        rows = self.schedule.release_rows
+        return rows is not None and self.progress.rows - self._rows_saved >= rows
+
+    def _release_due(self) -> bool:
         if self._budget_spent:
             return False
         request = self.state.folder / "release.request"
         if request.exists():
             request.unlink(missing_ok=True)
             return True
-        s = self.schedule
-        if s.release_seconds is not None and since >= s.release_seconds:
+        # the stream's own last release counts, whichever member made it
+        seconds = self.schedule.release_seconds
+        if (
+            seconds is not None
+            and time.time() - max(self.state.released_at(), self._began) >= seconds
+        ):
             return True
-        return s.release_rows is not None and self._rows_since_release() >= s.release_rows
+        if not self._enough_rows_saved:
+            return False
+        self._enough_rows_saved = False
+        assert self.schedule.release_rows is not None
+        return self.state.rows_since_release() >= self.schedule.release_rows
 
-    def _rows_since_release(self) -> int:
-        return self.progress.rows - (self._rows_at_release or 0)
+    def release(self, wait: bool = False) -> Snapshot | None:
+        """Release the sums of all parts as saved.
 
-    def release(self) -> Snapshot | None:
-        """Release the sums of all parts as saved; None where another process holds the releaser."""
-        self._rows_at_release = self.progress.rows
+        Args:
+            wait: Wait for another member's release to end; otherwise return None meanwhile.
+        """
         try:
-            snapshot = release_now(self.state, self.store, self.new_releaser, self.schedule)
+            snapshot = release_now(self.state, self.store, self.new_releaser, self.schedule, wait)
         except BudgetError as e:
             self._budget_spent = True
             log.error("%s; consuming goes on, releasing has stopped", e)
@@ -279,6 +295,7 @@ def release_now(
     store: "Store",
     new_releaser: "Callable[[], Releaser]",
     schedule: Schedule = Schedule(),
+    wait: bool = False,
 ) -> Snapshot | None:
     """Release the sum of all parts as last saved, with write-ahead.
 
@@ -288,7 +305,7 @@ def release_now(
     Returns:
         The snapshot; None where another process is releasing, or nothing is new.
     """
-    with state.releasing() as mine:
+    with state.releasing(wait) as mine:
         if not mine:
             return None
         releaser = new_releaser()
@@ -311,7 +328,10 @@ def release_now(
         data = snapshot.to_bytes()
         arrays, numbers = releaser.state()
         arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
-        state.save_release(arrays, {"releaser": numbers, "number": number, "positions": positions})
+        state.save_release(
+            arrays,
+            {"releaser": numbers, "number": number, "positions": positions, "rows": cut.count},
+        )
         _publish(store, data, number, None)
         store.snapshots.retain(schedule.keep, schedule.max_age)
         return snapshot

@@ -129,13 +129,17 @@ class State:
     # --- release state
 
     @contextmanager
-    def releasing(self) -> Iterator[bool]:
-        """Hold the stream's only releaser; yields False where another process holds it."""
+    def releasing(self, wait: bool = False) -> Iterator[bool]:
+        """Hold the stream's only releaser; yields False where another process holds it.
+
+        Args:
+            wait: Wait for the other process instead.
+        """
         path = self.folder / "releaser.lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
                 return
@@ -157,6 +161,19 @@ class State:
         write_atomic(
             self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600
         )
+
+    def released_at(self) -> float:
+        """Unix time of the last release; 0 before the first."""
+        try:
+            return (self.folder / "release.safetensors").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def rows_since_release(self) -> int:
+        """Rows saved by all members since the last release."""
+        saved = self.load_release()
+        released = 0 if saved is None else int(saved[1]["rows"])
+        return sum(p.sketch.count for p in self.parts()) - released
 
     # --- files
 

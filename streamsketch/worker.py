@@ -20,7 +20,7 @@ from streamsketch.streams import Sink, Source, plugin
 from streamsketch.supervisor import finished
 
 if TYPE_CHECKING:
-    from streamsketch.generator import Generator
+    from streamsketch.generator import Generator, Progress
 
 __all__ = ["main", "make_sink", "make_source", "sample_new", "train_new"]
 
@@ -97,9 +97,13 @@ def train_new(
         )
         figures = {"snapshot": name, "start": "warm" if start else "cold"}
         report(figures)
+
+        def progress(p: "Progress", figures: dict[str, Any] = figures) -> None:
+            report({**figures, "loss": round(p.loss, 5), "left_s": round(t.seconds - p.seconds)})
+
         generator = fit(
             snapshot, seconds=t.seconds, seed=t.seed, device=t.device, objective=t.objective, start=start,
-            progress=lambda p, f=figures: report({**f, "loss": round(p.loss, 5), "left_s": round(t.seconds - p.seconds)}),
+            progress=progress,
             **t.settings,
         )  # fmt: skip
         checkpoint = store.checkpoints.put(generator.to_bytes())
