@@ -96,6 +96,11 @@ class Releaser:
 
     def _start(self, test_generator: np.random.Generator | None) -> None:
         assert self.settings is not None
+        if self.settings.unit == "user" and self.schema.user_column is None:
+            raise ConfigError(
+                'unit is "user" but the schema declares no user column, so nobody can tell users '
+                'apart; declare one with kind = "user_id", or set unit = "row".'
+            )
         self._entropy: Entropy = (
             system_entropy if test_generator is None else seeded_entropy(test_generator)
         )

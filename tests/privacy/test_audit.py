@@ -1,0 +1,31 @@
+"""The audit passes the releaser and finds every mutant: a mutant that passes fails this file."""
+
+import pytest
+
+from benchmarks.privacy_mutants import CORRECT, MUTANTS, examine
+
+RUNS = 500
+
+EXPECTED = {
+    "sensitivity 1 instead of sqrt(m)": {"mu", "variance"},
+    "forgotten ||C||": {"variance"},
+    "fresh one-shot noise per snapshot": {"correlation"},
+    "same noise reused": {"correlation"},
+    "prefix replayed after a crash": {"versions"},
+    "window counted twice": {"mu", "variance"},
+    "weight not clipped": {"mu"},
+    "count exact": {"variance"},
+}
+
+
+@pytest.mark.parametrize("name", CORRECT)
+def test_the_correct_releaser_passes(name):
+    verdict = examine(name, RUNS)
+    assert verdict.failures == ()
+    assert verdict.mu == pytest.approx(1.0, abs=6 * verdict.mu_error)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mutant_fails(name):
+    found = set(examine(name, RUNS).failures)
+    assert found >= EXPECTED[name]

@@ -1,0 +1,340 @@
+"""The private releaser: what it promises, what it refuses, and what it keeps to itself."""
+
+import json
+import logging
+import math
+
+import numpy as np
+import pytest
+
+from streamsketch.errors import BudgetError, ConfigError, PrivacyError, SchemaError, StoreError
+from streamsketch.features import FeatureMap
+from streamsketch.files import pack, unpack
+from streamsketch.privacy import MECHANISMS, Releaser, Settings, explain
+from streamsketch.privacy.diagnostics import public, public_metrics
+from streamsketch.privacy.ledger import KEEP, Ledger
+from streamsketch.schema import Column, Schema
+from streamsketch.sketcher import Sketcher
+from streamsketch.snapshot import Snapshot
+
+FM = FeatureMap.from_frequencies(np.random.default_rng(0).normal(size=(2, 40)))
+SCHEMA = Schema.vectors(2, -1, 1)
+ROWS = np.random.default_rng(1).uniform(-1, 1, (30_000, 2)).astype(np.float32)
+PRIVATE = [name for name in MECHANISMS if name != "none"]
+
+
+def settings_of(name, **more):
+    horizon = {"gaussian": 1, "decayed": None, "tumbling": None}.get(name, 10)
+    return {"rho": 0.5, "releases": horizon, **more}
+
+
+def make(name="toeplitz", memory="landmark", stream="s", **more):
+    return Releaser(
+        FM, SCHEMA, stream=stream, mechanism=name, memory=memory, settings=settings_of(name, **more)
+    )
+
+
+def through_a_file(releaser, target):
+    arrays, body = releaser.state()
+    target.restore(*unpack(pack("release", arrays, body), "release"))
+    return target
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", PRIVATE)
+def test_releases_are_the_memory_plus_the_stated_noise(name, strict):
+    """Against the exact memory: the error has the standard deviation that the release states."""
+    memory = {"decayed": "decayed:0.8", "sliding": "sliding:3"}.get(name, MECHANISMS[name].memory)
+    private = make(name, memory, strict=strict)
+    exact = Releaser(FM, SCHEMA, memory=memory)
+    steps = 1 if name == "gaussian" else 8
+    z, count_z = [], []
+    for t in range(1, steps + 1):
+        part = ROWS[: t * 3000]
+        total, count = FM.sum(part), len(part)
+        noisy, clean = private.release(total, count), exact.release(total, count)
+        error = noisy.mean * noisy.count - clean.mean * clean.count
+        z.append(error / noisy.release.noise_std)
+        count_z.append((noisy.count - clean.count) / noisy.release.count_std)
+        if t == steps // 2:
+            private = through_a_file(private, make(name, memory, strict=strict))
+    assert np.std(z) == pytest.approx(1.0, abs=5 / math.sqrt(2 * 80 * max(1, steps / 4)))
+    assert np.abs(count_z).max() < 5
+    assert noisy.release.epsilon == pytest.approx(5.222 if strict else 4.887, abs=2e-3)
+    assert np.abs(noisy.mean - clean.mean).max() < 0.1
+
+
+def test_default_releases_lie_on_the_lattice_and_strict_ones_need_not():
+    released = make("toeplitz").release(FM.sum(ROWS), len(ROWS))
+    units = released.mean * released.count * 65536
+    np.testing.assert_allclose(units, np.rint(units), atol=1e-3)
+
+
+def test_every_snapshot_says_how_it_was_released():
+    snapshot = make(epochs=2).release(FM.sum(ROWS), len(ROWS), {"parts": {"a": {"offset": 30_000}}})
+    again = Snapshot.from_bytes(snapshot.to_bytes())
+    r = again.release
+    assert (r.mechanism, r.memory, r.unit, r.adjacency) == ("toeplitz", "landmark", "row", "add_remove")
+    assert (r.rho, r.delta, r.releases, r.epoch, r.index) == (0.5, 1e-6, 10, 0, 0)
+    assert not again.span  # positions tell the exact count
+    assert Releaser(FM, SCHEMA).release(FM.sum(ROWS), 9).release.mechanism == "none"
+
+
+def test_budget_ends_and_epochs_go_on_with_added_variance():
+    releaser = make(releases=2, epochs=2)
+    total = FM.sum(ROWS)
+    assert releaser.left == 4
+    stds = [releaser.release(total, len(ROWS)).release.noise_std for _ in range(4)]
+    assert [e["kind"] for e in releaser.ledger.entries].count("open") == 2
+    assert releaser.ledger.spent == 0.5  # rows of two epochs are different rows
+    np.testing.assert_allclose(stds[2] ** 2, stds[1] ** 2 + stds[0] ** 2)
+    assert releaser.left == 0
+    before = releaser.state()[1]
+    with pytest.raises(BudgetError, match="is spent: all 2 planned"):
+        releaser.release(total, len(ROWS))
+    assert releaser.state()[1] == before
+
+
+def test_endless_mechanisms_do_not_end():
+    releaser = make("decayed", "decayed:0.5")
+    total = FM.sum(ROWS)
+    stds = [releaser.release(total, len(ROWS)).release.noise_std for _ in range(300)]
+    assert releaser.left is None
+    assert stds[-1] == pytest.approx(stds[-100], rel=1e-9)
+    assert make("tumbling", releases="endless").left is None
+
+
+def test_few_rows_do_not_blow_up_the_mean():
+    snapshot = make().release(np.zeros(80, np.int64), 0)
+    assert np.abs(snapshot.mean).max() < 10
+
+
+# --- what is refused
+
+
+def test_memory_and_settings_must_fit_the_mechanism():
+    assert make("decayed").memory_text == "decayed:0.99"
+    assert make("sliding", "sliding:5").settings.panes == 5
+    with pytest.raises(ConfigError, match="protects a landmark memory"):
+        make("toeplitz", "tumbling")
+    with pytest.raises(ConfigError, match="needs privacy settings"):
+        Releaser(FM, SCHEMA, mechanism="toeplitz")
+    with pytest.raises(ConfigError, match="mechanism is \"none\" but privacy settings"):
+        Releaser(FM, SCHEMA, settings={"epsilon": 1.0})
+    with pytest.raises(ConfigError, match="do not fit"):
+        make(epsylon=1.0)
+    with pytest.raises(ConfigError, match="not known"):
+        make("laplace")
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan")])
+def test_impossible_budgets_are_refused_before_a_row_is_read(bad):
+    with pytest.raises(ConfigError, match="finite number above 0"):
+        Sketcher(SCHEMA, 8, mechanism="toeplitz", privacy={"epsilon": bad})
+
+
+def test_a_schema_without_bounds_is_refused_with_the_remedy():
+    with pytest.raises(SchemaError, match="declare the public limits low and high"):
+        Schema([Column("x", "numeric")])
+
+
+def test_unit_user_needs_a_user_column():
+    with pytest.raises(ConfigError, match="user_id"):
+        make(unit="user", windows=3)
+
+
+def restored(change, releases=2, **more):
+    releaser = make(**more)
+    for t in range(1, releases + 1):
+        releaser.release(FM.sum(ROWS[: t * 100]), t * 100)
+    arrays, body = releaser.state()
+    arrays, body = dict(arrays), json.loads(json.dumps(body))
+    change(arrays, body)
+    make(**more).restore(arrays, body)
+
+
+def edit_entry(body, n, **values):
+    body["ledger"]["entries"][n].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a, b: b["ledger"]["entries"].pop(), "not of one state"),
+        (lambda a, b: b["ledger"]["entries"].pop(1), "does not fit the chain"),
+        (lambda a, b: edit_entry(b, 0, spent=0.0), "does not fit the chain"),
+        (lambda a, b: edit_entry(b, 1, stream="t"), "is of stream 't'"),
+        (lambda a, b: b["ledger"].update(entries=[]), "not of one state"),
+        (lambda a, b: b.pop("ledger"), "unreadable"),
+        (lambda a, b: b["ledger"].update(entries=7), "unreadable"),
+        (lambda a, b: b["ledger"].update(stream="t"), "is of stream 't'"),
+        (lambda a, b: b.update(index=1), "not of one state"),
+        (lambda a, b: b["settings"].update(rho=5.0), "rho = 5.0"),
+        (lambda a, b: b["settings"].update(releases=99), "cannot be changed"),
+        (lambda a, b: a.pop("noise.z"), "noise 'z' is missing"),
+        (lambda a, b: a.update({"noise.z": np.zeros((2, 3))}), "of shape"),
+        (lambda a, b: a["pending"].setflags(write=True) or a.update(
+            pending=np.append(a["pending"], np.uint8(1))), "not the one in its ledger"),
+    ],
+)  # fmt: skip
+def test_doubtful_state_refuses(change, says):
+    def prepare(arrays, body):
+        arrays["pending"] = arrays["pending"].copy()
+        change(arrays, body)
+
+    with pytest.raises(PrivacyError, match=says):
+        restored(prepare)
+
+
+def test_foreign_state_refuses():
+    with pytest.raises(StoreError, match="stream = 'other'"):
+        restored(lambda a, b: b.update(stream="other"))
+    with pytest.raises(StoreError, match="fingerprint"):
+        restored(lambda a, b: b.update(fingerprint="0" * 16))
+
+
+def test_sums_older_than_the_ledger_refuse():
+    releaser = make()
+    releaser.release(FM.sum(ROWS[:100]), 100)
+    with pytest.raises(PrivacyError, match="older than the ledger"):
+        releaser.release(FM.sum(ROWS[:50]), 50)
+    with pytest.raises(PrivacyError, match="moved further"):
+        releaser.release(FM.sum(ROWS), 101)
+    with pytest.raises(PrivacyError, match="shape"):
+        releaser.release(np.zeros(3, np.int64), 101)
+    releaser.release(FM.sum(ROWS[:150]), 150)
+
+
+def test_more_epochs_may_be_planned_later():
+    releaser = make(releases=1)
+    releaser.release(FM.sum(ROWS[:100]), 100)
+    longer = through_a_file(releaser, make(releases=1, epochs=2))
+    longer.release(FM.sum(ROWS), len(ROWS))
+
+
+# --- the ledger
+
+
+def test_clock_going_backwards_changes_nothing(monkeypatch):
+    from streamsketch.privacy import release
+
+    times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
+    monkeypatch.setattr(release, "_now", lambda: next(times))
+    releaser = make()
+    for n in (100, 200):
+        releaser.release(FM.sum(ROWS[:n]), n)
+    releaser.ledger.verify()
+    entry = releaser.ledger.last("release")
+    assert entry["clock_went_back_to"].startswith("2026-01-01")
+    assert entry["at"].startswith("2026-01-02")
+    assert "clock went backwards" in explain(releaser)
+    through_a_file(releaser, make())
+
+
+def test_the_copy_may_lag_but_not_lead():
+    old, new = Ledger("s"), Ledger("s")
+    for i in range(4):
+        new.append("release", at=f"2026-01-0{i + 1}", index=i)
+    old.entries = [dict(e) for e in new.entries[:2]]
+    text = new.lines()
+    new.check_copy("")
+    new.check_copy(old.lines())
+    new.check_copy(text)
+    new.check_copy(text + '{"torn')  # a crash cut the last line
+    new.check_copy("\n".join(text.split("\n")[2:]))  # only the end is read of a long copy
+    with pytest.raises(PrivacyError, match="older than what was released"):
+        old.check_copy(text)
+    with pytest.raises(PrivacyError, match="older than what was released"):
+        Ledger("s").check_copy(text)
+    with pytest.raises(PrivacyError, match="does not fit the chain"):
+        new.check_copy(text.replace("2026-01-02", "2026-01-09"))
+    with pytest.raises(PrivacyError, match="not an entry"):
+        new.check_copy("garbage\n" + text)
+    other = Ledger("t")
+    other.append("release", at="2026-01-01")
+    with pytest.raises(PrivacyError, match="of stream 't'"):
+        new.check_copy(other.lines())
+    forked = Ledger("s")
+    forked.append("release", at="2025-01-01", index=0)
+    with pytest.raises(PrivacyError, match="differs from the state"):
+        new.check_copy(forked.lines())
+
+
+def test_no_refunds_and_bounded_state():
+    ledger = Ledger("s")
+    for bad in (-0.1, float("nan")):
+        with pytest.raises(PrivacyError, match="no refunds"):
+            ledger.append("query", at="2026", charge=bad)
+    ledger.append("query", at="2026", charge=0.25, name="scale")
+    for i in range(KEEP + 5):
+        ledger.append("release", at="2026", index=i)
+    assert len(ledger.entries) == KEEP
+    assert ledger.spent == 0.25
+    assert Ledger.from_dict(json.loads(json.dumps(ledger.to_dict())), "s").head == ledger.head
+
+
+# --- two planes
+
+
+def test_nothing_exact_is_said(caplog):
+    """Counts and sums of the rows appear in no repr, log, error, ledger or report."""
+    with caplog.at_level(logging.DEBUG):
+        sketcher = Sketcher(SCHEMA, 8, mechanism="toeplitz", privacy={"rho": 0.5, "releases": 2})
+        sketcher.learn_many(ROWS[:12_345])
+        snapshots = [sketcher.release(), sketcher.release()]
+        try:
+            sketcher.release()
+        except BudgetError as error:
+            logging.getLogger("x").error("%s", error)
+        r = sketcher.releaser
+        said = [
+            caplog.text, repr(sketcher), repr(sketcher.sketch), repr(r), repr(r.settings),
+            explain(r), r.ledger.lines(), json.dumps(public_metrics(r, snapshots[1])),
+            *(explain(s) for s in snapshots), *(repr(s) for s in snapshots),
+            *(json.dumps(s.release.notes) for s in snapshots), *(str(dict(s.span)) for s in snapshots),
+        ]  # fmt: skip
+    exact = {"12345", "12,345", *(str(v) for v in sketcher.sketch.total)}
+    exact |= {f"{np.linalg.norm(sketcher.sketch.total) / 65536:.6g}"}
+    for text in said:
+        assert not [e for e in exact if len(e) > 3 and e in text]
+    secret = r.state()[1]["key"]
+    assert all(secret not in text for text in said)
+
+
+def test_public_metrics_hold_public_names_only():
+    releaser = make()
+    facts = public_metrics(releaser, releaser.release(FM.sum(ROWS), len(ROWS)))
+    assert public(facts, private=True) == facts
+    assert public({"rows": 5, "lag": 3}, private=True) == {}
+    assert public({"rows": 5}, private=False) == {"rows": 5}
+    assert "budget_left" not in public_metrics(Releaser(FM, SCHEMA))
+
+
+def test_test_mode_is_loud_and_repeatable(caplog):
+    def run():
+        r = Releaser(
+            FM, SCHEMA, mechanism="toeplitz", settings={"rho": 0.5, "releases": 3},
+            test_generator=np.random.default_rng(7),
+        )  # fmt: skip
+        return r.release(FM.sum(ROWS), len(ROWS))
+
+    with caplog.at_level(logging.WARNING):
+        a, b = run(), run()
+    assert (a.mean == b.mean).all()
+    assert "PRIVACY IS OFF" in caplog.text
+    assert "TEST MODE" in a.release.notes
+    assert "NOT PRIVATE" in explain(a)
+
+
+def test_explain_speaks_of_every_kind():
+    plain = Releaser(FM, SCHEMA)
+    assert "not private" in explain(plain)
+    assert "nothing was spent" in explain(make())
+    strict = make(strict=True, epochs=3, adjacency="replace_one")
+    snapshot = strict.release(FM.sum(ROWS), len(ROWS))
+    for text in (explain(snapshot), explain(strict), explain(strict.ledger)):
+        assert "10 planned releases" in text
+        assert "exact discrete" in text
+        assert "replaced by any other" in text
+        assert "person whose rows" in text
+    assert Settings(rho=0.5).epsilon_of(0.0) == 0.0
