@@ -9,7 +9,6 @@ bit for bit; a release that was not saved was not seen either. No release is com
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import hmac
 import logging
 import math
@@ -301,7 +300,7 @@ class Releaser:
             at=snapshot.created,
             epoch=self.epoch,
             index=self.index,
-            release=hashlib.sha256(self._pending).hexdigest(),
+            release=snapshot.id,
             prefix=hmac.digest(self._key, key + total.tobytes(), "sha256").hex(),
             noise_std=snapshot.release.noise_std,
         )
@@ -309,7 +308,7 @@ class Releaser:
     def unpublished(self) -> bytes | None:
         """Bytes of the last private release, to publish again after a restart; None before any.
 
-        Publishing them twice is harmless: they are the same bytes. Call `published` to
+        Publishing them twice is harmless: it is the same release. Call `published` to
         drop them once they are safe in the store.
         """
         return self._pending
@@ -400,8 +399,8 @@ class Releaser:
         pending = arrays.get("pending")
         self._pending = None if pending is None else pending.tobytes()
         if self._pending is not None:
-            digest = hashlib.sha256(self._pending).hexdigest()
-            if last is None or last["release"] != digest:
+            kept = Snapshot.from_bytes(self._pending, "the release kept in the state")
+            if last is None or last["release"] != kept.id:
                 raise PrivacyError(
                     f"the release kept in the state of stream {self.stream!r} is not the one in its "
                     "ledger; one was edited: restore the state from a backup that is not older."

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.privacy_mutants import CORRECT, MUTANTS, examine
 
-RUNS = 500
+RUNS = 300
 
 EXPECTED = {
     "sensitivity 1 instead of sqrt(m)": {"mu", "variance"},
