@@ -1,0 +1,196 @@
+"""Bytes from a pipe or socket: reading that can be stopped, and that refuses absurd lengths."""
+
+import io
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamsketch.errors import ConfigError, DataError, SourceError
+
+__all__ = ["Stopped", "Wire", "address", "connections", "listen"]
+
+TICK = 0.1  # seconds between looks at the stop event
+
+
+class Stopped(Exception):
+    """The reader was asked to stop while it waited."""
+
+
+class Wire(io.RawIOBase):
+    """A file descriptor as the file-like object that Arrow reads from.
+
+    Args:
+        fd: Owned: closed with this object.
+        stop: When set, a waiting read raises `Stopped`.
+        limit: A single read of more bytes raises DataError: a damaged length is refused before
+            anything is allocated for it.
+
+    Attributes:
+        offset: Bytes read so far.
+        last: What the last read returned, unless it was large.
+        ended: The other side has closed.
+    """
+
+    def __init__(self, fd: int, stop: threading.Event, limit: int) -> None:
+        self._fd = fd
+        self._stop = stop
+        self._limit = limit
+        self._ahead = b""
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLIN | select.POLLHUP)
+        self.offset = 0
+        self.last = b""
+        self.ended = False
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Exactly `size` bytes, fewer only where the stream ends."""
+        if size < 0 or size > self._limit:
+            raise DataError(
+                f"a message of {size} bytes at byte {self.offset} exceeds the limit of "
+                f"{self._limit}; "
+                "raise max_message_bytes if it is real"
+            )
+        data = bytearray(size)
+        view, got = memoryview(data), len(self._ahead)
+        view[:got] = self._ahead
+        self._ahead = b""
+        while got < size and (n := self._some(view[got:])):
+            got += n
+        self.offset += got
+        view.release()
+        del data[got:]
+        self.last = bytes(data) if got < 1 << 20 else b""
+        return data  # type: ignore[return-value]  # Arrow takes any buffer, and this saves a copy
+
+    def at_end(self) -> bool:
+        """Whether the other side has closed and nothing is left; waits until one is known."""
+        if not self._ahead:
+            byte = bytearray(1)
+            self._ahead = bytes(byte[: self._some(memoryview(byte))])
+        return not self._ahead
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+    def _some(self, into: memoryview) -> int:
+        while not self._ready.poll(TICK * 1000):
+            if self._stop.is_set():
+                raise Stopped
+        try:
+            n = os.readv(self._fd, [into])
+        except ConnectionError:
+            n = 0
+        self.ended = n == 0
+        return n
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of `tcp://host:port`.
+
+    >>> address("tcp://[::1]:9000"), address("tcp://example:1")
+    (('::1', 9000), ('example', 1))
+    """
+    host, _, port = url.removeprefix("tcp://").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"address {url!r} must look like tcp://host:port; correct path")
+    return host.strip("[]"), int(port)
+
+
+def listen(url: str) -> socket.socket:
+    """A socket that listens at `tcp://host:port`.
+
+    Raises:
+        SourceError: The address is taken or not this machine's.
+    """
+    host, port = address(url)
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as e:
+        raise SourceError(
+            f"cannot listen at {url} ({e.strerror}); free the port or choose another"
+        ) from e
+
+
+def connections(
+    path: str,
+    server: socket.socket | None,
+    keep_open: bool,
+    patience: float,
+    stop: threading.Event,
+) -> Iterator[int]:
+    """File descriptors of one stream after the other; only one unless `keep_open`."""
+    while not stop.is_set():
+        if server is not None:
+            yield _accept(server, stop)
+        elif path.startswith("tcp://"):
+            yield _connect(path, patience, stop)
+        else:
+            yield _open(path, stop)
+        if not keep_open:
+            return
+
+
+def _accept(server: socket.socket, stop: threading.Event) -> int:
+    server.settimeout(TICK)
+    while not stop.is_set():
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        connection.setblocking(True)
+        return connection.detach()
+    raise Stopped
+
+
+def _connect(url: str, patience: float, stop: threading.Event) -> int:
+    end, wait = time.monotonic() + patience, TICK
+    while True:
+        try:
+            connection = socket.create_connection(address(url), timeout=5.0)
+            connection.setblocking(True)
+            return connection.detach()
+        except OSError as e:
+            if stop.wait(min(wait, max(end - time.monotonic(), 0))):
+                raise Stopped from None
+            if time.monotonic() >= end:
+                raise SourceError(
+                    f"cannot connect to {url} within {patience:g} s ({e.strerror or e}); start "
+                    f"the "
+                    "producer, correct the address, or raise connect_seconds"
+                ) from e
+            wait = min(2 * wait, 5.0)
+
+
+def _open(path: str, stop: threading.Event) -> int:
+    if path == "-":
+        if sys.stdin.isatty():
+            raise ConfigError(
+                "path = '-' reads standard input, which is a terminal; pipe an Arrow stream into "
+                "it"
+            )
+        return os.dup(sys.stdin.fileno())
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISFIFO(mode):
+            return os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # comes back before there is a writer
+    except OSError as e:
+        raise SourceError(
+            f"cannot open {path!r} ({e.strerror}); create it first, or correct path"
+        ) from e
+    return fd
