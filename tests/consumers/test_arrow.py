@@ -218,7 +218,8 @@ def test_a_cut_stream_keeps_the_rows_before_the_cut(where, tmp_path_factory):
     path.write_bytes(data[:cut])
     got = read(opened(path=str(path), on_error="dlq"))
     kept = numbers(got)
-    ends = [len(stream(rows(10 * k))) - 8 for k in range(1, 11)]  # where the batches end
+    source = pa.BufferReader(data)
+    ends = [source.tell() for _ in pa.ipc.open_stream(source)]
     assert kept == list(range(10 * sum(end <= cut for end in ends)))
     for letter in dead(got):
         assert f"after {len(kept)} rows at byte" in letter.reason
