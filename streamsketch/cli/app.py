@@ -58,7 +58,6 @@ def options(
     """
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s: %(message)s")
-    logging.captureWarnings(True)
 
 
 @app.command()

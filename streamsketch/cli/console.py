@@ -28,7 +28,7 @@ def out() -> Console:
     from rich.console import Console
 
     # A pipe has no width: what reads it should not get folded lines.
-    return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120)
+    return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 200)
 
 
 def err() -> Console:
@@ -60,24 +60,51 @@ def working(message: str) -> Iterator[None]:
         yield
 
 
-def read_table(path: str, rows: int | None = None) -> pa.Table:
-    """Rows of a Parquet, CSV, JSON-lines or Arrow file, or of a folder of one kind.
-
-    Args:
-        path: file, folder or URL.
-        rows: the first rows only.
+def read_table(path: str) -> pa.Table:
+    """All rows of a Parquet, CSV, JSON-lines or Arrow file, or of a folder of one kind.
 
     Raises:
         ConfigError: it does not exist, or its format is not known.
         DataError: it cannot be read as that format.
     """
+    with _reading(path) as found:
+        return found.to_table()
+
+
+def read_spread(path: str, rows: int) -> tuple[pa.Table, int]:
+    """At most `rows` rows, evenly spread: a stream's first rows do not stand for the rest.
+
+    Returns:
+        The rows, and how many there are in all.
+
+    Raises:
+        ConfigError, DataError: as `read_table`.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    with _reading(path) as found:
+        in_all = found.count_rows()
+        if in_all <= rows:
+            return found.to_table(), in_all
+        wanted = np.linspace(0, in_all - 1, rows).astype(np.int64)
+        kept, start = [], 0
+        for batch in found.to_batches():
+            first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
+            kept.append(batch.take(pa.array(wanted[first:last] - start)))
+            start += batch.num_rows
+        return pa.Table.from_batches(kept, found.schema), in_all
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[Any]:
+    """The data set of a path; what goes wrong in the block is told in one sentence."""
     import pyarrow as pa
     from pyarrow import dataset
 
     kind = _format(path)
     try:
-        found = dataset.dataset(path, format=kind)
-        return found.head(rows) if rows is not None else found.to_table()
+        yield dataset.dataset(path, format=kind)
     except (FileNotFoundError, IsADirectoryError) as error:
         msg = f"There is no file {path!r}; give a Parquet, CSV, JSON-lines or Arrow file."
         raise ConfigError(msg) from error

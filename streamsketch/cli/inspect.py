@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+# What is mostly the same for all files of a store is told once.
+_SETTINGS = ("law", "m", "d", "memory", "mechanism", "fingerprint", "epsilon", "delta")
+
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot
     from streamsketch.store import Store
@@ -200,11 +203,16 @@ def _print_table(console: Any, title: str, rows: list[dict[str, Any]], in_all: i
         return
     more = f", the newest {len(rows)} of {in_all}" if in_all > len(rows) else ""
     names = list(dict.fromkeys(key for row in rows for key in row))
+    shared = [n for n in names if n in _SETTINGS and len({str(row.get(n)) for row in rows}) == 1]
+    names = [n for n in names if n not in shared]
     table = Table(title=f"{title}{more}", title_justify="left", title_style="bold", box=None)
     for name in names:
-        table.add_column(name.replace("_", " "), no_wrap=name == "name")
+        table.add_column(name.replace("_", " "), no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
+    if shared:
+        every = ", ".join(f"{n} {rows[0][n]}" for n in shared)
+        table.caption, table.caption_justify = f"all: {every}", "left"
     console.print(table)
 
 

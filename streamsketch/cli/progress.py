@@ -49,6 +49,31 @@ def lines_shown() -> Iterator[Callable[[list[str]], None]]:
 
 
 @contextmanager
+def bar(message: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar with the time left on a terminal, one plain line elsewhere.
+
+    Yields:
+        A function that takes the share done, 0 to 1, and what else to say.
+    """
+    console = err()
+    if not console.is_terminal:
+        say(message)
+        yield lambda done, text: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(message, total=1.0, text="")
+        yield lambda done, text: progress.update(task, completed=done, text=text)
+
+
+@contextmanager
 def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
     """Show what processes write in their status files while the block runs.
 
@@ -68,7 +93,7 @@ def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
                 said = read_all(state)
                 # A file older than this run is of the run before.
                 fresh = [n for n in names if said.get(n, {}).get("time", 0) >= started - 1]
-                if fresh:
+                if any(figures(said[name]) for name in fresh):
                     show([f"{name:<12} {figures(said[name])}" for name in fresh])
                 if last:
                     return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +24,8 @@ path = {path}
 # For Kafka instead:
 # type = "kafka"
 # bootstrap_servers = "localhost:9092"
-# topics = ["rows"]
-# group_id = "streamsketch"
+# topic = "rows"
+# group = "streamsketch"
 
 [sketch]
 frequencies = 4096        # more frequencies: finer detail, larger snapshots
@@ -66,16 +67,18 @@ def init(
         str | None, typer.Option(help="A column to condition on and to predict.")
     ] = None,
     store: Annotated[str | None, typer.Option(help="Where snapshots will go.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Read this many rows at most.")] = 200_000,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Use this many rows at most, spread over the whole file.")
+    ] = 500_000,
 ) -> None:
     """Propose a schema and a pipeline: `streamsketch init data.parquet > pipeline.toml`.
 
     Reads the data, so what it proposes is not private until you have reviewed it.
     """
-    from streamsketch.cli.console import err, read_table
+    from streamsketch.cli.console import err, read_spread
     from streamsketch.schema import Schema
 
-    table = read_table(file, rows)
+    table, in_all = read_spread(file, rows)
     schema = Schema.propose(table, label=label)
     name = Path(file.rstrip("/")).stem or "stream"
     text = _TEMPLATE.format(
@@ -85,13 +88,16 @@ def init(
         path=_quote(_absolute(file)),
         store=_quote(store or f"{name}-store"),
     )
-    typer.echo(text + schema.to_toml(), nl=False)
+    typer.echo(text + _columns(schema.to_dict()), nl=False)
     console = err()
     console.print(f"[bold yellow]NOT PRIVATE[/]: {WARNING}")
+    spread = "" if table.num_rows == in_all else f" of {in_all:,}, spread over the file,"
     console.print(
-        f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {table.num_rows:,} rows of "
-        f"{file}."
+        f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {table.num_rows:,} rows"
+        f"{spread} of {file}."
     )
+    if spread:
+        console.print("Categories that no row read here has will be refused: add them by hand.")
     left = [c.name for c in schema.columns if not c.encoded]
     if left:
         console.print(f"Left out as identifiers, constants or unknown types: {', '.join(left)}.")
@@ -102,10 +108,29 @@ def _absolute(file: str) -> str:
     return file if "://" in file else str(Path(file).resolve())
 
 
-def _quote(text: str) -> str:
+def _columns(declared: Mapping[str, Mapping[str, Any]]) -> str:
+    """The schema's tables with lists on one line: they are made to be read."""
+    lines = []
+    for name, keys in declared.items():
+        lines.append(f"[schema.{_key(name)}]")
+        for key, value in keys.items():
+            inline = isinstance(value, list)
+            text = f"[{', '.join(_quote(v) for v in value)}]" if inline else _quote(value)
+            lines.append(f"{key} = {text}")
+        lines.append("")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _key(name: str) -> str:
     import tomli_w
 
-    return tomli_w.dumps({"x": text}).removeprefix("x = ").strip()
+    return tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
+
+
+def _quote(value: Any) -> str:
+    import tomli_w
+
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
 
 
 def _fold(text: str) -> list[str]:

@@ -53,7 +53,7 @@ def sample(
     if iid or forget or _is_file(store):
         history = history if not (iid or forget) else None
     elif history is None:
-        history = _history(store, target)
+        history = _history(store)
     value = _label(generator, label)
     if iid:
         table = generator.sample(count, seed=seed, label=value)
@@ -91,11 +91,13 @@ def _is_file(store: str) -> bool:
     return store.endswith(".safetensors")
 
 
-def _history(store: str, target: str) -> str | None:
+def _history(store: str) -> str:
+    """The history that the pipeline's own sampler keeps: no row is drawn twice by either."""
     from streamsketch.cli.console import open_store
 
     opened = open_store(store)
-    return opened.path(f"samples/history-{target}.safetensors") if opened.local else None
+    name = "history.safetensors"
+    return opened.path(f"history/{name}") if opened.local else str(opened.state_dir / name)
 
 
 def _label(generator: Generator, text: str | None) -> Any:

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from streamsketch.config import Pipeline
+    from streamsketch.pipeline import Progress
 
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="The pipeline file (see `streamsketch init`).")
@@ -114,17 +115,41 @@ def _ingest(loaded: Pipeline, member: int) -> None:
     source = make_source(loaded)
     stop = stop_on_signals()
     with status_shown(loaded.store().state_dir, [f"consumer-{member}"]):
-        run_ingest(loaded, source, stop, member)
+        progress = run_ingest(loaded, source, stop, member)
+    if loaded.privacy.mechanism == "none":
+        _say_counts(loaded, progress, member)
     _say_where(loaded)
+
+
+def _say_counts(loaded: Pipeline, progress: Progress, member: int) -> None:
+    """What was learned and what was refused, with the first reason: it must not go unseen."""
+    import json
+
+    from streamsketch.cli.console import say
+
+    say(f"{progress.rows:,} rows learned")
+    if not progress.dead:
+        return
+    letters = loaded.store().state_dir / "dead" / f"member-{member}.jsonl"
+    if not letters.exists():
+        say(f"WARNING: {progress.dead:,} rows refused")
+        return
+    with letters.open(encoding="utf-8") as file:
+        first = json.loads(file.readline() or "{}")
+    say(
+        f"WARNING: {progress.dead:,} rows refused, the first because {first.get('reason')}; "
+        f"all are in {letters}"
+    )
 
 
 def _say_where(loaded: Pipeline) -> None:
     from streamsketch.cli.console import say
 
     store = loaded.store()
-    snapshots, checkpoints = store.snapshots.names(), store.checkpoints.names()
-    newest = f", the newest is {snapshots[-1]}" if snapshots else ""
-    say(
-        f"{store.url}: {len(snapshots)} snapshots{newest}; {len(checkpoints)} checkpoints. "
-        f"Look at them with: streamsketch inspect {store.url}"
+    families = {"snapshots": store.snapshots, "checkpoints": store.checkpoints}
+    held = ", ".join(
+        f"{len(family.names())} {kind}"
+        + (f" (newest {family.names()[-1]})" if family.names() else "")
+        for kind, family in families.items()
     )
+    say(f"{store.url}: {held}; look at them with: streamsketch inspect {store.url}")

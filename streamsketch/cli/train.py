@@ -9,7 +9,9 @@ import typer
 from streamsketch.cli.stream import PipelineFile
 
 if TYPE_CHECKING:
+    from streamsketch.config import Pipeline
     from streamsketch.generator import Generator
+    from streamsketch.store import Store
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,20 +45,29 @@ def train(
     changes = {key: value for key, value in given.items() if value is not None}
     loaded = replace(loaded, trainer=loaded.trainer.model_copy(update=changes))
     if watch:
-        from streamsketch.cli.progress import status_shown
-        from streamsketch.pipeline import stop_on_signals
-        from streamsketch.worker import train as train_until
+        _watch(loaded)
+    else:
+        _once(loaded, fresh)
 
-        stop = stop_on_signals()
-        with status_shown(loaded.store().state_dir, ["trainer"]):
-            train_until(loaded, stop)
-        return
-    from streamsketch.cli.console import say, working
+
+def _watch(loaded: Pipeline) -> None:
+    from streamsketch.cli.progress import figures, lines_shown
+    from streamsketch.pipeline import stop_on_signals
+    from streamsketch.worker import train_new
+
+    stop = stop_on_signals()
+    with lines_shown() as show:
+        train_new(loaded, stop, report=lambda said: show([f"trainer  {figures(said)}"]))
+
+
+def _once(loaded: Pipeline, fresh: bool) -> None:
+    from streamsketch.cli.console import say
+    from streamsketch.cli.progress import bar
     from streamsketch.errors import StoreError
-    from streamsketch.generator import fit
+    from streamsketch.generator import Progress, fit
     from streamsketch.snapshot import Snapshot
 
-    store = loaded.store()
+    store, t = loaded.store(), loaded.trainer
     newest = store.snapshots.newest(Snapshot.from_bytes)
     if newest is None:
         msg = (
@@ -64,9 +75,12 @@ def train(
         )
         raise StoreError(msg)
     name, snapshot = newest
-    start = None if fresh else _start(loaded.store(), snapshot.spec.fingerprint)
-    t = loaded.trainer
-    with working(f"Training on {name} for {t.seconds:g} s"):
+    start = None if fresh else _start(store, snapshot.spec.fingerprint)
+    with bar(f"{'training on' if start is None else 'going on with'} {name}") as update:
+
+        def progress(p: Progress) -> None:
+            update(p.done, f"loss {p.loss:.3g}, held-out {p.heldout:.3g} (best {p.floor:.3g})")
+
         made = fit(
             snapshot,
             seconds=t.seconds,
@@ -74,20 +88,16 @@ def train(
             device=t.device,
             objective=t.objective,
             start=start,
+            progress=progress,
             **t.settings,
         )
     saved = store.checkpoints.put(made.to_bytes())
     store.checkpoints.retain(keep=t.keep)
-    shown = "  ".join(
-        f"{k} {v:.4g}" for k, v in made.metrics.items() if isinstance(v, int | float)
-    )
-    say(f"{saved}: {made!r}  {shown}")
+    say(f"{saved}: {made!r}")
 
 
-def _start(store: object, fingerprint: str) -> Generator | None:
+def _start(store: Store, fingerprint: str) -> Generator | None:
     from streamsketch.generator import Generator
-    from streamsketch.store import Store
 
-    assert isinstance(store, Store)
     newest = store.checkpoints.newest(Generator.from_bytes)
     return newest[1] if newest is not None and newest[1].fingerprint == fingerprint else None
