@@ -18,7 +18,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError, DataError, StoreError
 from streamsketch.kernels import ONE
 
-__all__ = ["UserLimits", "clip_norm", "clip_weights", "weighted_sum"]
+if TYPE_CHECKING:
+    from streamsketch.privacy.settings import Settings
+
+__all__ = ["UserLimits", "clip_norm", "clip_weights", "user_limits", "weighted_sum"]
 
 #: Weights are whole multiples of this, so that weighted counts stay exact.
 WEIGHT_STEP = 1.0 / 256.0
@@ -270,6 +273,13 @@ class UserLimits:
 
     def __repr__(self) -> str:
         return f"UserLimits(windows={self.windows}, separation={self.separation}, rows={self.rows})"
+
+
+def user_limits(settings: Settings | None) -> UserLimits | None:
+    """The limits that privacy settings declare; None unless the protected unit is a user."""
+    if settings is None or settings.unit != "user":
+        return None
+    return UserLimits(settings.windows, settings.separation, settings.rows, settings.users)
 
 
 def _empty() -> _Table:

@@ -24,7 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsketch.errors import BudgetError, DataError, FencedError, SchemaError, StoreError
+from streamsketch.clipping import user_limits
+from streamsketch.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    FencedError,
+    SchemaError,
+    StoreError,
+)
+from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
 from streamsketch.state import PartState, State
@@ -33,6 +42,7 @@ from streamsketch.streams import Chunk, Dead, DeadLetters, Position, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from streamsketch.clipping import UserLimits
     from streamsketch.config import Pipeline
     from streamsketch.features import Map
     from streamsketch.privacy.release import Releaser
@@ -80,6 +90,7 @@ class Ingest:
         dead_letters: Where unusable rows go; None drops them after counting.
         schedule: When to save and release.
         on_error: `dlq` or `skip` (rows are set apart), `fail` (the first one stops the run).
+        limits: What each user may add, where the protected unit is a user.
     """
 
     def __init__(
@@ -93,6 +104,7 @@ class Ingest:
         dead_letters: DeadLetters | None = None,
         schedule: Schedule = Schedule(),
         on_error: str = "dlq",
+        limits: "UserLimits | None" = None,
     ) -> None:
         self.source = source
         self.schema = schema
@@ -103,6 +115,8 @@ class Ingest:
         self.dead_letters = dead_letters
         self.schedule = schedule
         self.on_error = on_error
+        self.limits = limits
+        self.window = 0
         self.parts: dict[str, PartState] = {}
         self.progress = Progress()
         self._failing_since: float | None = None
@@ -143,6 +157,9 @@ class Ingest:
             on_tick: Called about twice a second, for status.
         """
         saved = ticked = time.monotonic()
+        if self.limits is not None:
+            self.state.load_limits(self.limits)
+            self.window = self.state.released()
         self.source.open(self)
         try:
             while not stop.is_set() and not self.source.finished:
@@ -202,7 +219,12 @@ class Ingest:
             if self.on_error == "fail":
                 raise
             return [_dead(batch, row, str(e), chunk) for row in range(batch.num_rows)]
-        part.sketch.update(self.features, encoded.x, encoded.labels)
+        x, labels = encoded.x, encoded.labels
+        if self.limits is not None:
+            keep = self.limits.admit(encoded.users, self.window)
+            x, labels = x[keep], None if labels is None else labels[keep]
+            part.dead += int(len(keep) - keep.sum())
+        part.sketch.update(self.features, x, labels)
         self.progress.rows += len(encoded.x)
         return [
             _dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk)
@@ -226,6 +248,9 @@ class Ingest:
             if self.dead_letters is not None:
                 self.dead_letters.flush()
             done = {}
+            if self.limits is not None:
+                # before the sums: a crash in between drops rows of users, never adds too many
+                self.state.save_limits(self.limits)
             for part in dirty:
                 try:
                     self.state.save(part)
@@ -287,6 +312,8 @@ class Ingest:
             return None
         if snapshot is not None:
             self.progress.releases += 1
+        if self.limits is not None:
+            self.window = self.state.released()
         return snapshot
 
 
@@ -309,20 +336,25 @@ def release_now(
         if not mine:
             return None
         releaser = new_releaser()
+        copy = LedgerCopy(store) if releaser.private else None
         saved = state.load_release()
         number = 0
         if saved is not None:
             arrays, body = saved
-            pending = arrays.pop("pending")
+            pending = arrays["pending"]
             number = body["number"] + 1
             releaser.restore(arrays, body["releaser"])
+            if copy is not None:
+                copy.check(releaser.ledger)
             if body["number"] not in map(store.snapshots.number, store.snapshots.names()[-1:]):
                 _publish(store, pending.tobytes(), body["number"], body["number"])
-            cut, positions = state.cut()
+            cut, positions, rows = state.cut()
             if body["positions"] == positions:
                 return None
         else:
-            cut, positions = state.cut()
+            if copy is not None:
+                copy.check(releaser.ledger)
+            cut, positions, rows = state.cut()
         span = {"parts": positions} if releaser.mechanism == "none" else {}
         snapshot = releaser.release(cut.total, cut.count, span)
         data = snapshot.to_bytes()
@@ -330,8 +362,10 @@ def release_now(
         arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
         state.save_release(
             arrays,
-            {"releaser": numbers, "number": number, "positions": positions, "rows": cut.count},
+            {"releaser": numbers, "number": number, "positions": positions, "rows": rows},
         )
+        if copy is not None:
+            copy.extend(releaser.ledger)
         _publish(store, data, number, None)
         store.snapshots.retain(schedule.keep, schedule.max_age)
         return snapshot
@@ -367,6 +401,12 @@ def run_ingest(
     features = pipeline.features()
     store = pipeline.store()
     state = State(store.state_dir, features)
+    limits = user_limits(pipeline.releaser(features).settings)
+    if limits is not None and pipeline.source.members > 1:
+        raise ConfigError(
+            f'members = {pipeline.source.members} with unit = "user", but users are counted by one '
+            "process; set [source] members = 1"
+        )
     dead_letters = None
     if pipeline.dead_letters.on_error == "dlq":
         settings = pipeline.dead_letters.settings
@@ -381,7 +421,7 @@ def run_ingest(
     s = pipeline.snapshots
     ingest = Ingest(
         source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
-        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error,
+        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
     )  # fmt: skip
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from streamsketch.features import Map
 from streamsketch.files import pack, read_file, unpack, write_atomic
 from streamsketch.sketch import Sketch
 from streamsketch.streams import Position
+
+if TYPE_CHECKING:
+    from streamsketch.clipping import UserLimits
 
 __all__ = ["PartState", "State"]
 
@@ -117,14 +120,15 @@ class State:
         """All parts as last saved: a consistent cut, as parts are independent."""
         return [self._read(path) for path in sorted(self.parts_dir.glob("*.safetensors"))]
 
-    def cut(self) -> tuple[Sketch, dict[str, Position | None]]:
-        """The sum over all parts as last saved, and their positions."""
+    def cut(self) -> tuple[Sketch, dict[str, Position | None], int]:
+        """The sum over all parts as last saved, their positions, and the rows read for it."""
         total = Sketch.zero(self.features)
-        positions = {}
+        positions, rows = {}, 0
         for state in self.parts():
             total = total.merge(state.sketch)
             positions[state.part] = state.position
-        return total, positions
+            rows += state.sketch.count + state.dead
+        return total, positions, rows
 
     # --- release state
 
@@ -170,10 +174,30 @@ class State:
             return 0.0
 
     def rows_since_release(self) -> int:
-        """Rows saved by all members since the last release."""
+        """Rows read by all members since the last release.
+
+        Rows set apart count as well: whether a row is learned must not move the next release.
+        """
         saved = self.load_release()
         released = 0 if saved is None else int(saved[1]["rows"])
-        return sum(p.sketch.count for p in self.parts()) - released
+        return sum(p.sketch.count + p.dead for p in self.parts()) - released
+
+    def released(self) -> int:
+        """How many releases were made."""
+        saved = self.load_release()
+        return 0 if saved is None else int(saved[1]["number"]) + 1
+
+    # --- user limits
+
+    def load_limits(self, limits: "UserLimits") -> None:
+        """Take up what users have added so far, if anything was saved."""
+        path = self.folder / "users.safetensors"
+        if path.exists():
+            limits.restore(*unpack(read_file(path), "users", str(path)))
+
+    def save_limits(self, limits: "UserLimits") -> None:
+        """Write what users have added so far."""
+        write_atomic(self.folder / "users.safetensors", pack("users", *limits.state()), mode=0o600)
 
     # --- files
 

@@ -95,7 +95,7 @@ def test_a_finished_stream_is_saved_acknowledged_and_released(tmp_path):
     source = Scripted(95, 10)
     run = ingest(tmp_path, source)
     run.run(threading.Event())
-    sketch, positions = run.state.cut()
+    sketch, positions, _ = run.state.cut()
     assert (sketch.total == expected(range(95))).all() and positions == {"rows": {"row": 95}}
     assert source.acked[-1] == 95 and source.closed
     _, snapshot = Store(tmp_path).snapshots.newest(Snapshot.from_bytes)

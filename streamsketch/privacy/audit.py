@@ -203,7 +203,7 @@ def _mu(without: Floats, present: Floats) -> tuple[float, float]:
 
 
 def _noise_tests(noise: NDArray[Any]) -> tuple[float, float]:
-    """z values of the variance and of the largest correlation; noise is (runs, releases, width)."""
+    """Z values of the variance and of the largest correlation; noise is (runs, releases, width)."""
     runs, releases, width = noise.shape
     n = runs * width
     variance_z = (float(np.mean(noise * noise)) - 1.0) * math.sqrt(n * releases / 2.0)

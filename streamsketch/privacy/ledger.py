@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from streamsketch.errors import PrivacyError
+from streamsketch.errors import PrivacyError, StoreError
+from streamsketch.files import write_atomic
 
-__all__ = ["Ledger"]
+if TYPE_CHECKING:
+    from streamsketch.store import Store
+
+__all__ = ["Ledger", "LedgerCopy"]
 
 #: Hash before the first entry.
 GENESIS = "0" * 64
 #: Entries kept in the state; older ones live in the copy and in the chain of hashes.
 KEEP = 2000
+#: Bytes at the end of the copy that are compared at every release.
+TAIL = 1 << 18
 
 
 @dataclass
@@ -168,6 +176,60 @@ class Ledger:
             )
         ledger.verify()
         return ledger
+
+
+class LedgerCopy:
+    """The copy of a ledger that people read: ``ledger.jsonl`` in the store, one entry per line.
+
+    Args:
+        store: The store; local ones are appended to, remote ones written anew.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._fs, self._path, self._local = store.fs, store.path("ledger.jsonl"), store.local
+
+    def text(self, tail: int | None = None) -> str:
+        """The copy, or the whole lines within its last `tail` bytes; "" if there is none."""
+        try:
+            size = int(self._fs.size(self._path))
+            start = 0 if tail is None else max(0, size - tail)
+            data: bytes = self._fs.cat_file(self._path, start=start)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise StoreError(f"cannot read the ledger copy {self._path}: {error}") from None
+        text = data.decode(errors="replace")
+        return text.split("\n", 1)[-1] if start else text
+
+    def check(self, ledger: Ledger) -> None:
+        """Refuse where the copy knows more than the state, or something else (its last part).
+
+        Raises:
+            PrivacyError: As `Ledger.check_copy`.
+        """
+        ledger.check_copy(self.text(TAIL))
+
+    def extend(self, ledger: Ledger) -> None:
+        """Add the entries that are missing."""
+        text = self.text(TAIL)
+        copied = read_copy(text)
+        missing = ledger.lines(int(copied[-1]["n"]) + 1 if copied else 0).encode()
+        try:
+            if self._local and (not text or text.endswith("\n")):
+                with Path(self._path).open("ab") as file:
+                    file.write(missing)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return
+            # A torn last line is dropped: its entry is among the missing ones.
+            whole = self.text()
+            data = whole[: whole.rfind("\n") + 1].encode() + missing
+            if self._local:
+                write_atomic(self._path, data)
+            else:
+                self._fs.pipe_file(self._path, data)
+        except OSError as error:
+            raise StoreError(f"cannot write the ledger copy {self._path}: {error}") from None
 
 
 def read_copy(text: str) -> list[dict[str, Any]]:

@@ -306,7 +306,7 @@ class Lattice:
         weights = self._whole[: len(self._x)][::-1]
         y = weights @ self._x + discrete_gaussian(self._width, self._sigma, entropy)
         past = self._c[1 : len(self._decoded) + 1][::-1]
-        decoded = y * 2.0**-DYADIC_BITS
+        decoded: Array = y * 2.0**-DYADIC_BITS
         if len(past):
             decoded = decoded - past @ self._decoded[-len(past) :]
         if len(self._c) > 1:
@@ -340,8 +340,9 @@ def coefficients(series: Series, n: int) -> Array:
     """First ``n`` coefficients of an encoder, zero where an explicit one has ended."""
     if isinstance(series, fx.Blt):
         return series.coefficients(n)
-    padded: Array = np.pad(series, (0, max(0, n - len(series))))
-    return padded[:n]
+    padded = np.zeros(n)
+    padded[: len(series)] = series[:n]
+    return padded
 
 
 def _dyadic(series: Series, n: int) -> Array:

@@ -40,6 +40,7 @@ class Settings:
         windows: Unit "user": rows of one user lie in at most this many windows (k).
         separation: Unit "user": those windows are at least this far apart (b).
         rows: Unit "user": at most this many rows of one user per window.
+        users: Unit "user": how many different users are remembered; rows of more are left out.
         w_max: Largest record weight; weights are clipped to it.
         decay: Mechanism decayed: weight of the past per window, 0 < decay < 1.
         panes: Mechanism sliding: how many windows a release covers.
@@ -62,6 +63,7 @@ class Settings:
     windows: int = 1
     separation: int = 1
     rows: int = 1
+    users: int = 1_000_000
     w_max: float = 1.0
     decay: float = 0.99
     panes: int = 24
@@ -81,7 +83,7 @@ class Settings:
             check_budget("epsilon", self.epsilon)
         else:
             check_budget("rho", self.rho)
-        for name in ("epochs", "windows", "separation", "rows", "panes"):
+        for name in ("epochs", "windows", "separation", "rows", "users", "panes"):
             _whole(name, getattr(self, name))
         for name in ("releases", "buffers"):
             if getattr(self, name) is not None:
