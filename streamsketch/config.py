@@ -55,8 +55,8 @@ class SketchTable(_Table):
     def _known_law(cls, law: str) -> str:
         from streamsketch.frequencies import LAWS
 
-        if law not in LAWS:
-            raise ValueError(f"{law!r} is unknown; choose one of {', '.join(LAWS)}")
+        if any(part not in LAWS for part in law.split("+")):
+            raise ValueError(f"{law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +")
         return law
 
     @field_validator("memory")

@@ -4,9 +4,23 @@ A law :math:`\Lambda` decides which kernel the sketch's distance has (Bochner): 
 frequencies :math:`\omega_j \sim \Lambda` sample the characteristic function of the stream.
 `scale` is always a length in encoded space, never a variance: frequencies are divided by it.
 
+| law | kernel, or what it is for |
+|---|---|
+| `multiscale` | the default: needs no scale on data in declared limits |
+| `gaussian` | exp(-u^2 / 2) |
+| `folded_gaussian`, `adapted_radius` | uniform directions, radii of the sketching literature |
+| `kmeans` | adapted radius without the derivative by the variance |
+| `laplace` | product of exp(-abs(u_i)): independent Cauchy frequencies |
+| `cauchy` | product of 1 / (1 + u_i^2): independent Laplace frequencies |
+| `sparse` | frequencies on one to three columns each (ANOVA): low-order marginals |
+| `axis` | one coordinate at a time: the Fourier series of each marginal |
+| `multiscale_axis` | three quarters `multiscale`, one quarter `axis` |
+| `gaussian+laplace`, ... | a union: the frequencies in equal parts from each law |
+
 References:
     Keriven, Bourrier, Gribonval, Pérez: Sketching for large-scale learning of mixture models,
     2016 (folded Gaussian and adapted radius, section 3.3).
+    Rahimi, Recht: Random features for large-scale kernel machines, 2007 (table 1: the three kernels).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,19 +32,17 @@ from scipy import special
 from streamsketch.errors import ConfigError
 from streamsketch.schema.columns import Block
 
-__all__ = ["LAWS", "Law", "draw"]
+__all__ = ["LAWS", "Law", "draw", "with_covariance"]
 
 F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
 
 
-def draw(
-    law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()
-) -> F64:
+def draw(law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()) -> F64:
     """Draw m frequencies in dimension d; the same arguments give the same frequencies.
 
     Args:
-        law: A name in `LAWS`.
+        law: A name in `LAWS`, or several joined by `+`: each gives an equal part of the frequencies.
         d: Dimension of the encoded vectors.
         m: Number of frequencies.
         seed: Seed of the draw; it is public and part of the spec.
@@ -46,27 +58,60 @@ def draw(
     Example:
         >>> draw("gaussian", d=3, m=2, seed=0, scale=2.0).shape
         (3, 2)
+        >>> draw("gaussian+laplace", d=3, m=5, seed=0).shape
+        (3, 5)
     """
-    if law not in LAWS:
-        raise ConfigError(f"law = {law!r} is unknown; choose one of {', '.join(LAWS)}")
+    parts = law.split("+")
+    for part in parts:
+        if part not in LAWS:
+            raise ConfigError(
+                f"law = {law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +"
+            )
     for name, value in (("d", d), ("frequencies m", m)):
         if value < 1:
             raise ConfigError(f"{name} = {value} must be at least 1")
     if not (np.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale = {scale} must be a positive length")
-    omega = LAWS[law](np.random.default_rng(seed), d, m, blocks) / scale
-    return np.ascontiguousarray(omega, np.float64)
+    rng = np.random.default_rng(seed)
+    counts = [m // len(parts) + (k < m % len(parts)) for k in range(len(parts))]
+    drawn = [LAWS[part](rng, d, count, blocks) for part, count in zip(parts, counts, strict=True)]
+    omega = np.concatenate(drawn, axis=1)
+    if len(parts) > 1:  # no run of frequencies stands for one law only
+        omega = omega[:, rng.permutation(m)]
+    return np.ascontiguousarray(omega / scale, np.float64)
+
+
+def with_covariance(omega: F64, covariance: F64) -> F64:
+    """Frequencies of unit scale, adapted to data of a full covariance.
+
+    With covariance = L L^T, frequencies become L^-T omega, whose covariance is the inverse: the
+    kernel of x then depends on its Mahalanobis length.
+
+    Args:
+        omega: (d, m) frequencies drawn for scale 1.
+        covariance: (d, d) symmetric positive definite, in squared units of encoded length.
+
+    Raises:
+        ConfigError: The matrix is not symmetric positive definite of the frequencies' dimension.
+    """
+    if covariance.shape != (omega.shape[0],) * 2 or not np.allclose(covariance, covariance.T):
+        raise ConfigError(f"the covariance has shape {covariance.shape}, but must be symmetric ({len(omega)}, {len(omega)})")
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        raise ConfigError("the covariance is not positive definite; add a small multiple of the identity") from None
+    return np.asarray(np.linalg.solve(factor.T, omega))
 
 
 def directions(rng: np.random.Generator, d: int, m: int) -> F64:
-    """Directions (d, m), uniform on the unit sphere."""
+    """m directions (d, m), uniform on the unit sphere."""
     g = rng.standard_normal((d, m))
     return np.asarray(g / np.linalg.norm(g, axis=0))
 
 
 def gaussian(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
     """Normal frequencies: the Gaussian kernel exp(-|u|^2 / 2)."""
-    return np.asarray(rng.standard_normal((d, m)))
+    return rng.standard_normal((d, m))
 
 
 def folded_gaussian(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
@@ -81,16 +126,59 @@ def adapted_radius(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Bl
     """
     below = special.gammainc(1.5, 2.0)
     y = special.gammaincinv(1.5, below + rng.random(m) * (1 - below))
-    return np.asarray(directions(rng, d, m) * np.sqrt(2 * np.maximum(y - 2, 0)))
+    return directions(rng, d, m) * np.sqrt(2 * np.maximum(y - 2, 0))
+
+
+def kmeans(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Uniform directions, Rayleigh radius: density proportional to r exp(-r^2/2), for locations."""
+    return directions(rng, d, m) * np.sqrt(-2 * np.log1p(-rng.random(m)))
+
+
+def laplace(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Cauchy frequencies, independent by coordinate: the Laplace kernel exp(-|u|_1)."""
+    return rng.standard_cauchy((d, m))
+
+
+def cauchy(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Laplace frequencies, independent by coordinate: the Cauchy kernel prod 1 / (1 + u_i^2)."""
+    return rng.laplace(size=(d, m))
+
+
+def sparse(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Frequencies that touch one to three columns each, the rest being zero (ANOVA).
+
+    Numbers get normal frequencies with a log-uniform length from 0.5 to 10, categories normal
+    phases: the joint distributions of up to three columns, at several resolutions.
+    """
+    groups = _columns(d, blocks)
+    omega = np.zeros((d, m))
+    for j in range(m):
+        for g in rng.permutation(len(groups))[: rng.integers(1, 4)]:
+            length = np.exp(rng.uniform(np.log(0.5), np.log(10.0)))
+            for start, stop, number in groups[g]:
+                omega[start:stop, j] = rng.standard_normal(stop - start) * (length if number else 1.5)
+    return omega
 
 
 def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
-    """Normal directions whose length is log-uniform over the scales of a box of side 2.
+    """Frequencies for data in declared limits, without a scale to choose.
 
-    The slowest frequencies see the whole box, the fastest resolve a fiftieth of it.
+    Points: uniform directions with a length that is log-uniform from 0.5 to 50: the slowest see
+    the whole box of side 2, the fastest resolve a fiftieth of it.
+
+    Tables: every column is touched; a number's frequency is normal with a log-uniform length
+    of its own from 0.3 to 3, a category's phases are normal with deviation 0.7, so that the
+    phases of many columns together stay within a few radians.
     """
-    radius = np.exp(rng.uniform(np.log(0.5), np.log(50.0), m))
-    return directions(rng, d, m) * radius
+    groups = _columns(d, blocks)
+    if all(number for group in groups for _, _, number in group):
+        return directions(rng, d, m) * np.exp(rng.uniform(np.log(0.5), np.log(50.0), m))
+    omega = np.zeros((d, m))
+    for group in groups:
+        length = np.exp(rng.uniform(np.log(0.3), np.log(3.0), m))
+        for start, stop, number in group:
+            omega[start:stop] = rng.standard_normal((stop - start, m)) * (length if number else 0.7)
+    return omega
 
 
 def axis(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
@@ -117,11 +205,26 @@ def multiscale_axis(rng: np.random.Generator, d: int, m: int, blocks: Sequence[B
     return np.concatenate([joint, axis(rng, d, aligned, blocks)], axis=1) if aligned else joint
 
 
+def _columns(d: int, blocks: Sequence[Block]) -> list[list[tuple[int, int, bool]]]:
+    """Per column its runs of coordinates: start, stop, and whether they are numbers."""
+    if not blocks:
+        return [[(k, k + 1, True)] for k in range(d)]
+    columns: dict[str, list[tuple[int, int, bool]]] = {}
+    for b in blocks:
+        number = b.kind in ("numeric", "circle")
+        columns.setdefault(b.column, []).append((b.start, b.start + b.width, number))
+    return list(columns.values())
+
+
 LAWS: dict[str, Law] = {
     "multiscale": multiscale,
     "gaussian": gaussian,
     "folded_gaussian": folded_gaussian,
     "adapted_radius": adapted_radius,
+    "kmeans": kmeans,
+    "laplace": laplace,
+    "cauchy": cauchy,
+    "sparse": sparse,
     "axis": axis,
     "multiscale_axis": multiscale_axis,
 }

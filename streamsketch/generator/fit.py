@@ -196,7 +196,8 @@ class _Fit:
     ) -> str:
         """Train up to a share of the budget; returns why it stopped."""
         budget, saved = self.budget, self.budget.elapsed
-        gap, sated = 1.0 / self.config.validations, 0
+        gap = 1.0 / self.config.validations
+        recent: list[float] = []
         check = budget.done + gap
         good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
         while budget.done < until:
@@ -219,8 +220,8 @@ class _Fit:
                     candidate.validate(self.held)
                     return "loss not finite"
                 good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
-                sated = sated + 1 if distance <= self.held.floor else 0
-                if sated == 2:
+                recent = [*recent[-4:], distance]  # one look is noisier than the floor
+                if len(recent) == 5 and sum(recent) <= 5 * self.held.floor:
                     return "held-out distance at the sketch's own noise"
             if save is not None and budget.elapsed - saved >= every:
                 saved = budget.elapsed

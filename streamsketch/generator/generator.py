@@ -186,7 +186,8 @@ class Generator:
         classes = self.schema.label_classes
         if not classes:
             raise ConfigError(
-                f"label = {label!r} was asked for, but the schema has no label column; declare one with kind = \"label\""
+                f"label = {label!r} was asked for, but the schema has no label column; declare one with "
+                "kind = \"label\""
             )
         if label not in classes:
             shown = ", ".join(repr(c) for c in classes[:20])

@@ -126,7 +126,8 @@ class _Upsampler(nn.Module):
         x = self.first(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
         x = nn.functional.silu(self.norms[1](x))
         x = self.second(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
-        return x.flatten(1)
+        out: Tensor = x.flatten(1)
+        return out
 
 
 class _Image(nn.Module):

@@ -99,4 +99,5 @@ def _pull(x: Tensor, s: Tensor) -> Tensor:
 def _factor(x: Tensor, s: Tensor, eta: float) -> Tensor:
     matrix = kernel(x, x, s)
     matrix.diagonal().add_(eta)
-    return torch.linalg.cholesky(matrix)
+    factor: Tensor = torch.linalg.cholesky(matrix)
+    return factor

@@ -1,0 +1,130 @@
+"""Frequency laws: radii, kernels (Bochner), structure, covariance, unions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from streamsketch import Schema
+from streamsketch.errors import ConfigError
+from streamsketch.frequencies import LAWS, draw, with_covariance
+from streamsketch.schema.columns import Column
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_law_is_deterministic_finite_and_of_its_shape(law):
+    a, b = draw(law, 5, 40, seed=3), draw(law, 5, 40, seed=3)
+    assert a.shape == (5, 40) and a.dtype == np.float64 and np.isfinite(a).all()
+    assert np.array_equal(a, b)
+    assert law == "axis" or not np.array_equal(a, draw(law, 5, 40, seed=4))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_scale_is_a_length(law):
+    assert np.allclose(draw(law, 3, 20, seed=0, scale=4.0) * 4.0, draw(law, 3, 20, seed=0))
+
+
+RADII = {
+    "folded_gaussian": stats.halfnorm().cdf,
+    "kmeans": stats.rayleigh().cdf,
+    "gaussian": stats.chi(3).cdf,
+    "multiscale": stats.loguniform(0.5, 50.0).cdf,
+}
+
+
+@pytest.mark.parametrize("law", RADII)
+def test_the_radius_follows_its_law(law):
+    radius = np.linalg.norm(draw(law, 3, 4000, seed=1), axis=0)
+    assert stats.kstest(radius, RADII[law]).pvalue > 1e-3
+
+
+def test_adapted_radius_is_drawn_exactly():
+    r = np.linspace(0, 8, 20001)
+    density = np.sqrt(r**2 + r**4 / 4) * np.exp(-(r**2) / 2)
+    cdf = np.cumsum(density) / density.sum()
+    radius = np.linalg.norm(draw("adapted_radius", 4, 4000, seed=2), axis=0)
+    assert stats.kstest(radius, lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
+    assert abs(radius.mean() - 1.3514) < 0.05  # quadrature, published with the study of the toolboxes
+
+
+KERNELS = {
+    "gaussian": lambda u: np.exp(-0.5 * (u**2).sum()),
+    "laplace": lambda u: np.exp(-np.abs(u).sum()),
+    "cauchy": lambda u: np.prod(1 / (1 + u**2)),
+}
+
+
+@pytest.mark.parametrize("law", KERNELS)
+def test_bochner(law):
+    omega = draw(law, 2, 40000, seed=5)
+    for u in (np.array([0.3, 0.2]), np.array([1.0, -0.5]), np.array([2.0, 2.0])):
+        assert abs(np.cos(u @ omega).mean() - KERNELS[law](u)) < 4 / np.sqrt(40000)
+
+
+def test_directions_are_uniform():
+    omega = draw("multiscale", 2, 4000, seed=6)
+    angle = np.arctan2(omega[1], omega[0])
+    assert stats.kstest(angle, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-3
+
+
+def test_full_covariance_needs_the_inverse_transpose():
+    covariance = np.array([[2.0, 1.2], [1.2, 0.9]])
+    omega = with_covariance(draw("gaussian", 2, 40000, seed=7), covariance)
+    assert np.allclose(omega @ omega.T / 40000, np.linalg.inv(covariance), rtol=0.05)
+
+
+@pytest.mark.parametrize("bad", [np.eye(3), np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0, 1.0]])])
+def test_a_covariance_that_is_none_is_refused(bad):
+    with pytest.raises(ConfigError, match="covariance"):
+        with_covariance(np.ones((2, 3)), bad)
+
+
+def mixed():
+    return Schema(
+        [
+            Column("a", "numeric", low=0, high=1),
+            Column("b", "numeric", low=0, high=1, atoms=(0.5,)),
+            Column("c", "categorical", "string", values=("x", "y", "z")),
+            Column("t", "timestamp", "timestamp[s]", low="2020-01-01", high="2021-01-01", periods=("day",)),
+        ]
+    )
+
+
+def test_sparse_touches_one_to_three_columns():
+    schema = mixed()
+    omega = draw("sparse", schema.d, 300, seed=0, blocks=schema.blocks)
+    columns = {c: [b.slice for b in schema.blocks if b.column == c] for c in "abct"}
+    touched = sum(np.any([np.any(omega[s] != 0, axis=0) for s in cuts], axis=0).astype(int) for cuts in columns.values())
+    assert set(touched) == {1, 2, 3}
+
+
+def test_multiscale_on_a_table_keeps_categories_within_a_few_radians():
+    schema = mixed()
+    omega = draw("multiscale", schema.d, 2000, seed=0, blocks=schema.blocks)
+    slots = np.concatenate([omega[b.slice].ravel() for b in schema.blocks if b.kind in ("onehot", "state")])
+    assert abs(slots.std() - 0.7) < 0.02
+    assert np.abs(omega[0]).max() < 20
+    assert (omega != 0).all()
+
+
+def test_a_union_has_equal_parts_of_its_laws():
+    omega = draw("gaussian+laplace", 1, 20000, seed=0)
+    far = np.abs(omega).ravel() > 6  # no Gaussian goes there, a tenth of the Cauchy does
+    assert abs(far.mean() - stats.cauchy().sf(6)) < 0.01
+    halves = far[:10000].mean(), far[10000:].mean()
+    assert abs(halves[0] - halves[1]) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (("nope", 2, 2, 0), "unknown"),
+        (("gaussian+nope", 2, 2, 0), "unknown"),
+        (("gaussian", 0, 2, 0), "d = 0"),
+        (("gaussian", 2, 0, 0), "m = 0"),
+        (("gaussian", 2, 2, 0, 0.0), "scale"),
+        (("gaussian", 2, 2, 0, float("nan")), "scale"),
+    ],
+)
+def test_wrong_calls_are_refused(call, message):
+    with pytest.raises(ConfigError, match=message):
+        draw(*call)
