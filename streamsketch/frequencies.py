@@ -13,6 +13,7 @@ frequencies :math:`\omega_j \sim \Lambda` sample the characteristic function of 
 | `laplace` | product of exp(-abs(u_i)): independent Cauchy frequencies |
 | `cauchy` | product of 1 / (1 + u_i^2): independent Laplace frequencies |
 | `sparse` | frequencies on one to three columns each (ANOVA): low-order marginals |
+| `harmonic`, `hadamard` | frequencies that share work (see `frequencies_structured`) |
 | `axis` | one coordinate at a time: the Fourier series of each marginal |
 | `multiscale_axis` | three quarters `multiscale`, one quarter `axis` |
 | `gaussian+laplace`, ... | a union: the frequencies in equal parts from each law |
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from streamsketch.errors import ConfigError
+from streamsketch.frequencies_structured import hadamard, harmonic
 from streamsketch.schema.columns import Block
 
 __all__ = ["LAWS", "Law", "draw", "with_covariance"]
@@ -95,7 +97,8 @@ def with_covariance(omega: F64, covariance: F64) -> F64:
         ConfigError: The matrix is not symmetric positive definite of the frequencies' dimension.
     """
     if covariance.shape != (omega.shape[0],) * 2 or not np.allclose(covariance, covariance.T):
-        raise ConfigError(f"the covariance has shape {covariance.shape}, but must be symmetric ({len(omega)}, {len(omega)})")
+        d = len(omega)
+        raise ConfigError(f"the covariance has shape {covariance.shape}, but must be symmetric ({d}, {d})")
     try:
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -104,7 +107,7 @@ def with_covariance(omega: F64, covariance: F64) -> F64:
 
 
 def directions(rng: np.random.Generator, d: int, m: int) -> F64:
-    """m directions (d, m), uniform on the unit sphere."""
+    """Directions (d, m), uniform on the unit sphere."""
     g = rng.standard_normal((d, m))
     return np.asarray(g / np.linalg.norm(g, axis=0))
 
@@ -126,12 +129,14 @@ def adapted_radius(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Bl
     """
     below = special.gammainc(1.5, 2.0)
     y = special.gammaincinv(1.5, below + rng.random(m) * (1 - below))
-    return directions(rng, d, m) * np.sqrt(2 * np.maximum(y - 2, 0))
+    radius: F64 = np.sqrt(2 * np.maximum(y - 2, 0))
+    return directions(rng, d, m) * radius
 
 
 def kmeans(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
     """Uniform directions, Rayleigh radius: density proportional to r exp(-r^2/2), for locations."""
-    return directions(rng, d, m) * np.sqrt(-2 * np.log1p(-rng.random(m)))
+    radius: F64 = np.sqrt(-2 * np.log1p(-rng.random(m)))
+    return directions(rng, d, m) * radius
 
 
 def laplace(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
@@ -225,6 +230,8 @@ LAWS: dict[str, Law] = {
     "laplace": laplace,
     "cauchy": cauchy,
     "sparse": sparse,
+    "harmonic": harmonic,
+    "hadamard": hadamard,
     "axis": axis,
     "multiscale_axis": multiscale_axis,
 }

@@ -93,7 +93,8 @@ def test_sparse_touches_one_to_three_columns():
     schema = mixed()
     omega = draw("sparse", schema.d, 300, seed=0, blocks=schema.blocks)
     columns = {c: [b.slice for b in schema.blocks if b.column == c] for c in "abct"}
-    touched = sum(np.any([np.any(omega[s] != 0, axis=0) for s in cuts], axis=0).astype(int) for cuts in columns.values())
+    hit = [np.any([np.any(omega[s] != 0, axis=0) for s in cuts], axis=0) for cuts in columns.values()]
+    touched = np.sum(hit, axis=0)
     assert set(touched) == {1, 2, 3}
 
 

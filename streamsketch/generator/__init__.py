@@ -5,7 +5,7 @@
 ['sketch']
 """
 
-from streamsketch.generator.fit import Progress, fit
+from streamsketch.generator.fitting import Progress, fit
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.networks import NETWORKS, NetworkConfig
 from streamsketch.generator.objectives import OBJECTIVES
