@@ -23,6 +23,8 @@ Prepare = Callable[[NDArray[np.float64], "Spec | None"], SumRows]
 BACKENDS = {
     "reference": "streamsketch.kernels.reference:prepare",
     "cpu": "streamsketch.kernels.cpu:prepare",
+    "harmonic": "streamsketch.kernels.structured:prepare_harmonic",
+    "hadamard": "streamsketch.kernels.structured:prepare_hadamard",
 }
 
 
@@ -43,8 +45,21 @@ def prepare(name: str, omega: NDArray[np.float64], spec: "Spec | None" = None) -
 
 
 def choose(d: int, m: int, law: str) -> str:
-    """The fastest backend here for dimension d, m frequencies and a law."""
-    return "cpu" if has_numba() else "reference"
+    """The fastest backend here for dimension d, m frequencies and a law.
+
+    The costs are operations per (row, frequency) pair, measured as in `docs/performance.md`: 20
+    for the phase and its features; a projection adds one per dimension, a Walsh-Hadamard block
+    three per stage and what its padding to a power of two wastes.
+    """
+    if not has_numba():
+        return "reference"
+    if law == "harmonic":
+        return "harmonic"
+    if law == "hadamard":
+        size = max(64, 1 << (d - 1).bit_length())
+        transform = 3 * (size.bit_length() + 1) * (-(-m // size) * size) / m
+        return "hadamard" if transform < d else "cpu"
+    return "cpu"
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,14 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 F32 = NDArray[np.float32]
-SLAB = 1 << 18  # rows converted to float32 at a time, when they come in another type
+Run = Callable[[F32, int, int, NDArray[np.int64]], int]
+SLAB = 1 << 22  # values converted to float32 at a time, when they come in another type
+HOMES = {
+    "sum_dense": "fused",
+    "sum_gradient": "fused",
+    "sum_harmonic": "fused_structured",
+    "sum_hadamard": "fused_structured",
+}
 WORTH_A_THREAD = (
     1 << 20
 )  # (row, frequency) pairs below which a second thread costs more than it brings
@@ -51,17 +59,16 @@ def threads() -> int:
 
 @cache
 def kernel(name: str) -> Callable[..., int]:
-    """A compiled kernel of `fused`; compiled once a machine, with a message, and kept on disk."""
-    from streamsketch.kernels import fused
-
-    dispatcher: Any = getattr(fused, name)
+    """A compiled kernel; compiled once a machine, with a message, and kept on disk."""
+    home = import_module(f"streamsketch.kernels.{HOMES[name]}")
+    dispatcher: Any = getattr(home, name)
     if not dispatcher.signatures:
         folder = dispatcher.stats.cache_path
-        known = folder is not None and any(Path(folder).glob(f"fused.{name}-*.nbi"))
+        known = folder is not None and any(Path(folder).glob(f"{HOMES[name]}.{name}-*.nbi"))
         if not known:
             log.info("compiling the kernel %s for this machine: a few seconds, once", name)
         start = time.perf_counter()
-        dispatcher.compile(fused.SIGNATURES[name])
+        dispatcher.compile(home.SIGNATURES[name])
         dispatcher.disable_compile()
         if not known:
             spent = time.perf_counter() - start
@@ -109,7 +116,35 @@ def slabs(x: NDArray[Any]) -> "list[tuple[int, int]]":
     """Spans of rows to convert one after the other; one span when nothing needs converting."""
     if x.dtype == np.float32 and x.flags.aligned:
         return [(0, len(x))]
-    return [(i, min(i + SLAB, len(x))) for i in range(0, len(x), SLAB)]
+    rows = max(1, SLAB // x.shape[1])
+    return [(i, min(i + rows, len(x))) for i in range(0, len(x), rows)]
+
+
+def sum_rows(run: Run, x: NDArray[Any], width: int, block: int) -> NDArray[np.int64]:
+    """Totals (2, width) of a kernel over rows (n, d) of any real type and layout.
+
+    Args:
+        run: run(x, start, stop, total) adds rows start..stop of float32 rows and returns how many
+            of their values were not finite.
+        x: (n, d) rows.
+        width: Columns of the totals.
+        block: Rows of one block of the kernel.
+
+    Raises:
+        DataError: A value is not finite; nothing was summed.
+    """
+    parts = min(threads(), max(1, len(x) * width // WORTH_A_THREAD))
+    totals = np.zeros((parts, 2, width), np.int64)
+    for first, last in slabs(x):
+        rows = np.asarray(x[first:last], np.float32)
+
+        def work(part: int, start: int, stop: int, rows: F32 = rows) -> int:
+            return run(rows, start, stop, totals[part])
+
+        if by_rows(work, len(rows), parts, block):
+            raise DataError(NOT_FINITE)
+    total: NDArray[np.int64] = totals.sum(axis=0)
+    return total
 
 
 @dataclass(frozen=True)
@@ -128,26 +163,15 @@ class DenseSum:
     m: int
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        """Sums (2m,) over rows (n, d) of any real type and layout.
-
-        Raises:
-            DataError: A value is not finite; nothing was summed.
-        """
+        """Sums (2m,); see `sum_rows`."""
         from streamsketch.kernels.fused import polynomials
 
-        run, unit, block = kernel("sum_dense"), polynomials(ONE), block_rows(self.w.shape[0])
-        parts = min(threads(), max(1, len(x) * self.m // WORTH_A_THREAD))
-        totals = np.zeros((parts, 2, self.w.shape[1]), np.int64)
-        for first, last in slabs(x):
-            rows = np.asarray(x[first:last], np.float32)
+        kern, unit, block = kernel("sum_dense"), polynomials(ONE), block_rows(self.w.shape[0])
 
-            def work(part: int, start: int, stop: int, rows: F32 = rows) -> int:
-                return run(rows, start, stop, block, self.w, unit, totals[part])
+        def run(rows: F32, start: int, stop: int, total: NDArray[np.int64]) -> int:
+            return kern(rows, start, stop, block, self.w, unit, total)
 
-            if by_rows(work, len(rows), parts, block):
-                raise DataError(NOT_FINITE)
-        total: NDArray[np.int64] = totals.sum(axis=0)[:, : self.m].reshape(-1)
-        return total
+        return sum_rows(run, x, self.w.shape[1], block)[:, : self.m].reshape(-1)
 
 
 def prepare(omega: NDArray[np.float64], spec: "Spec | None" = None) -> DenseSum:

@@ -1,0 +1,114 @@
+r"""Laws whose frequencies share work: `harmonic` (radii in progression), `hadamard` (blocks).
+
+Their kernels cost less per frequency than a projection: see `docs/performance.md` for when each is
+worth it.
+
+References:
+    Yu, Suresh, Choromanski, Holtmann-Rice, Kumar: Orthogonal random features, 2016 (structured
+    orthogonal features: products of Hadamard matrices and random signs).
+    Keriven, Bourrier, Gribonval, Pérez, 2016 (any radial law with uniform directions).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.schema.columns import Block
+
+__all__ = ["HARMONICS", "Factors", "factors", "hadamard", "harmonic", "walsh_hadamard"]
+
+F64 = NDArray[np.float64]
+HARMONICS = (
+    8  # frequencies per direction of the harmonic law; part of the law, the kernel relies on it
+)
+SMALLEST = (
+    64  # size of the smallest Hadamard block: below it the directions would be few and coarse
+)
+SLOW, FAST = (
+    0.5,
+    50.0,
+)  # radii of the default law: from the whole box of side 2 to a fiftieth of it
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float, m: int) -> F64:
+    """M radii, uniform in their logarithm."""
+    return np.exp(rng.uniform(np.log(low), np.log(high), m))
+
+
+def harmonic(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Uniform directions, each with the radii r, 2r, ..., 8r; the last direction may have fewer.
+
+    Base radii are log-uniform so that the harmonics end where the `multiscale` law ends. Column
+    8i + k - 1 is exactly k times column 8i.
+    """
+    count = -(-m // HARMONICS)
+    g = rng.standard_normal((d, count))
+    base = g / np.linalg.norm(g, axis=0) * log_uniform(rng, SLOW, FAST / HARMONICS, count)
+    multiples = base[:, :, None] * np.arange(1.0, HARMONICS + 1)
+    return np.ascontiguousarray(multiples.reshape(d, -1)[:, :m])
+
+
+@dataclass(frozen=True)
+class Factors:
+    r"""Frequencies as stacked blocks :math:`R\,H D_1 H D_2 H D_3` of size s, cut to d coordinates.
+
+    Attributes:
+        signs: (blocks, 3, s) diagonals of D_3, D_2, D_1, in the order they are applied.
+        gains: (m,) what a row of the product of unnormalised H is multiplied by.
+    """
+
+    signs: F64
+    gains: F64
+
+
+def factors(rng: np.random.Generator, d: int, m: int) -> Factors:
+    """Draw the factors of m structured frequencies in dimension d.
+
+    The rows of a block are cut to d of its coordinates and scaled to their radius, so that the
+    radial law holds exactly; rows of one block are orthogonal where d is the block's size.
+    """
+    size = max(SMALLEST, 1 << (d - 1).bit_length())
+    count = max(1, -(-m // size))
+    signs = rng.choice([-1.0, 1.0], (count, 3, size))
+    radii = log_uniform(rng, SLOW, FAST, m)
+    norms = np.linalg.norm(_product(signs, d), axis=1).reshape(-1)[:m]
+    return Factors(signs, radii / norms)
+
+
+def hadamard(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """Directions from products of Hadamard matrices and random signs, log-uniform radii.
+
+    O(m log d) a row by its own kernel, against O(m d); for d over about 32. Frequencies are
+    (nearly) orthogonal within a block, which lowers the variance of distances at equal m.
+    """
+    f = factors(rng, d, m)
+    columns = _product(f.signs, d).transpose(1, 0, 2).reshape(d, -1)[:, :m]
+    return np.ascontiguousarray(columns * f.gains)
+
+
+def walsh_hadamard(a: F64) -> F64:
+    """H a along the last axis, unnormalised, natural order; its length is a power of two.
+
+    >>> walsh_hadamard(np.array([1.0, 0.0, 0.0, 2.0])).tolist()
+    [3.0, -1.0, -1.0, 3.0]
+    """
+    size, h = a.shape[-1], 1
+    while h < size:
+        pairs = a.reshape(*a.shape[:-1], size // (2 * h), 2, h)
+        a = np.stack(
+            [pairs[..., 0, :] + pairs[..., 1, :], pairs[..., 0, :] - pairs[..., 1, :]], -2
+        )
+        a = a.reshape(*a.shape[:-3], size)
+        h *= 2
+    return a
+
+
+def _product(signs: F64, d: int) -> F64:
+    """H D_1 H D_2 H D_3 applied to the first d unit vectors: (blocks, d, size)."""
+    size = signs.shape[2]
+    a = np.broadcast_to(np.eye(d, size), (len(signs), d, size))
+    for k in range(3):
+        a = walsh_hadamard(a * signs[:, None, k])
+    return a
