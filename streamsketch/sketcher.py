@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, Spec, build
 from streamsketch.privacy.release import Releaser
@@ -95,6 +96,7 @@ class Sketcher:
             memory=memory,
             settings=privacy,
         )
+        self.limits = user_limits(self.releaser.settings)
 
     @property
     def spec(self) -> Spec:
@@ -117,6 +119,10 @@ class Sketcher:
             SchemaError: The columns do not fit the schema.
         """
         if isinstance(data, np.ndarray | list):
+            if self.limits is not None:
+                raise ConfigError(
+                    'points have no user ids but unit is "user"; pass a table with the user column'
+                )
             self.sketch.update(self.features, self.schema.encode_array(data))
             return
         table = as_table(data)
@@ -127,27 +133,40 @@ class Sketcher:
 
                 raise DataError(refusal(encoded.rejected, table.num_rows))
             self.dead_letters(encoded.rejected, table)
-        self.sketch.update(self.features, encoded.x, encoded.labels)
+        x, labels = encoded.x, encoded.labels
+        if self.limits is not None:
+            keep = self.limits.admit(encoded.users, self.releaser.released)
+            x, labels = x[keep], None if labels is None else labels[keep]
+        self.sketch.update(self.features, x, labels)
 
     def merge(self, other: "Sketcher") -> "Sketcher":
         """A new sketcher that has learned the rows of both; neither is changed.
 
-        The result releases anew: it carries neither's releases. With privacy on, both have a
-        budget of their own, and merging them after a release is refused.
+        The result releases anew: it carries neither's releases. With privacy on, the rows have one
+        budget: merging after a release is refused, and after merging only the result releases.
 
         Raises:
             SpecMismatchError: The operators differ.
-            ConfigError: The mechanism is not `none` and a release was already made.
+            ConfigError: The mechanism is not `none` and a release was already made, or users are
+                counted (their limits hold for one sketcher).
         """
         sketch = self.sketch.merge(other.sketch)
-        if self.releaser.mechanism != "none" and (self.releaser.index or other.releaser.index):
-            raise ConfigError(
-                "sketchers that have released privately cannot be merged; merge before the first release"
-            )
+        if self.releaser.private or other.releaser.private:
+            if self.releaser.released or other.releaser.released:
+                raise ConfigError(
+                    "sketchers that have released privately cannot be merged; merge before the first release"
+                )
+            if self.limits is not None or other.limits is not None:
+                raise ConfigError(
+                    'sketchers with unit "user" cannot be merged: each counted users by itself; '
+                    "learn all rows with one"
+                )
+            for releaser in (self.releaser, other.releaser):
+                releaser.retire("its rows were merged into another sketcher")
         merged: Sketcher = object.__new__(Sketcher)
         merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
         merged.dead_letters = self.dead_letters
-        merged.releaser = self.releaser.fresh()
+        merged.releaser, merged.limits = self.releaser.fresh(), None
         return merged
 
     def release(self) -> Snapshot:

@@ -89,6 +89,7 @@ class Releaser:
         self.seen = np.zeros(features.spec.classes * features.width, np.int64)
         self.seen_count: float = 0
         self._pending: bytes | None = None
+        self._retired = ""
         self._test_generator = test_generator
         if self.private:
             self._start(test_generator)
@@ -184,7 +185,16 @@ class Releaser:
         self.released += 1
         return snapshot
 
+    def retire(self, reason: str) -> None:
+        """Refuse every further private release, for a reason that the error states."""
+        self._retired = reason
+
     def _check_cut(self, total: NDArray[np.int64], count: float) -> None:
+        if self._retired:
+            raise PrivacyError(
+                f"stream {self.stream!r} no longer releases because {self._retired}; release from "
+                "there: the rows have one budget."
+            )
         if total.shape != self.seen.shape or total.dtype != np.int64:
             raise PrivacyError(
                 f"the sum to release is {total.dtype} of shape {total.shape}, expected int64 of "
