@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from streamsketch.generator import Generator
+
+
+Target = Literal["data", "generator", "latent"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,9 +37,10 @@ def sample(
         str | None, typer.Option(help="Only rows with this value of the label column.")
     ] = None,
     target: Annotated[
-        str,
-        typer.Option(help="What all draws together should match: data, generator or latent."),
+        Target,
+        typer.Option(help="What all draws together should match."),
     ] = "data",
+    unique: Annotated[bool, typer.Option("--unique", help="Never issue a row twice.")] = False,
     history: Annotated[
         str | None, typer.Option(help="History file; the store's own by default.")
     ] = None,
@@ -48,23 +52,25 @@ def sample(
     """Draw new rows that differ from those drawn before: the history is kept between calls."""
     from streamsketch.cli.console import say
     from streamsketch.cli.rows import write_rows
+    from streamsketch.sampler import Sampler
 
     name, generator = open_generator(store)
-    if iid or forget or _is_file(store):
-        history = history if not (iid or forget) else None
-    elif history is None:
+    if iid or forget:
+        history = None
+    elif history is None and not _is_file(store):
         history = _history(store)
-    value = _label(generator, label)
-    if iid:
-        table = generator.sample(count, seed=seed, label=value)
-    else:
-        from streamsketch.sampler import Sampler
-
-        drawer = Sampler(generator, target=target, history=history, seed=seed)
-        table = drawer.sample(count) if value is None else drawer.sample(count, label=value)
-    write_rows(table, output)
-    how = "independent" if iid else f"history {history}" if history else "no history"
-    say(f"{table.num_rows} rows from {name} ({how}) to {output}")
+    drawer = Sampler(
+        generator,
+        target=target,
+        history=history,
+        seed=seed,
+        method="iid" if iid else "history",
+        unique=unique,
+        label=_label(generator, label),
+    )
+    write_rows(drawer.sample(count), output)
+    how = "independent draws" if iid else f"history {history}" if history else "no history"
+    say(f"{count} rows from {name} to {output} ({how})")
 
 
 def open_generator(store: str) -> tuple[str, Generator]:

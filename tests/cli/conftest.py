@@ -82,6 +82,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     for part in (table.slice(0, 1000), table.slice(1000)):
         sketcher.learn_many(part)
         store.snapshots.put(sketcher.release().to_bytes())
-    generator = fit(sketcher.release(), steps=60)
+    generator = fit(sketcher.release(), steps=5)
     store.checkpoints.put(generator.to_bytes())
     return Path(store.root)
