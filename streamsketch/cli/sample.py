@@ -108,7 +108,15 @@ def _history(store: str) -> str:
 
 def _label(generator: Generator, text: str | None) -> Any:
     """The declared value that the text stands for: labels may be numbers or booleans."""
+    from streamsketch.errors import ConfigError
+
     if text is None:
         return None
     by_text = {str(value): value for value in generator.schema.label_classes}
-    return by_text.get(text, text)
+    if text not in by_text:
+        known = (
+            f"its values are {', '.join(by_text)}" if by_text else "the schema has no label column"
+        )
+        msg = f"There are no rows of label {text!r} to draw: {known}."
+        raise ConfigError(msg)
+    return by_text[text]

@@ -77,7 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     from streamsketch import Schema, Sketcher, Store, fit
 
     table = parquet.read_table(data / "rows.parquet")
-    sketcher = Sketcher(Schema.propose(table, label="sort"), frequencies=128)
+    sketcher = Sketcher(Schema.propose(table, label="sort"), frequencies=128, conditional=True)
     store = Store(tmp_path_factory.mktemp("trained"))
     for part in (table.slice(0, 1000), table.slice(1000)):
         sketcher.learn_many(part)
