@@ -43,6 +43,7 @@ class _Partition:
     """What is known of a partition while it is ours."""
 
     next: int | None = None  # offset after what was handed out
+    end: int | None = None  # as the first answer to a fetch says it
     gaps: list[list[int]] = field(default_factory=list)
 
 
@@ -293,7 +294,12 @@ class KafkaSource:
         if self.settings.until != "end" or not self._parts or self._consumer is None:
             return False
         for tp, part in self._parts.items():
-            end = self._ends.get(tp, 0)
+            if part.end is None:
+                part.end = self._highwater(tp)
+            if part.end is None:
+                return False
+            # Tansu 0.6.0 names the start of the last batch when it is asked for the end
+            end = max(self._ends.get(tp, 0), part.end)
             if part.next is None or part.next < end:
                 # behind the last message may stand a transaction's marker, which is no message
                 position = self._position(tp)

@@ -56,7 +56,7 @@ class Connection:
             "security_protocol": self.security_protocol,
             "ssl_check_hostname": self.ssl_check_hostname,
             "bootstrap_timeout_ms": int(self.connect_seconds * 1000),
-            "reconnect_backoff_max_ms": 5000,
+            "reconnect_backoff_max_ms": 2000,
         }
         for name in (
             "sasl_mechanism",

@@ -1,0 +1,383 @@
+"""The Kafka source on several brokers: every row once, wherever it starts and stops."""
+
+import io
+import logging
+import threading
+import time
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+from consumers import kafka
+from consumers.kafka_settings import KafkaSettings
+from consumers.kafka_sink import make as make_sink
+from streamsketch.errors import ConfigError, SourceError
+from streamsketch.schema import Column, Schema
+from tests.broker import BrokerProcess
+from tests.consumers.kafka_tools import (
+    SCHEMA,
+    Member,
+    Shared,
+    new_topic,
+    numbers,
+    produce,
+    read,
+    read_all,
+    source,
+)
+
+left_sockets = pytest.mark.filterwarnings(  # see the fixture `outage`
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def ipc(values):
+    table = pa.table({"x0": values})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+# --- on every broker
+
+
+def test_every_row_once_and_the_bad_set_apart(bootstrap):
+    topic = new_topic(bootstrap)
+    bad = (2, b"\xff{", b"key", [("origin", b"probe")])
+    produce(bootstrap, topic, [*numbers(0, 1000), bad, *numbers(1000, 2000)])
+    member = read_all(source(bootstrap, topic, until="end", max_records=300))
+    assert member.shared.rows() == list(range(2000))
+    (letter,) = member.dead
+    assert letter.raw == b"\xff{" and letter.reason.startswith("not valid JSON")
+    expected = {"topic": topic, "partition": 2, "offset": 250, "key": "key"}
+    assert letter.where == expected | {"headers": {"origin": "probe"}}
+    positions = {name: part.position for name, part in member.shared.parts.items()}
+    ends = [500, 500, 501, 500]
+    assert positions == {f"kafka:{topic}:{p}": {"offset": ends[p]} for p in range(4)}
+
+
+def test_goes_on_from_the_saved_position_whatever_was_committed(bootstrap):
+    topic = new_topic(bootstrap, 1)
+    produce(bootstrap, topic, numbers(0, 100, 1))
+    member = read_all(source(bootstrap, topic, until="end"))
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=f"g-{topic}")
+    assert consumer.committed(TopicPartition(topic, 0)) == 100  # for those who watch the group
+    consumer.close()
+    produce(bootstrap, topic, numbers(100, 150, 1))
+    (part,) = member.shared.parts.values()
+    part.position, part.rows = {"offset": 40}, part.rows[:40]
+    again = read_all(source(bootstrap, topic, until="end"), member.shared)
+    assert again.shared.rows() == list(range(150))
+
+
+def test_members_share_and_hand_over(bootstrap):
+    topic = new_topic(bootstrap)
+    produce(bootstrap, topic, numbers(0, 400))
+    shared, members, stops, threads = Shared(), [], [], []
+
+    def run(member, stop):
+        stream = source(bootstrap, topic, max_records=50)
+        stream.open(member)
+        read(stream, member, stop.is_set, limit=60)
+        stream.close()
+
+    def join():
+        members.append(Member(shared))
+        stops.append(threading.Event())
+        threads.append(threading.Thread(target=run, args=(members[-1], stops[-1])))
+        threads[-1].start()
+
+    join()
+    wait_for(lambda: len(members[0].mine) == 4)
+    join()
+    wait_for(lambda: [len(m.mine) for m in members] == [2, 2])
+    produce(bootstrap, topic, numbers(400, 800))
+    wait_for(lambda: shared.rows() == list(range(800)))
+    stops[0].set()
+    wait_for(lambda: len(members[1].mine) == 4)
+    produce(bootstrap, topic, numbers(800, 1000))
+    wait_for(lambda: shared.rows() == list(range(1000)))
+    stops[1].set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_topics_that_are_empty_or_absent(bootstrap):
+    topic = new_topic(bootstrap)
+    member = read_all(source(bootstrap, topic, until="end"))
+    assert member.shared.rows() == []
+    assert all(part.position == {"offset": 0} for part in member.shared.parts.values())
+    with pytest.raises(SourceError, match=r"topic 'absent' does not exist .* wait_for_topic"):
+        source(bootstrap, "absent").open(Member(Shared()))
+
+
+def wait_for(condition, limit=40.0):
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit} s"
+        time.sleep(0.02)
+
+
+# --- on our broker, which can be killed, cut and extended
+
+
+def test_cooperative_members_keep_what_stays_theirs(own_broker):
+    topic = new_topic(own_broker.bootstrap)
+    produce(own_broker.bootstrap, topic, numbers(0, 400))
+    shared = Shared()
+    members = [Member(shared), Member(shared)]
+    stops = [threading.Event(), threading.Event()]
+
+    def run(i):
+        stream = source(own_broker.bootstrap, topic, assignment="cooperative")
+        stream.open(members[i])
+        read(stream, members[i], stops[i].is_set)
+        stream.close()
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    threads[0].start()
+    wait_for(lambda: len(members[0].mine) == 4)
+    threads[1].start()
+    wait_for(lambda: [len(m.mine) for m in members] == [2, 2])
+    kept = set(members[0].mine)
+    for stop in stops:
+        stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert not [part for what, part in members[0].log if what == "revoke" and part in kept]
+    assert shared.rows() == list(range(400))
+
+
+def test_arrow_messages_of_two_schemas(own_broker):
+    topic = new_topic(own_broker.bootstrap, 1)
+    doubles, floats = ipc([1.0, 2.0]), ipc(pa.array([3, 4], pa.float32()))
+    produce(own_broker.bootstrap, topic, [(0, v) for v in (doubles, b"?", floats, b"??")])
+    stream = source(own_broker.bootstrap, topic, format="arrow", until="end")
+    member = Member(Shared())
+    stream.open(member)
+    chunks = read(stream, member)
+    stream.close()
+    assert [c.position["offset"] for c in chunks if c.batch or c.dead] == [1, 4]
+    assert [d.where["offset"] for d in member.dead] == [1, 3]
+    assert member.shared.rows() == [1, 2, 3, 4]
+    assert chunks[-1].where["rows"][1]["offset"] == 2
+
+
+def test_chunks_that_were_not_taken_come_again(own_broker):
+    """The pipeline leaves the iterator when a save is due."""
+    topic = new_topic(own_broker.bootstrap)
+    produce(own_broker.bootstrap, topic, numbers(0, 400))
+    stream, member = source(own_broker.bootstrap, topic, until="end"), Member(Shared())
+    stream.open(member)
+    while not stream.finished:
+        for chunk in stream.poll(0.1):
+            member.learn(chunk)
+            break
+    member.save()
+    stream.close()
+    assert member.shared.rows() == list(range(400))
+
+
+def test_latest_starts_behind_what_is_there_and_says_where(own_broker):
+    topic = new_topic(own_broker.bootstrap, 1)
+    produce(own_broker.bootstrap, topic, numbers(0, 10, 1))
+    stream, member = source(own_broker.bootstrap, topic, start="latest"), Member(Shared())
+    stream.open(member)
+    read(stream, member, lambda: member.shared.parts and member.save())
+    assert next(iter(member.mine.values())).position == {"offset": 10}
+    produce(own_broker.bootstrap, topic, numbers(10, 20, 1))
+    read(stream, member, lambda: member.shared.rows() == list(range(10, 20)))
+    stream.close()
+
+
+def test_paused_it_reads_nothing_and_stays_a_member(own_broker):
+    topic = new_topic(own_broker.bootstrap)
+    stream, member = source(own_broker.bootstrap, topic), Member(Shared())
+    stream.open(member)
+    read(stream, member, lambda: len(member.mine) == 4)
+    stream.pause()
+    produce(own_broker.bootstrap, topic, numbers(0, 100))
+    for _ in range(5):
+        assert list(stream.poll(0.1)) == []
+    stream.resume()
+    read(stream, member, lambda: member.shared.rows() == list(range(100)))
+    assert len(member.mine) == 4
+    assert stream.lag() == {f"kafka:{topic}:{p}": 0 for p in range(4)}
+    stream.close()
+
+
+def test_new_partitions_are_found(own_broker):
+    topic = new_topic(own_broker.bootstrap, 2)
+    produce(own_broker.bootstrap, topic, numbers(0, 100, 2))
+    stream, member = source(own_broker.bootstrap, topic, metadata_seconds=0.5), Member(Shared())
+    stream.open(member)
+    read(stream, member, lambda: member.shared.rows() == list(range(100)))
+    admin = KafkaAdminClient(bootstrap_servers=own_broker.bootstrap)
+    admin.create_partitions({topic: 3})
+    admin.close()
+    produce(own_broker.bootstrap, topic, [(2, orjson.dumps({"x0": 100}))])
+    read(stream, member, lambda: member.shared.rows() == list(range(101)))
+    stream.close()
+
+
+def test_waits_for_a_topic(own_broker):
+    topic = new_topic(own_broker.bootstrap, 1) + "-later"
+    stream, member = source(own_broker.bootstrap, topic, wait_for_topic=True), Member(Shared())
+    stream.open(member)
+    assert list(stream.poll(0.1)) == []
+    admin = KafkaAdminClient(bootstrap_servers=own_broker.bootstrap)
+    admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+    admin.close()
+    produce(own_broker.bootstrap, topic, numbers(0, 5, 1))
+    read(stream, member, lambda: member.shared.rows() == list(range(5)))
+    stream.close()
+
+
+def delete_before(bootstrap, topic, offset):
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): offset})
+    admin.close()
+
+
+def test_retention_past_the_position_stops_or_is_recorded(own_broker, caplog):
+    bootstrap = own_broker.bootstrap
+    topic = new_topic(bootstrap, 1)
+    produce(bootstrap, topic, numbers(0, 100, 1))
+    member = read_all(source(bootstrap, topic, until="end"))
+    produce(bootstrap, topic, numbers(100, 300, 1))
+    delete_before(bootstrap, topic, 150)
+    with pytest.raises(SourceError, match=r"offsets 100 to 149 were deleted .* on_gap"):
+        read_all(source(bootstrap, topic, until="end"), member.shared)
+    settings = {"until": "end", "on_gap": "continue"}
+    with caplog.at_level(logging.ERROR):
+        read_all(source(bootstrap, topic, **settings), member.shared)
+    assert "offsets 100 to 149 were deleted" in caplog.text
+    (part,) = member.shared.parts.values()
+    assert part.position == {"offset": 300, "gaps": [[100, 150]]}
+    assert member.shared.rows() == [*range(100), *range(150, 300)]
+    produce(bootstrap, topic, numbers(300, 310, 1))
+    read_all(source(bootstrap, topic, until="end"), member.shared)
+    assert part.position == {"offset": 310, "gaps": [[100, 150]]}
+
+
+def test_a_position_beyond_the_end_stops(own_broker):
+    topic = new_topic(own_broker.bootstrap, 1)
+    produce(own_broker.bootstrap, topic, numbers(0, 10, 1))
+    member = read_all(source(own_broker.bootstrap, topic, until="end"))
+    next(iter(member.shared.parts.values())).position = {"offset": 99}
+    with pytest.raises(SourceError, match="made anew"):
+        read_all(source(own_broker.bootstrap, topic), member.shared)
+
+
+@left_sockets
+def test_broker_gone_and_back(outage, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(kafka, "PROBE_SECONDS", 0.3)
+    broker = BrokerProcess(tmp_path)
+    topic = new_topic(broker.bootstrap)
+    produce(broker.bootstrap, topic, numbers(0, 100))
+    stream, member = source(broker.bootstrap, topic), Member(Shared())
+    stream.open(member)
+    read(stream, member, lambda: member.shared.rows() == list(range(100)))
+    broker.kill()
+    with caplog.at_level(logging.WARNING, logger="consumers.kafka"):
+        read(stream, member, lambda: "do not answer" in caplog.text)
+        for _ in range(5):
+            assert list(stream.poll(0.1)) == []
+        broker.start()
+        produce(broker.bootstrap, topic, numbers(100, 200))
+        read(stream, member, lambda: member.shared.rows() == list(range(200)))
+    assert caplog.text.count("do not answer") == 1 and "answers again" in caplog.text
+    broker.kill()
+    started = time.monotonic()
+    stream.close()
+    assert time.monotonic() - started < 6
+
+
+@left_sockets
+def test_no_broker_at_the_start(outage):
+    stream = source("127.0.0.1:9", "t", connect_seconds=0.5)
+    with pytest.raises(SourceError, match=r"no Kafka broker answers at 127.0.0.1:9"):
+        stream.open(Member(Shared()))
+
+
+def test_message_timestamps_as_a_column(own_broker):
+    schema = Schema(
+        [
+            Column("x0", "numeric", low=0, high=100),
+            Column("at", "timestamp", "timestamp[ms]", low="2020-01-01", high="2100-01-01"),
+        ]
+    )
+    topic = new_topic(own_broker.bootstrap, 1)
+    produce(own_broker.bootstrap, topic, numbers(0, 3, 1))
+    stream = source(own_broker.bootstrap, topic, schema, until="end", timestamp_column="at")
+    member = Member(Shared())
+    stream.open(member)
+    batches = [c.batch for c in read(stream, member) if c.batch]
+    stream.close()
+    (batch,) = batches
+    assert len(schema.encode(batch).x) == 3
+    assert abs(batch["at"][0].as_py().timestamp() - time.time()) < 60
+
+
+def test_sink_rows_are_read_back(own_broker):
+    topic = new_topic(own_broker.bootstrap)
+    for form in ("json", "arrow"):
+        sink = make_sink(
+            {"bootstrap_servers": own_broker.bootstrap, "topic": topic, "format": form, "rows": 7}
+        )
+        sink.write(pa.table({"x0": np.arange(20.0)}))
+        sink.flush()
+        sink.close()
+    member = read_all(source(own_broker.bootstrap, topic, until="end"))
+    assert member.shared.rows() == list(range(20)) and len(member.dead) == 3
+
+
+def test_secrets_are_neither_settings_nor_shown(monkeypatch):
+    monkeypatch.setenv("BROKER_PASSWORD", "hunter2")
+    settings = KafkaSettings(
+        topic="t",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_plain_username="env:BROKER_PASSWORD",
+        sasl_plain_password="env:BROKER_PASSWORD",
+        ssl_cafile="ca.pem",
+    )
+    assert settings.consumer()["sasl_plain_password"] == "hunter2"
+    assert settings.consumer()["ssl_cafile"] == "ca.pem"
+    assert "BROKER_PASSWORD" not in repr(settings)
+    with pytest.raises(ConfigError, match="must not stand in the settings") as caught:
+        KafkaSettings(topic="t", sasl_plain_password="hunter2").consumer()
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="environment has no 'NOWHERE'"):
+        KafkaSettings(topic="t", sasl_plain_password="env:NOWHERE").consumer()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "topic is missing"),
+        ({"topic": "t", "start": "middle"}, "start = 'middle'"),
+        ({"topic": "t", "on_gap": "x", "until": "y"}, "until = 'y'.*on_gap = 'x'"),
+        ({"topic": "t", "max_records": 0}, "max_records = 0"),
+        ({"topic": "t", "topik": "t"}, "'topik' is not a setting"),
+        ({"topic": "t", "format": "protobuf"}, "format 'protobuf'"),
+    ],
+)
+def test_settings_name_the_mistake(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        kafka.make(settings, SCHEMA)
+
+
+def test_missing_crc32c_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(kafka, "find_spec", lambda name: None)
+    kafka._warn_without_crc32c.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        kafka._warn_without_crc32c()
+        kafka._warn_without_crc32c()
+    assert caplog.text.count("crc32c is not installed") == 1
+    kafka._warn_without_crc32c.cache_clear()
