@@ -175,6 +175,12 @@ class FeatureMap:
 
         return reference.features(self._rows(x), self.omega)
 
+    def features32(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """`features` in float32, for choices among rows; never for sums that are kept."""
+        from streamsketch.kernels import reference
+
+        return reference.features(self._rows(x), self.omega, np.float32)
+
     def sum(self, x: NDArray[np.floating[Any]], backend: str = "auto") -> NDArray[np.int64]:
         """Sum over rows of the features, truncated to multiples of 2^-16.
 

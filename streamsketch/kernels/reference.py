@@ -23,11 +23,13 @@ __all__ = ["features", "prepare", "sum_features"]
 ROWS = 256  # keeps a block of features within a few megabytes
 
 
-def features(x: NDArray[np.floating[Any]], omega: NDArray[np.float64]) -> NDArray[np.float64]:
-    """cos(x @ omega), then sin(x @ omega): (n, 2m) float64 for rows (n, d), frequencies (d, m)."""
-    phase = np.zeros((x.shape[0], omega.shape[1]))
+def features(
+    x: NDArray[np.floating[Any]], omega: NDArray[np.float64], dtype: Any = np.float64
+) -> NDArray[Any]:
+    """cos(x @ omega), then sin(x @ omega): (n, 2m) of `dtype` for rows (n, d), frequencies (d, m)."""
+    phase = np.zeros((x.shape[0], omega.shape[1]), dtype)
     for k in range(omega.shape[0]):
-        phase += x[:, k, None].astype(np.float64) * omega[k]
+        phase += x[:, k, None].astype(dtype) * omega[k].astype(dtype)
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
 
 

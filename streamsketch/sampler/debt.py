@@ -39,6 +39,9 @@ class Features(Protocol):
     def features(self, x: Any) -> Array:
         """``(n, d) -> (n, 2m)``: cosines, then sines."""
 
+    def features32(self, x: Any) -> NDArray[np.float32]:
+        """The same in float32."""
+
 
 def energy_frequencies(d: int, m: int, length: float, seed: int = 0) -> tuple[Array, Array]:
     """Frequencies and weights for which the sketch distance is the energy distance.
@@ -213,7 +216,7 @@ class DebtSelector:
             raise DataError(
                 "DebtSelector: candidates hold NaN or inf; the generator is broken, train it again."
             )
-        phi = self.features.features(x).astype(np.float32)
+        phi = self.features.features32(x)
         weighted = phi * self._twice.astype(np.float32)
         pays = weighted @ owed.astype(np.float32)
         due = weighted @ target.astype(np.float32)

@@ -33,14 +33,19 @@ _VERSIONS = 32
 
 @dataclass
 class Part:
-    """What one writer issued: its count, and its debt per target."""
+    """What one writer issued: outputs and debt per target."""
 
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     owed: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Outputs for all targets."""
+        return sum(self.counts.values())
 
     def copy(self) -> Part:
         """An independent part; the arrays are replaced, never changed, so they are shared."""
-        return Part(self.count, dict(self.owed))
+        return Part(dict(self.counts), dict(self.owed))
 
 
 @dataclass
@@ -52,12 +57,13 @@ class History:
         writer: Name under which this copy writes; a fork gets a new one.
         parts: What each writer issued.
         operators: Per target, the feature map its debt is kept in (JSON values).
-        pools: Per target that is estimated: generator id, rows, outputs against it; mean in
-            ``pool_means``.
+        pools: Per target that is estimated from draws: which generator, and how many rows; the
+            estimate is in ``pool_means``.
         windows: Per target, the most recent outputs in its space, oldest first.
         ids: Ids of the most recent outputs.
         versions: Generators that wrote here: ``[id, outputs]``, in order of first use.
         draws: Candidate batches drawn, so that no batch is drawn twice.
+        salt: Keeps the candidates of forks apart; 0 for a history that is no fork.
         rows: Filter of all rows issued, where unique output was asked for.
 
     Examples:
@@ -76,12 +82,17 @@ class History:
     ids: list[str] = field(default_factory=list)
     versions: list[list[Any]] = field(default_factory=list)
     draws: int = 0
+    salt: int = 0
     rows: RowFilter | None = None
 
     @property
     def count(self) -> int:
         """Outputs issued by all writers."""
         return sum(part.count for part in self.parts.values())
+
+    def issued(self, key: str) -> int:
+        """Outputs issued by all writers for one target."""
+        return sum(part.counts.get(key, 0) for part in self.parts.values())
 
     def attach(self, fingerprint: str) -> None:
         """Tie an empty history to a sketch operator, or check that it is the same one.
@@ -139,7 +150,7 @@ class History:
             others = self.owed(key, owed.size) - part.owed.get(key, np.zeros(owed.size))
             part.owed[key] = owed - others
         ids = [f"{self.writer}-{part.count + i}" for i in range(len(points))]
-        part.count += len(points)
+        part.counts[key] = part.counts.get(key, 0) + len(points)
         self.ids = (self.ids + ids)[-_RECENT_IDS:]
         before = self.windows.get(key, points[:0])
         self.windows[key] = np.concatenate([before, points])[-window:] if window else points[:0]
@@ -161,6 +172,7 @@ class History:
             list(self.ids),
             [list(version) for version in self.versions],
             self.draws,
+            self.salt,
             None if self.rows is None else self.rows.copy(),
         )
 
@@ -168,6 +180,7 @@ class History:
         """A copy that goes its own way: it writes under a new name and can be merged back."""
         forked = self.copy()
         forked.writer = secrets.token_hex(6)
+        forked.salt = secrets.randbits(32)
         return forked
 
     def merge(self, other: History) -> History:
@@ -196,8 +209,10 @@ class History:
         merged.versions += [list(v) for v in other.versions if v[0] not in seen]
         merged.draws = max(self.draws, other.draws)
         for key, pool in other.pools.items():
-            if key not in merged.pools:
-                merged.pools[key], merged.pool_means[key] = dict(pool), other.pool_means[key]
+            if key not in merged.pools or merged.pools[key]["rows"] < pool["rows"]:
+                merged.pools[key] = dict(pool)
+                if key in other.pool_means:
+                    merged.pool_means[key] = other.pool_means[key]
         if other.rows is not None:
             merged.rows = other.rows.copy() if self.rows is None else self.rows.merge(other.rows)
         return merged
@@ -229,12 +244,13 @@ class History:
         body = {
             "fingerprint": self.fingerprint,
             "writer": self.writer,
-            "counts": {name: part.count for name, part in self.parts.items()},
+            "counts": {name: part.counts for name, part in self.parts.items()},
             "operators": self.operators,
             "pools": self.pools,
             "ids": self.ids,
             "versions": self.versions,
             "draws": self.draws,
+            "salt": self.salt,
             "capacity": None if self.rows is None else self.rows.capacity,
         }
         return pack(_KIND, arrays, body)
@@ -248,7 +264,7 @@ class History:
         """
         arrays, body = unpack(data, _KIND, name)
         history = cls(body["fingerprint"], body["writer"])
-        history.parts = {writer: Part(count) for writer, count in body["counts"].items()}
+        history.parts = {writer: Part(counts) for writer, counts in body["counts"].items()}
         for label, array in arrays.items():
             if label.startswith("owed/"):
                 _, writer, key = label.split("/", 2)
@@ -259,7 +275,7 @@ class History:
                 history.pool_means[label.removeprefix("pool/")] = array
         history.operators, history.pools = body["operators"], body["pools"]
         history.ids, history.versions = body["ids"], body["versions"]
-        history.draws = body["draws"]
+        history.draws, history.salt = body["draws"], body["salt"]
         if body["capacity"] is not None:
             history.rows = RowFilter(body["capacity"], arrays["rows"])
         return history

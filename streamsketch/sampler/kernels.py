@@ -102,7 +102,8 @@ def ratio(a: float = 1.0, alpha: float = 0.5) -> Kernel:
     a2 = a * a
 
     def slope(r2: Array) -> Array:
-        return 2.0 * (a2 + r2) ** -alpha - 2.0 * alpha * r2 * (a2 + r2) ** (-alpha - 1.0)
+        base = a2 + r2
+        return np.asarray(2.0 * base**-alpha - 2.0 * alpha * r2 * base ** (-alpha - 1.0))
 
     t = np.exp(_LOG_T)
     density = (1.0 - alpha) * t ** (alpha - 1.0) + a2 * t**alpha
