@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamsketch.decode.kmeans import KMeans as KMeans
+    from streamsketch.decode.marginals import Density as Density
+    from streamsketch.decode.marginals import Marginals as Marginals
+    from streamsketch.decode.marginals import Shares as Shares
     from streamsketch.decode.mixture import GaussianMixture as GaussianMixture
     from streamsketch.decode.target import Target as Target
 
-_HOMES = {"KMeans": "kmeans", "GaussianMixture": "mixture", "Target": "target"}
+_HOMES = {
+    "Density": "marginals",
+    "GaussianMixture": "mixture",
+    "KMeans": "kmeans",
+    "Marginals": "marginals",
+    "Shares": "marginals",
+    "Target": "target",
+}
 
-__all__ = ["GaussianMixture", "KMeans", "Target"]
+__all__ = ["Density", "GaussianMixture", "KMeans", "Marginals", "Shares", "Target"]
 
 
 def __getattr__(name: str) -> Any:
