@@ -164,9 +164,8 @@ class Ingest:
         try:
             while not stop.is_set() and not self.source.finished:
                 for chunk in self.source.poll(0.25):
+                    # never broken off: what a source has handed out it will not read again
                     self.learn(chunk)
-                    if stop.is_set() or time.monotonic() - saved >= self.schedule.save_seconds:
-                        break
                 now = time.monotonic()
                 if now - saved >= self.schedule.save_seconds or self._enough_rows():
                     self.save()

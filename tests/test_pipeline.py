@@ -237,3 +237,22 @@ def test_stopping_saves_what_was_read(tmp_path):
     assert saved >= 30 and (run.state.cut()[0].total == expected(range(saved))).all()
 
 
+
+
+def test_every_chunk_of_a_poll_is_learned_even_when_a_save_is_due_or_a_stop_comes(tmp_path):
+    stop = threading.Event()
+
+    class Burst(Scripted):
+        """Hands out several chunks per poll, and has then moved past all of them."""
+
+        def poll(self, timeout):
+            chunks = [c for _ in range(4) for c in super(Burst, self).poll(timeout)]
+            for k, chunk in enumerate(chunks):
+                if chunk.position["row"] > 70 and k == 1:
+                    stop.set()
+                yield chunk
+
+    run = ingest(tmp_path, Burst(100, 5), save_seconds=0.0)
+    run.run(stop)
+    sketch, positions = run.state.cut()
+    assert (sketch.total == expected(range(positions["rows"]["row"]))).all()
