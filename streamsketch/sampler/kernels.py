@@ -19,7 +19,9 @@ from streamsketch.errors import ConfigError
 Array = NDArray[np.float64]
 
 # Log-spaced quadrature of nu(dt): exponentially convergent for these smooth integrands.
-_LOG_T = np.arange(-42.0, 36.0, 0.1)
+_STEP = 0.1
+_T = np.exp(np.arange(-42.0, 42.0, _STEP))
+_LOW, _HIGH = _T[0] * np.exp(-_STEP / 2.0), _T[-1] * np.exp(_STEP / 2.0)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,10 @@ def smoothed_norm(a: float = 1e-6) -> Kernel:
     def slope(r2: Array) -> Array:
         return _inverse_power(a * a + r2, 0.5)
 
-    t = np.exp(_LOG_T)
-    masses = 0.1 * 0.5 / np.sqrt(np.pi) * t**-0.5 * np.exp(-t * a * a)
+    masses = _power_masses(a, 0.5)
     name = f"smoothed_norm(a={a:g})"
     norm = a <= 1e-6
-    return Kernel(name, lambda r2: np.sqrt(a * a + r2) - a, slope, t, masses, norm)
+    return Kernel(name, lambda r2: np.sqrt(a * a + r2) - a, slope, _T, masses, norm)
 
 
 def power(a: float = 1e-6, alpha: float = 0.5) -> Kernel:
@@ -72,19 +73,16 @@ def power(a: float = 1e-6, alpha: float = 0.5) -> Kernel:
         >>> round(float(power(0.0, 0.25).value(np.array(16.0))), 9)
         2.0
     """
-    from scipy.special import gamma
-
     _at_least_zero("a", a)
     _open_unit("alpha", alpha)
 
     def slope(r2: Array) -> Array:
         return 2.0 * alpha * _inverse_power(a * a + r2, 1.0 - alpha)
 
-    t = np.exp(_LOG_T)
-    masses = 0.1 * alpha / gamma(1.0 - alpha) * t**-alpha * np.exp(-t * a * a)
+    masses = _power_masses(a, alpha)
     base = a ** (2.0 * alpha)
     name = f"power(a={a:g}, alpha={alpha:g})"
-    return Kernel(name, lambda r2: (a * a + r2) ** alpha - base, slope, t, masses)
+    return Kernel(name, lambda r2: (a * a + r2) ** alpha - base, slope, _T, masses)
 
 
 def ratio(a: float = 1.0, alpha: float = 0.5) -> Kernel:
@@ -105,11 +103,12 @@ def ratio(a: float = 1.0, alpha: float = 0.5) -> Kernel:
         base = a2 + r2
         return np.asarray(2.0 * base**-alpha - 2.0 * alpha * r2 * base ** (-alpha - 1.0))
 
-    t = np.exp(_LOG_T)
-    density = (1.0 - alpha) * t ** (alpha - 1.0) + a2 * t**alpha
-    masses = 0.1 / gamma(alpha) * density * np.exp(-t * a2)
+    density = (1.0 - alpha) * _T ** (alpha - 1.0) + a2 * _T**alpha
+    masses = _STEP / gamma(alpha) * density * np.exp(-_T * a2)
+    # Slower rates than the slowest node see only r^2: it carries their first moment.
+    masses[0] += (1.0 - alpha) / gamma(alpha) * _LOW**alpha / alpha / _T[0]
     name = f"ratio(a={a:g}, alpha={alpha:g})"
-    return Kernel(name, lambda r2: r2 * (a2 + r2) ** -alpha, slope, t, masses)
+    return Kernel(name, lambda r2: r2 * (a2 + r2) ** -alpha, slope, _T, masses)
 
 
 def gaussian(scale: float = 1.0) -> Kernel:
@@ -158,7 +157,20 @@ def squared_distances(x: Array, y: Array) -> Array:
     centre = y.mean(axis=0)
     x, y = x - centre, y - centre
     out = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None, :] - 2.0 * (x @ y.T)
-    return np.maximum(out, 0.0)
+    return np.asarray(np.maximum(out, 0.0))
+
+
+def _power_masses(a: float, alpha: float) -> Array:
+    """Masses of ``alpha / Gamma(1 - alpha) t^(-1-alpha) exp(-t a^2) dt`` at the nodes."""
+    from scipy.special import gamma
+
+    front = alpha / gamma(1.0 - alpha)
+    masses = np.asarray(_STEP * front * _T**-alpha * np.exp(-_T * a * a))
+    # Slower rates than the slowest node see only r^2: it carries their first moment. Faster ones
+    # than the fastest see a constant: it carries their mass.
+    masses[0] += front * _LOW ** (1.0 - alpha) / (1.0 - alpha) / _T[0]
+    masses[-1] += front * _HIGH**-alpha / alpha * np.exp(-_HIGH * a * a)
+    return masses
 
 
 def _inverse_power(base: Array, exponent: float) -> Array:
