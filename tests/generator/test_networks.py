@@ -1,0 +1,71 @@
+"""Networks by name, and the latents."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from streamsketch import Schema
+from streamsketch.errors import ConfigError
+from streamsketch.generator import NETWORKS, Generator, NetworkConfig
+from streamsketch.generator.networks import Latent, preset
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_makes_rows_and_has_gradients(name):
+    d = 64 if name == "conv" else 5
+    g = Generator.create(Schema.vectors(d, -1, 1), config=name)
+    y = g.network.draw(7, torch.Generator().manual_seed(0))
+    assert y.shape == (7, d)
+    y.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in g.network.parameters())
+
+
+def test_the_papers_network():
+    network = NETWORKS["cl-gn"](preset("cl-gn", 2), 10, 2)
+    linear = [m for m in network if isinstance(m, nn.Linear)]
+    leaky = [m for m in network if isinstance(m, nn.LeakyReLU)]
+    assert [(m.in_features, m.out_features) for m in linear] == [(10, 10)] * 7 + [(10, 2)]
+    assert [m.negative_slope for m in leaky] == [0.2] * 7
+    assert all((m.bias == 0).all() for m in linear)
+    assert preset("cl-gn", 2).bounded is False
+
+
+def test_weights_depend_on_the_seed_only():
+    schema = Schema.vectors(2, -1, 1)
+    torch.manual_seed(5)
+    a = Generator.create(schema, seed=3)
+    torch.manual_seed(6)
+    before = torch.get_rng_state()
+    b = Generator.create(schema, seed=3)
+    assert a.id == b.id and a.id != Generator.create(schema, seed=4).id
+    assert torch.equal(before, torch.get_rng_state())  # the caller's generator is left alone
+
+
+def test_conv_with_a_label_column():
+    network = NETWORKS["conv"](preset("conv", 74), 32, 64 + 10)
+    assert network(torch.zeros((2, 32))).shape == (2, 74)
+
+
+@pytest.mark.parametrize("d", [2, 15, 100])
+def test_conv_refuses_what_is_no_image(d):
+    with pytest.raises(ConfigError, match="residual"):
+        Generator.create(Schema.vectors(d, -1, 1), config="conv")
+
+
+@pytest.mark.parametrize("bad", [{"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"tau": 0.0}, {"mixture": -1}])
+def test_wrong_configurations_are_refused(bad):
+    with pytest.raises(ConfigError):
+        NetworkConfig(**bad)
+
+
+def test_mixture_latents_have_components_and_gradients():
+    latent = Latent(3, mixture=4)
+    with torch.no_grad():
+        latent.means.copy_(10 * torch.eye(4, 3))
+        latent.log_scales.fill_(-3.0)
+    z = latent(4000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    nearest = torch.cdist(z, latent.means).argmin(1)
+    assert np.allclose(np.bincount(nearest.detach().numpy()) / 4000, 0.25, atol=0.03)
+    z.sum().backward()
+    assert (latent.means.grad.abs() > 0).all() and (latent.log_scales.grad.abs() > 0).any()

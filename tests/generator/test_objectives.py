@@ -1,0 +1,75 @@
+"""Objectives: each is smallest at the data, and sketch matching is what eq. 6 says, unbiased."""
+
+import numpy as np
+import pytest
+import torch
+
+from streamsketch import Schema
+from streamsketch.generator import OBJECTIVES, Generator
+from streamsketch.generator.objectives import Problem, first_shares
+
+RNG = np.random.default_rng(0)
+DATA = torch.tensor(RNG.normal(size=(6000, 2)) * 0.3, dtype=torch.float32)
+OMEGA = torch.tensor(RNG.normal(size=(2, 60)) * 3, dtype=torch.float32)
+
+
+def features(x, omega=OMEGA):
+    return torch.cat([torch.cos(x @ omega), torch.sin(x @ omega)], 1)
+
+
+def problem(**changes):
+    given = {
+        "omega": OMEGA, "targets": features(DATA).mean(0)[None], "rows": DATA,
+        "rng": torch.Generator().manual_seed(0), "subset": 60, "batch": 200,
+    }  # fmt: skip
+    return Problem(**{**given, **changes})
+
+
+def model(classes=1):
+    return Generator.create(Schema.vectors(2, -1, 1)).network
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_gradient_leads_to_the_data(name):
+    objective = OBJECTIVES[name].build(problem(), model())
+    shift = torch.tensor([0.2, -0.1])
+    y = (DATA[:400] + shift).requires_grad_()
+    objective(y, 0.5).backward()
+    step = -y.grad.mean(0)
+    assert step[0] < 0 < step[1]
+
+
+# stein's loss is a surrogate of its gradient, and the kernels of mmd widen with the batch
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("stein", "mmd")])
+def test_the_loss_is_smaller_at_the_data_than_beside_it(name):
+    objective = OBJECTIVES[name].build(problem(batch=1000), model())
+    at = np.mean([float(objective(DATA[1000 * k : 1000 * (k + 1)], 1.0)) for k in range(5)])
+    beside = np.mean([float(objective(DATA[1000 * k : 1000 * (k + 1)] * 1.3, 1.0)) for k in range(5)])
+    assert at < beside
+
+
+def test_the_sketch_loss_is_unbiased():
+    """The mean loss of small batches is the squared distance of the distributions, not more."""
+    objective = OBJECTIVES["sketch"].build(problem(), model())
+    y = torch.tensor(np.random.default_rng(1).normal(size=(4000, 10, 2)) * 0.3, dtype=torch.float32)
+    losses = np.array([float(objective(batch, 0.0)) for batch in y])
+    error = losses.std() / np.sqrt(len(losses))
+    # the targets are 6000 samples of the same law: 1/6000 is the true distance, 1/10 the bias removed
+    assert abs(losses.mean() - 1 / 6000) < 4 * error < 0.01
+
+
+def test_a_sweep_covers_all_frequencies_once():
+    objective = OBJECTIVES["sketch"].build(problem(subset=17), model())
+    sizes = [omega.shape[1] for omega, _ in objective.blocks]
+    assert sum(sizes) == 60 and min(sizes) >= 8
+    y = DATA[:300]
+    whole = float(OBJECTIVES["sketch"].build(problem(), model())(y, 0.0))
+    parts = sum(float(objective(y, 0.0)) * s for s in sizes) / 60
+    assert parts == pytest.approx(whole, rel=1e-3)
+
+
+def test_shares_of_classes_are_read_off_the_sketch():
+    slow = OMEGA / 30
+    groups = [DATA[:3000], DATA[3000:4000], DATA[4000:]]
+    targets = torch.stack([features(g, slow).sum(0) / 6000 for g in groups])
+    assert torch.allclose(first_shares(targets), torch.tensor([3000, 1000, 2000]) / 6000, atol=0.01)
