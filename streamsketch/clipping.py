@@ -196,7 +196,9 @@ class UserLimits:
         table = self._table
         same = known & (table.last[at] == window)
         rested = (table.used[at] < self.windows) & (window - table.last[at] >= self.separation)
-        allowed = np.where(same, self.rows - table.rows[at], np.where(known & rested, self.rows, 0))
+        allowed = np.where(
+            same, self.rows - table.rows[at], np.where(known & rested, self.rows, 0)
+        )
         admitted = np.asarray(rank < allowed[inverse])
         taken = np.bincount(inverse[admitted], minlength=len(distinct))
         entering = known & ~same & (taken > 0)
@@ -272,7 +274,9 @@ class UserLimits:
         return np.asarray(np.frombuffer(digests, np.uint64)[encoded.indices.to_numpy()])
 
     def __repr__(self) -> str:
-        return f"UserLimits(windows={self.windows}, separation={self.separation}, rows={self.rows})"
+        return (
+            f"UserLimits(windows={self.windows}, separation={self.separation}, rows={self.rows})"
+        )
 
 
 def user_limits(settings: Settings | None) -> UserLimits | None:

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from streamsketch.privacy.mechanisms import MECHANISMS as MECHANISMS
     from streamsketch.privacy.mechanisms import Plan as Plan
     from streamsketch.privacy.mechanisms import noise_multiplier as noise_multiplier
+    from streamsketch.privacy.queries import Budget as Budget
+    from streamsketch.privacy.queries import private_bounds as private_bounds
+    from streamsketch.privacy.queries import private_histogram as private_histogram
+    from streamsketch.privacy.queries import private_scale as private_scale
     from streamsketch.privacy.release import Releaser as Releaser
     from streamsketch.privacy.report import explain as explain
     from streamsketch.privacy.settings import Settings as Settings
 
 _HOMES = {
+    "Budget": "queries",
     "MECHANISMS": "mechanisms",
     "Ledger": "ledger",
     "Plan": "mechanisms",
@@ -30,10 +35,14 @@ _HOMES = {
     "epsilon_from_rho": "accountant",
     "explain": "report",
     "noise_multiplier": "mechanisms",
+    "private_bounds": "queries",
+    "private_histogram": "queries",
+    "private_scale": "queries",
     "rho_from_epsilon": "accountant",
 }
 
 __all__ = [
+    "Budget",
     "MECHANISMS",
     "Ledger",
     "Plan",
@@ -42,6 +51,9 @@ __all__ = [
     "epsilon_from_rho",
     "explain",
     "noise_multiplier",
+    "private_bounds",
+    "private_histogram",
+    "private_scale",
     "rho_from_epsilon",
 ]
 

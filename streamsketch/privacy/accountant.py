@@ -33,7 +33,7 @@ def check_budget(name: str, value: float | None) -> float:
     ):
         raise ConfigError(
             f"privacy budget {name} is {value!r}; it must be a finite number above 0; "
-            f"set {name}, for example 1.0, or mechanism = \"none\" for no privacy."
+            f'set {name}, for example 1.0, or mechanism = "none" for no privacy.'
         )
     return float(value)
 
@@ -120,10 +120,13 @@ def _epsilon_from_zcdp(rho: float, delta: float) -> float:
     def epsilon(log_order: float) -> float:
         excess = math.exp(log_order)  # alpha - 1
         alpha = 1.0 + excess
-        return rho * alpha + (
-            -math.log(delta) - math.log(excess) + alpha * math.log1p(-1.0 / alpha)
-        ) / excess
+        return (
+            rho * alpha
+            + (-math.log(delta) - math.log(excess) + alpha * math.log1p(-1.0 / alpha)) / excess
+        )
 
     # log1p(-1/alpha) is fine down to alpha - 1 = 1e-6; the function is unimodal in log(alpha - 1).
-    best = minimize_scalar(epsilon, bounds=(-9.0, 25.0), method="bounded", options={"xatol": 1e-10})
+    best = minimize_scalar(
+        epsilon, bounds=(-9.0, 25.0), method="bounded", options={"xatol": 1e-10}
+    )
     return max(float(best.fun), 0.0)

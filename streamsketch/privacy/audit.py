@@ -118,7 +118,9 @@ def audit(
     rho = settings.budget
     sigma = settings.unit_norm(pattern.features.norm_bound) * float(np.linalg.norm(whole))
     sigma *= 2**16 / math.sqrt(2.0 * rho)
-    encoder = np.array([np.concatenate([c[t::-1], np.zeros(releases - 1 - t)]) for t in range(releases)])
+    encoder = np.array(
+        [np.concatenate([c[t::-1], np.zeros(releases - 1 - t)]) for t in range(releases)]
+    )
     base = _stack(without, count_units)
     direction = np.outer(c, np.append(canary[0], round(count_units * canary[1])))
     direction = direction / np.linalg.norm(direction)

@@ -83,7 +83,9 @@ def square_root_sliding(n: int, panes: int) -> Array:
     return _convolve(numerator, square_root(n))
 
 
-def memory_series(memory: str, n: int, *, decay: float | None = None, panes: int | None = None) -> Array:
+def memory_series(
+    memory: str, n: int, *, decay: float | None = None, panes: int | None = None
+) -> Array:
     """What a release keeps of the windows before it: ``a[k]`` is the weight of the window k ago.
 
     >>> memory_series("decayed", 3, decay=0.5)
@@ -186,7 +188,9 @@ class Blt:
         theta, omega = np.asarray(self.theta), np.asarray(self.omega)
         ratio = np.outer(theta, theta)
         terms = None if releases is None else releases - 1
-        return math.sqrt(1.0 + float(np.sum(np.outer(omega, omega) * _geometric(ratio, terms).real)))
+        return math.sqrt(
+            1.0 + float(np.sum(np.outer(omega, omega) * _geometric(ratio, terms).real))
+        )
 
 
 def decoder_norm(blt: Blt, releases: int | None, decay: float) -> float:

@@ -115,6 +115,34 @@ class Ledger:
         """
         _check_chain(self.stream, self.anchor, self.entries)
 
+    def check_position(self, epoch: Any, index: Any) -> None:
+        """Compare with where the noise stands.
+
+        Raises:
+            PrivacyError: If the last release is not the one before `index` of `epoch`.
+        """
+        last = self.last("release")
+        at = (int(last["epoch"]), int(last["index"]) + 1) if last else (0, 0)
+        if at != (epoch, index):
+            raise PrivacyError(
+                f"the ledger of stream {self.stream!r} ends after epoch {at[0]}, release {at[1]} but "
+                f"the noise after epoch {epoch}, release {index}; they are not of one state: restore "
+                "it from a backup that is not older."
+            )
+
+    def check_release(self, name: str) -> None:
+        """Compare with a kept release.
+
+        Raises:
+            PrivacyError: If the last release is another one.
+        """
+        last = self.last("release")
+        if last is None or last["release"] != name:
+            raise PrivacyError(
+                f"the release kept in the state of stream {self.stream!r} is not the one in its "
+                "ledger; one was edited: restore the state from a backup that is not older."
+            )
+
     def check_copy(self, text: str) -> None:
         """Compare with the copy that people read; it may lag behind but never be ahead.
 

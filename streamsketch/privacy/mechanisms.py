@@ -57,9 +57,7 @@ def _one(_: Settings) -> Series:
 
 MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(None, True, "No noise is added: releases are exact and not private.", None),
-    "gaussian": Mechanism(
-        "landmark", False, "One single release with Gaussian noise.", _one
-    ),
+    "gaussian": Mechanism("landmark", False, "One single release with Gaussian noise.", _one),
     "toeplitz": Mechanism(
         "landmark",
         False,

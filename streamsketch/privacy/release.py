@@ -14,8 +14,7 @@ import logging
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,13 @@ from streamsketch.privacy.accountant import sigma
 from streamsketch.privacy.ledger import Ledger
 from streamsketch.privacy.mechanisms import Plan, lookup
 from streamsketch.privacy.noise import Entropy, seeded_entropy, system_entropy
+from streamsketch.privacy.resolve import resolve
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Release, Snapshot
+
+if TYPE_CHECKING:
+    from streamsketch.privacy.queries import Budget
 
 __all__ = ["Releaser"]
 
@@ -83,7 +86,7 @@ class Releaser:
         self.features, self.schema, self.stream = features, schema, stream
         self.mechanism = mechanism
         self.private = lookup(mechanism).encoder is not None
-        self.settings, self.memory_text = _resolve(mechanism, memory, settings)
+        self.settings, self.memory_text = resolve(mechanism, memory, settings)
         self.memory = make_memory(self.memory_text)
         self.index = self.epoch = self.released = 0
         self.seen = np.zeros(features.spec.classes * features.width, np.int64)
@@ -315,6 +318,23 @@ class Releaser:
             noise_std=snapshot.release.noise_std,
         )
 
+    def charge(self, budget: Budget) -> None:
+        """Enter the paid queries of the stream's budget into the ledger, before the first release.
+
+        Args:
+            budget: The divided budget; its `releases` are this releaser's settings.
+
+        Raises:
+            PrivacyError: If something was released already.
+        """
+        if not self.private or self.released:
+            raise PrivacyError(
+                f"paid queries of stream {self.stream!r} belong before its first private release; "
+                "enter them when the releaser is made."
+            )
+        for entry in budget.entries():
+            self.ledger.append("query", at=_now(), **entry)
+
     def unpublished(self) -> bytes | None:
         """Bytes of the last private release, to publish again after a restart; None before any.
 
@@ -384,7 +404,9 @@ class Releaser:
         self.index = int(body["index"])
         self.released = int(body.get("released", self.index))
 
-    def _restore_private(self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]) -> None:
+    def _restore_private(
+        self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]
+    ) -> None:
         assert self.settings is not None
         saved, mine = dict(body.get("settings") or {}), self.settings.to_dict()
         changed = [k for k in mine if k != "epochs" and saved.get(k) != mine[k]]
@@ -396,78 +418,19 @@ class Releaser:
                 "start a new stream for rows not used so far."
             )
         ledger = Ledger.from_dict(body.get("ledger") or {}, self.stream)
-        last = ledger.last("release")
-        at = (int(last["epoch"]), int(last["index"]) + 1) if last else (0, 0)
-        if at != (body.get("epoch"), body.get("index")):
-            raise PrivacyError(
-                f"the ledger of stream {self.stream!r} ends after epoch {at[0]}, release {at[1]} but "
-                f"the noise after epoch {body.get('epoch')}, release {body.get('index')}; they are "
-                "not of one state: restore it from a backup that is not older."
-            )
+        ledger.check_position(body.get("epoch"), body.get("index"))
         noise = {k.removeprefix("noise."): v for k, v in arrays.items() if k.startswith("noise.")}
         self._noiser.restore(noise)
         pending = arrays.get("pending")
         self._pending = None if pending is None else pending.tobytes()
         if self._pending is not None:
-            kept = Snapshot.from_bytes(self._pending, "the release kept in the state")
-            if last is None or last["release"] != kept.id:
-                raise PrivacyError(
-                    f"the release kept in the state of stream {self.stream!r} is not the one in its "
-                    "ledger; one was edited: restore the state from a backup that is not older."
-                )
+            ledger.check_release(Snapshot.from_bytes(self._pending, "the kept release").id)
         self.ledger, self.epoch = ledger, int(body["epoch"])
         self._past_variance = float(body["past_variance"])
         self._key = bytes.fromhex(body["key"])
 
     def __repr__(self) -> str:
         return f"Releaser(stream={self.stream!r}, mechanism={self.mechanism}, index={self.index})"
-
-
-def _resolve(
-    mechanism: str, memory: str, settings: Settings | Mapping[str, Any] | None
-) -> tuple[Settings | None, str]:
-    """Settings and memory that agree with the mechanism and with each other."""
-    found = lookup(mechanism)
-    if found.encoder is None:
-        if settings:
-            raise ConfigError(
-                'mechanism is "none" but privacy settings are given, and nothing would keep them; '
-                'choose a mechanism, for example "toeplitz", or remove the settings.'
-            )
-        return None, memory
-    if settings is None:
-        raise ConfigError(
-            f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
-            "releases."
-        )
-    s = settings if isinstance(settings, Settings) else _settings(settings)
-    name, _, number = memory.partition(":")
-    if name == "landmark" != found.memory:
-        name = str(found.memory)
-    if name != found.memory:
-        raise ConfigError(
-            f'mechanism "{mechanism}" protects a {found.memory} memory but memory is {memory!r}; '
-            f"set memory = \"{found.memory}\" or choose the mechanism of the memory."
-        )
-    if name == "decayed":
-        s = replace(s, decay=float(number)) if number else s
-        return s, f"decayed:{s.decay}"
-    if name == "sliding":
-        s = replace(s, panes=int(number)) if number else s
-        return s, f"sliding:{s.panes}"
-    return s, name
-
-
-def _settings(values: Mapping[str, Any]) -> Settings:
-    given = dict(values)
-    if given.get("releases") == "endless":
-        given["releases"] = None
-    try:
-        return Settings(**given)
-    except TypeError as error:
-        raise ConfigError(
-            f"privacy settings {sorted(values)} do not fit ({error}); see streamsketch.privacy.Settings."
-        ) from None
 
 
 def _now() -> str:

@@ -79,9 +79,13 @@ def _ledger(ledger: Ledger) -> str:
     opened = next((e for e in ledger.entries if e["kind"] == "open"), None)
     last = ledger.last("release")
     made = sum(e["kind"] == "release" for e in ledger.entries)
-    lines = [f"Stream: {ledger.stream}. The ledger has {ledger.length} entries, head {ledger.head[:16]}."]
+    lines = [
+        f"Stream: {ledger.stream}. The ledger has {ledger.length} entries, head {ledger.head[:16]}."
+    ]
     if opened is None:
-        lines.append("Nothing was released" + (" and nothing was spent." if not ledger.spent else "."))
+        lines.append(
+            "Nothing was released" + (" and nothing was spent." if not ledger.spent else ".")
+        )
     else:
         s = opened["settings"]
         lines += _promise(

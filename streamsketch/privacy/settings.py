@@ -76,7 +76,7 @@ class Settings:
         if (self.epsilon is None) == (self.rho is None):
             raise ConfigError(
                 f"epsilon is {self.epsilon!r} and rho is {self.rho!r}; exactly one of them "
-                "states the budget; set one, or mechanism = \"none\" for no privacy."
+                'states the budget; set one, or mechanism = "none" for no privacy.'
             )
         check_delta(self.delta)
         if self.epsilon is not None:
@@ -97,13 +97,13 @@ class Settings:
         _one_of("adjacency", self.adjacency, ("add_remove", "replace_one"))
         if self.unit == "user" and self.epochs > 1:
             raise ConfigError(
-                f"epochs is {self.epochs} with unit \"user\", but a user may come back in every "
+                f'epochs is {self.epochs} with unit "user", but a user may come back in every '
                 "epoch and the budget would add up; set epochs = 1 and releases to the whole run."
             )
         if self.unit == "row" and (self.windows, self.separation, self.rows) != (1, 1, 1):
             raise ConfigError(
                 f"windows, separation, rows are {(self.windows, self.separation, self.rows)} with "
-                "unit \"row\", but a row lies in one window; set unit = \"user\" to use them."
+                'unit "row", but a row lies in one window; set unit = "user" to use them.'
             )
 
     @property

@@ -76,11 +76,14 @@ def test_one_window_mechanisms_have_factor_one():
 def test_strict_mode_costs_nothing_in_noise():
     strict = noise_multiplier("toeplitz", releases=100, strict=True)
     assert strict == pytest.approx(2.53135, abs=2e-4)
-    assert noise_multiplier("decayed", None, decay=0.9, strict=True) == pytest.approx(1.45, abs=0.01)
+    assert noise_multiplier("decayed", None, decay=0.9, strict=True) == pytest.approx(
+        1.45, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
-    ("windows", "separation", "ratio"), [(5, 1, 4.30), (10, 1, 8.05), (10, 10, 5.49), (100, 1, 50.28)]
+    ("windows", "separation", "ratio"),
+    [(5, 1, 4.30), (10, 1, 8.05), (10, 10, 5.49), (100, 1, 50.28)],
 )
 def test_user_windows(windows, separation, ratio):
     c = fx.square_root(100)
@@ -136,9 +139,7 @@ def test_noise_generator_has_the_covariance_the_plan_promises(name, settings):
     entropy = seeded_entropy(np.random.default_rng(1))
     x = np.zeros(width, np.int64)
     windows = np.array([noiser.next(x, entropy) for _ in range(20)])
-    a = fx.memory_series(
-        plan.memory, 20, decay=plan.settings.decay, panes=plan.settings.panes
-    )
+    a = fx.memory_series(plan.memory, 20, decay=plan.settings.decay, panes=plan.settings.panes)
     A = np.array([np.concatenate([a[t::-1], np.zeros(19 - t)]) for t in range(20)])
     measured = (A @ windows).std(axis=1) / sigma
     promised = [plan.error(t) for t in range(20)]

@@ -41,7 +41,9 @@ class Rows:
             return
         rows = range(self.next, min(self.next + 10, self.n))
         self.next += len(rows)
-        batch = pa.record_batch({"x": [float(r) for r in rows], "who": [f"u{r % 7}" for r in rows]})
+        batch = pa.record_batch(
+            {"x": [float(r) for r in rows], "who": [f"u{r % 7}" for r in rows]}
+        )
         yield Chunk("rows", {"row": self.next}, batch, (), {"row": rows[0]})
 
     def saved(self, positions):
@@ -98,7 +100,9 @@ def test_killed_between_saving_and_publishing_the_same_release_appears(tmp_path,
         with pytest.raises(Killed):
             run(tmp_path, 40)
     assert snapshots(tmp_path) == []
-    kept = Snapshot.from_bytes(State(Store(tmp_path).state_dir, FM).load_release()[0]["pending"].tobytes())
+    kept = Snapshot.from_bytes(
+        State(Store(tmp_path).state_dir, FM).load_release()[0]["pending"].tobytes()
+    )
     run(tmp_path, 60)
     assert snapshots(tmp_path)[0].id == kept.id
     assert [s.release.index for s in snapshots(tmp_path)] == list(range(len(snapshots(tmp_path))))

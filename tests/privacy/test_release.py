@@ -30,7 +30,12 @@ def settings_of(name, **more):
 
 def make(name="toeplitz", memory="landmark", stream="s", **more):
     return Releaser(
-        FM, SCHEMA, stream=stream, mechanism=name, memory=memory, settings=settings_of(name, **more)
+        FM,
+        SCHEMA,
+        stream=stream,
+        mechanism=name,
+        memory=memory,
+        settings=settings_of(name, **more),
     )
 
 
@@ -71,10 +76,17 @@ def test_default_releases_lie_on_the_lattice_and_strict_ones_need_not():
 
 
 def test_every_snapshot_says_how_it_was_released():
-    snapshot = make(epochs=2).release(FM.sum(ROWS), len(ROWS), {"parts": {"a": {"offset": 30_000}}})
+    snapshot = make(epochs=2).release(
+        FM.sum(ROWS), len(ROWS), {"parts": {"a": {"offset": 30_000}}}
+    )
     again = Snapshot.from_bytes(snapshot.to_bytes())
     r = again.release
-    assert (r.mechanism, r.memory, r.unit, r.adjacency) == ("toeplitz", "landmark", "row", "add_remove")
+    assert (r.mechanism, r.memory, r.unit, r.adjacency) == (
+        "toeplitz",
+        "landmark",
+        "row",
+        "add_remove",
+    )
     assert (r.rho, r.delta, r.releases, r.epoch, r.index) == (0.5, 1e-6, 10, 0, 0)
     assert not again.span  # positions tell the exact count
     assert Releaser(FM, SCHEMA).release(FM.sum(ROWS), 9).release.mechanism == "none"
@@ -119,7 +131,7 @@ def test_memory_and_settings_must_fit_the_mechanism():
         make("toeplitz", "tumbling")
     with pytest.raises(ConfigError, match="needs privacy settings"):
         Releaser(FM, SCHEMA, mechanism="toeplitz")
-    with pytest.raises(ConfigError, match="mechanism is \"none\" but privacy settings"):
+    with pytest.raises(ConfigError, match='mechanism is "none" but privacy settings'):
         Releaser(FM, SCHEMA, settings={"epsilon": 1.0})
     with pytest.raises(ConfigError, match="do not fit"):
         make(epsylon=1.0)
