@@ -51,6 +51,7 @@ def make_sink(pipeline: Pipeline) -> Sink:
         settings["path"] = (
             pipeline.resolve(path) if path else pipeline.store().path("samples/samples.parquet")
         )
+        settings.setdefault("mode", "parts")  # each checkpoint's rows are readable at once
     sink: Sink = plugin("sinks", pipeline.sampler.sink)(settings)
     return sink
 
