@@ -252,7 +252,7 @@ def test_every_chunk_of_a_poll_is_learned_even_when_a_save_is_due_or_a_stop_come
                     stop.set()
                 yield chunk
 
-    run = ingest(tmp_path, Burst(100, 5), save_seconds=0.0)
+    run = ingest(tmp_path, Burst(100, 5))
     run.run(stop)
-    sketch, positions = run.state.cut()
+    sketch, positions, _ = run.state.cut()
     assert (sketch.total == expected(range(positions["rows"]["row"]))).all()
