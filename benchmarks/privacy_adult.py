@@ -68,7 +68,7 @@ def run(path: str, a: argparse.Namespace) -> dict[str, Any]:
     }
     private = {"epsilon": a.epsilon, "delta": a.delta, "releases": 1, "adjacency": a.adjacency}
     sketcher = Sketcher(
-        schema, a.frequencies, a.law, seed=a.seed, scale=a.scale, conditional=a.conditional,
+        schema, a.frequencies, a.law, seed=a.seed, scale=a.scale, conditional=not a.joint,
         mechanism="gaussian" if a.epsilon else "none", privacy=private if a.epsilon else None,
     )  # fmt: skip
     sketcher.learn_many(split["train"])
@@ -103,7 +103,7 @@ def main() -> None:
     p.add_argument("--frequencies", type=int, default=1000)
     p.add_argument("--law", default="multiscale")
     p.add_argument("--scale", type=float, default=1.0)
-    p.add_argument("--conditional", action="store_true")
+    p.add_argument("--joint", action="store_true", help="one sketch, the label among its columns")
     p.add_argument("--seconds", type=float, default=60.0)
     p.add_argument("--seed", type=int, default=0)
     a = p.parse_args()

@@ -14,26 +14,14 @@ with sequence numbers), at most once for pipes and sockets. Dead letters: at lea
 
 import json
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from streamsketch.clipping import user_limits
-from streamsketch.errors import (
-    BudgetError,
-    ConfigError,
-    DataError,
-    FencedError,
-    SchemaError,
-    StoreError,
-)
-from streamsketch.privacy.ledger import LedgerCopy
+from streamsketch.errors import BudgetError, DataError, FencedError, SchemaError, StoreError
+from streamsketch.releasing import Schedule, release_now
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
 from streamsketch.state import PartState, State
@@ -43,27 +31,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from streamsketch.clipping import UserLimits
-    from streamsketch.config import Pipeline
     from streamsketch.features import Map
     from streamsketch.privacy.release import Releaser
     from streamsketch.store import Store
 
-__all__ = ["Ingest", "Progress", "Schedule", "release_now", "run_ingest"]
+__all__ = ["Ingest", "Progress"]
 
 log = logging.getLogger(__name__)
 
 SAVE_RETRY_SECONDS = 60.0  # a full disk may be freed: sums are kept in memory for this long
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When to save and when to release; None switches a trigger off."""
-
-    save_seconds: float = 2.0
-    release_seconds: float | None = 10.0
-    release_rows: int | None = None
-    keep: int | None = 100
-    max_age: float | None = None
 
 
 @dataclass
@@ -316,66 +292,6 @@ class Ingest:
         return snapshot
 
 
-def release_now(
-    state: State,
-    store: "Store",
-    new_releaser: "Callable[[], Releaser]",
-    schedule: Schedule = Schedule(),
-    wait: bool = False,
-) -> Snapshot | None:
-    """Release the sum of all parts as last saved, with write-ahead.
-
-    The finished snapshot is part of the release state before anyone sees it; after a crash in
-    between it is put into the store as it was, never made again.
-
-    Returns:
-        The snapshot; None where another process is releasing, or nothing is new.
-    """
-    with state.releasing(wait) as mine:
-        if not mine:
-            return None
-        releaser = new_releaser()
-        copy = LedgerCopy(store) if releaser.private else None
-        saved = state.load_release()
-        number = 0
-        if saved is not None:
-            arrays, body = saved
-            pending = arrays["pending"]
-            number = body["number"] + 1
-            releaser.restore(arrays, body["releaser"])
-            if copy is not None:
-                copy.check(releaser.ledger)
-            if body["number"] not in map(store.snapshots.number, store.snapshots.names()[-1:]):
-                _publish(store, pending.tobytes(), body["number"], body["number"])
-            cut, positions, rows = state.cut()
-            if body["positions"] == positions:
-                return None
-        else:
-            if copy is not None:
-                copy.check(releaser.ledger)
-            cut, positions, rows = state.cut()
-        span = {"parts": positions} if releaser.mechanism == "none" else {}
-        snapshot = releaser.release(cut.total, cut.count, span)
-        data = snapshot.to_bytes()
-        arrays, numbers = releaser.state()
-        arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
-        state.save_release(
-            arrays,
-            {"releaser": numbers, "number": number, "positions": positions, "rows": rows},
-        )
-        if copy is not None:
-            copy.extend(releaser.ledger)
-        _publish(store, data, number, None)
-        store.snapshots.retain(schedule.keep, schedule.max_age)
-        return snapshot
-
-
-def _publish(store: "Store", data: bytes, number: int, again: int | None) -> None:
-    if again is not None:
-        log.info("snapshot %d was finished but not published; publishing it as it was", again)
-    store.snapshots.put(data, number)
-
-
 def _dead(batch: "pa.RecordBatch", row: int, reason: str, chunk: Chunk) -> Dead:
     where = dict(chunk.where)
     rows = where.pop("rows", None)
@@ -388,78 +304,3 @@ def _dead(batch: "pa.RecordBatch", row: int, reason: str, chunk: Chunk) -> Dead:
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
     return Dead(json.dumps(values, default=str), reason, where)
-
-
-def run_ingest(
-    pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0
-) -> Progress:
-    """Run the sketching process of a pipeline file with a status file beside its state."""
-    from streamsketch.status import Status
-    from streamsketch.streams import plugin
-
-    features = pipeline.features()
-    store = pipeline.store()
-    state = State(store.state_dir, features)
-    limits = user_limits(pipeline.releaser(features).settings)
-    if limits is not None and pipeline.source.members > 1:
-        raise ConfigError(
-            f'members = {pipeline.source.members} with unit = "user", but users are counted by one '
-            "process; set [source] members = 1"
-        )
-    dead_letters = None
-    if pipeline.dead_letters.on_error == "dlq":
-        settings = pipeline.dead_letters.settings
-        if pipeline.dead_letters.type == "file":
-            path = settings.get("path")
-            settings["path"] = (
-                pipeline.resolve(path)
-                if path
-                else str(store.state_dir / "dead" / f"member-{member}.jsonl")
-            )
-        dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
-    s = pipeline.snapshots
-    ingest = Ingest(
-        source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
-        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
-    )  # fmt: skip
-    status = Status(store.state_dir, f"consumer-{member}")
-    private = pipeline.privacy.mechanism != "none"
-
-    def tick() -> None:
-        status.write(_figures(ingest, private))
-
-    try:
-        return ingest.run(stop, tick)
-    finally:
-        status.end()
-
-
-def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
-    """What a status line may show: no exact count where a mechanism is on."""
-    p = ingest.progress
-    public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
-    if private:
-        return public
-    seconds = max(time.monotonic() - p.started, 1e-9)
-    lags = [v for v in ingest.source.lag().values() if v is not None]
-    return {
-        **public,
-        "rows": p.rows,
-        "rows_per_s": round(p.rows / seconds),
-        "dead": p.dead,
-        "lag": sum(lags) if lags else None,
-    }
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set, so that a process can end cleanly."""
-    stop = threading.Event()
-
-    def handler(number: int, frame: object) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
-    if hasattr(os, "setpgrp"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    return stop
