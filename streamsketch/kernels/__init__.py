@@ -49,7 +49,7 @@ def choose(d: int, m: int, law: str) -> str:
 
     The costs are operations per (row, frequency) pair, measured as in `docs/performance.md`: 20
     for the phase and its features; a projection adds one per dimension, a Walsh-Hadamard block
-    three per stage and what its padding to a power of two wastes.
+    4.5 per stage and what its padding to a power of two wastes.
     """
     if not has_numba():
         return "reference"
@@ -57,7 +57,7 @@ def choose(d: int, m: int, law: str) -> str:
         return "harmonic"
     if law == "hadamard":
         size = max(64, 1 << (d - 1).bit_length())
-        transform = 3 * (size.bit_length() + 1) * (-(-m // size) * size) / m
+        transform = 4.5 * size.bit_length() * (-(-m // size) * size) / m
         return "hadamard" if transform < d else "cpu"
     return "cpu"
 

@@ -78,19 +78,20 @@ def kernel(name: str) -> Callable[..., int]:
 
 
 def in_turns(omega: NDArray[np.floating[Any]]) -> F32:
-    """Frequencies (d, m) over 2 pi in float32, both sizes padded with zeros to multiples of 4.
+    """Frequencies (d, m) over 2 pi in float32, in tiles of 4: (tiles, d, 4), filled with zeros.
 
     Raises:
         ConfigError: Frequencies so large that a phase could overflow float32.
     """
     d, m = omega.shape
-    w = np.zeros((-(-d // 4) * 4, -(-m // 4) * 4), np.float32)
-    np.divide(omega, 2 * np.pi, out=w[:d, :m], casting="unsafe")
+    tiles = -(-m // 4)
+    w = np.zeros((d, 4 * tiles), np.float32)
+    np.divide(omega, 2 * np.pi, out=w[:, :m], casting="unsafe")
     if not np.abs(w).max() * d < 1e22:
         raise ConfigError(
             "frequencies are too large for float32 phases (over 1e22); enlarge the kernel scale"
         )
-    return w
+    return np.ascontiguousarray(w.reshape(d, tiles, 4).transpose(1, 0, 2))
 
 
 def block_rows(d: int, buffers: int = 1, most: int = 1024) -> int:
@@ -155,7 +156,7 @@ class DenseSum:
     features to 7e-7 beyond that; then they are truncated to 2^-16.
 
     Attributes:
-        w: (d, m) frequencies in turns, as `in_turns` makes them.
+        w: (tiles, d, 4) frequencies in turns, as `in_turns` makes them.
         m: Number of frequencies.
     """
 
@@ -166,12 +167,12 @@ class DenseSum:
         """Sums (2m,); see `sum_rows`."""
         from streamsketch.kernels.fused import polynomials
 
-        kern, unit, block = kernel("sum_dense"), polynomials(ONE), block_rows(self.w.shape[0])
+        kern, unit, block = kernel("sum_dense"), polynomials(ONE), block_rows(self.w.shape[1])
 
         def run(rows: F32, start: int, stop: int, total: NDArray[np.int64]) -> int:
             return kern(rows, start, stop, block, self.w, unit, total)
 
-        return sum_rows(run, x, self.w.shape[1], block)[:, : self.m].reshape(-1)
+        return sum_rows(run, x, 4 * len(self.w), block)[:, : self.m].reshape(-1)
 
 
 def prepare(omega: NDArray[np.float64], spec: "Spec | None" = None) -> DenseSum:

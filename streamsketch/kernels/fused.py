@@ -25,14 +25,22 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["SIGNATURES", "TILE", "X_LIMIT", "jit", "polynomials", "sum_dense", "sum_gradient"]
+from streamsketch.kernels.vectors import PANEL, fma, project, rint, spread
 
-TILE = 4  # frequencies and coordinates per step: 16 multipliers fit into the vector registers
+__all__ = [
+    "SIGNATURES",
+    "X_LIMIT",
+    "feature_pair",
+    "jit",
+    "polynomials",
+    "sum_dense",
+    "sum_gradient",
+]
+
 X_LIMIT = 1e15  # rows are cut here, so that no phase overflows: the norm bound holds for any input
-CARRY = 256  # frequencies per partial sum of the gradient, against rounding in long float32 sums
+CARRY = 64  # tiles of 4 frequencies per partial sum of the gradient, against rounding in long sums
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -71,25 +79,6 @@ def inline(function: F) -> F:
     return compiled
 
 
-def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
-
-
-def _rint(typing: Any, a: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.rint", [args[0].type])
-        return builder.call(function, args)
-
-    return types.float32(types.float32), generate
-
-
-fma: Any = intrinsic(_fma)  # a * b + c, rounded once
-rint: Any = intrinsic(_rint)  # nearest integer, halves to even
-
-
 @inline
 def feature_pair(t: Any, p: Any) -> Any:
     """Cosine and sine of t turns, times the unit `p[10]`."""
@@ -102,49 +91,25 @@ def feature_pair(t: Any, p: Any) -> Any:
 
 @jit
 def pack(x: F32, start: int, stop: int, out: F32) -> int:
-    """Rows start..stop of x (n, d), transposed and cut to +-X_LIMIT, into out (padded d, rows).
+    """Rows start..stop of x (n, d) into out (panels, d, PANEL), cut to +-X_LIMIT, filled with 0.
 
     Returns how many values were not finite; they are written as 0.
     """
     limit = np.float32(X_LIMIT)
     bad = 0
-    for k in range(x.shape[1]):
-        row = out[k]
-        for b in range(stop - start):
-            v = x[start + b, k]
-            finite = v - v == np.float32(0)
-            bad += not finite
-            row[b] = min(max(v, -limit), limit) if finite else np.float32(0)
-        for b in range(stop - start, out.shape[1]):
-            row[b] = np.float32(0)
+    for panel in range((stop - start + PANEL - 1) // PANEL):
+        first = start + panel * PANEL
+        count = min(PANEL, stop - first)
+        for k in range(x.shape[1]):
+            row = out[panel, k]
+            for b in range(count):
+                v = x[first + b, k]
+                finite = v - v == np.float32(0)
+                bad += not finite
+                row[b] = min(max(v, -limit), limit) if finite else np.float32(0)
+            for b in range(count, PANEL):
+                row[b] = np.float32(0)
     return bad
-
-
-@jit
-def project(xt: F32, w: F32, j: int, t: F32) -> None:
-    """Phases t (4, rows) of columns j..j+3 of w (d, m) for packed rows xt (d, rows)."""
-    t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
-    rows = xt.shape[1]
-    for k in range(0, xt.shape[0], 4):
-        x0, x1, x2, x3 = xt[k], xt[k + 1], xt[k + 2], xt[k + 3]
-        a0, a1, a2, a3 = w[k, j], w[k + 1, j], w[k + 2, j], w[k + 3, j]
-        b0, b1, b2, b3 = w[k, j + 1], w[k + 1, j + 1], w[k + 2, j + 1], w[k + 3, j + 1]
-        c0, c1, c2, c3 = w[k, j + 2], w[k + 1, j + 2], w[k + 2, j + 2], w[k + 3, j + 2]
-        d0, d1, d2, d3 = w[k, j + 3], w[k + 1, j + 3], w[k + 2, j + 3], w[k + 3, j + 3]
-        if k == 0:
-            for b in range(rows):
-                p, q, r, s = x0[b], x1[b], x2[b], x3[b]
-                t0[b] = fma(s, a3, fma(r, a2, fma(q, a1, p * a0)))
-                t1[b] = fma(s, b3, fma(r, b2, fma(q, b1, p * b0)))
-                t2[b] = fma(s, c3, fma(r, c2, fma(q, c1, p * c0)))
-                t3[b] = fma(s, d3, fma(r, d2, fma(q, d1, p * d0)))
-        else:
-            for b in range(rows):
-                p, q, r, s = x0[b], x1[b], x2[b], x3[b]
-                t0[b] = fma(s, a3, fma(r, a2, fma(q, a1, fma(p, a0, t0[b]))))
-                t1[b] = fma(s, b3, fma(r, b2, fma(q, b1, fma(p, b0, t1[b]))))
-                t2[b] = fma(s, c3, fma(r, c2, fma(q, c1, fma(p, c0, t2[b]))))
-                t3[b] = fma(s, d3, fma(r, d2, fma(q, d1, fma(p, d0, t3[b]))))
 
 
 @jit
@@ -163,36 +128,37 @@ def sum_pairs(t: F32, p: Polynomials) -> tuple[np.int32, np.int32]:
 def sum_dense(
     x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64
 ) -> int:
-    """Add the features of rows start..stop of x (n, d) to total (2, m padded).
+    """Add the features of rows start..stop of x (n, d) to total (2, 4 tiles).
 
     Args:
         x: (n, d) rows.
         start: First row.
         stop: Row after the last.
         block: Rows per block; block times the unit must stay below 2^31.
-        w: (d, m) frequencies in turns, both padded with zeros to a multiple of 4.
+        w: (tiles, d, 4) frequencies in turns.
         p: `polynomials(unit)`.
-        total: (2, m padded) int64: cosines and sines in units.
+        total: (2, 4 tiles) int64: cosines and sines in units.
 
     Returns:
         How many values of x were not finite; they counted as 0.
     """
     bad = 0
-    rows = min(block, (stop - start + 15) // 16 * 16)
-    xt = np.zeros((w.shape[0], rows), np.float32)
-    t = np.empty((4, rows), np.float32)
+    panels = (min(block, stop - start) + PANEL - 1) // PANEL
+    xt = np.empty((panels, w.shape[1], PANEL), np.float32)
+    t = np.empty((4, panels * PANEL), np.float32)
     unit = np.int64(p[10])
-    for i in range(start, stop, rows):
-        end = min(i + rows, stop)
+    for i in range(start, stop, panels * PANEL):
+        end = min(i + panels * PANEL, stop)
+        used = (end - i + PANEL - 1) // PANEL
+        padding = (used * PANEL - end + i) * unit  # rows of padding have cosine 1
         bad += pack(x, i, end, xt)
-        for j in range(0, w.shape[1], 4):
-            project(xt, w, j, t)
+        for tile in range(w.shape[0]):
+            for panel in range(used):
+                project(xt, w, panel, tile, t)
             for f in range(4):
-                cosines, sines = sum_pairs(t[f], p)
-                total[0, j + f] += (
-                    cosines - (rows - end + i) * unit
-                )  # rows of padding have cosine 1
-                total[1, j + f] += sines
+                cosines, sines = sum_pairs(t[f, : used * PANEL], p)
+                total[0, tile * 4 + f] += cosines - padding
+                total[1, tile * 4 + f] += sines
     return bad
 
 
@@ -202,20 +168,6 @@ def weigh_pairs(t: F32, p: Polynomials, a: np.float32, b: np.float32) -> None:
     for i in range(t.shape[0]):
         c, s = feature_pair(t[i], p)
         t[i] = fma(a, c, b * s)
-
-
-@jit
-def spread(g: F32, w: F32, j: int, out: F32) -> None:
-    """Add w[:, j:j+4] (d, 4) @ g (4, rows) to out (d, rows)."""
-    g0, g1, g2, g3 = g[0], g[1], g[2], g[3]
-    for k in range(0, out.shape[0], 2):
-        o0, o1 = out[k], out[k + 1]
-        a0, a1, a2, a3 = w[k, j], w[k, j + 1], w[k, j + 2], w[k, j + 3]
-        b0, b1, b2, b3 = w[k + 1, j], w[k + 1, j + 1], w[k + 1, j + 2], w[k + 1, j + 3]
-        for i in range(out.shape[1]):
-            p, q, r, s = g0[i], g1[i], g2[i], g3[i]
-            o0[i] = fma(s, a3, fma(r, a2, fma(q, a1, fma(p, a0, o0[i]))))
-            o1[i] = fma(s, b3, fma(r, b2, fma(q, b1, fma(p, b0, o1[i]))))
 
 
 @jit
@@ -232,61 +184,45 @@ def sum_gradient(
         start: First row.
         stop: Row after the last.
         block: Rows per block.
-        w: (d, m) frequencies in turns, padded to multiples of 4.
+        w: (tiles, d, 4) frequencies in turns.
         p: `polynomials(1)`.
-        ab: (2, m padded) multipliers of cosines and sines.
+        ab: (2, 4 tiles) multipliers of cosines and sines.
         out: (n, d) written.
 
     Returns:
         How many values of y were not finite; they counted as 0.
     """
     bad = 0
-    d = y.shape[1]
-    rows = min(block, (stop - start + 15) // 16 * 16)
-    xt = np.zeros((w.shape[0], rows), np.float32)
-    t = np.empty((4, rows), np.float32)
-    part = np.empty(((d + 1) // 2 * 2, rows), np.float32)
-    for i in range(start, stop, rows):
-        end = min(i + rows, stop)
+    panels = (min(block, stop - start) + PANEL - 1) // PANEL
+    xt = np.empty((panels, w.shape[1], PANEL), np.float32)
+    t = np.empty((4, panels * PANEL), np.float32)
+    part = np.empty((panels, w.shape[1], PANEL), np.float32)
+    for i in range(start, stop, panels * PANEL):
+        end = min(i + panels * PANEL, stop)
+        used = (end - i + PANEL - 1) // PANEL
         bad += pack(y, i, end, xt)
-        for b in range(end - i):
-            for k in range(d):
-                out[i + b, k] = np.float32(0)
-        for first in range(0, w.shape[1], CARRY):
+        out[i:end] = np.float32(0)
+        for first in range(0, w.shape[0], CARRY):
             part[:] = np.float32(0)
-            for j in range(first, min(first + CARRY, w.shape[1]), 4):
-                project(xt, w, j, t)
+            for tile in range(first, min(first + CARRY, w.shape[0])):
+                for panel in range(used):
+                    project(xt, w, panel, tile, t)
                 for f in range(4):
-                    weigh_pairs(t[f], p, ab[0, j + f], ab[1, j + f])
-                spread(t, w, j, part)
-            for k in range(d):
-                for b in range(end - i):
-                    out[i + b, k] += part[k, b]
+                    a, b = ab[0, tile * 4 + f], ab[1, tile * 4 + f]
+                    weigh_pairs(t[f, : used * PANEL], p, a, b)
+                for panel in range(used):
+                    spread(t, w, panel, tile, part)
+            for b in range(end - i):
+                for k in range(w.shape[1]):
+                    out[i + b, k] += part[b // PANEL, k, b % PANEL]
     return bad
 
 
-ROWS = types.Array(
-    types.float32, 2, "A", readonly=True
-)  # any layout, so that one compilation serves all
-MATRIX = types.float32[:, ::1]
+ROWS = types.Array(types.float32, 2, "A", readonly=True)  # any layout: one compilation serves all
+MATRIX, TILES = types.float32[:, ::1], types.float32[:, :, ::1]
+FRONT = (ROWS, types.intp, types.intp)
+POLYNOMIALS = types.UniTuple(types.float32, 11)
 SIGNATURES = {
-    "sum_dense": types.intp(
-        ROWS,
-        types.intp,
-        types.intp,
-        types.intp,
-        MATRIX,
-        types.UniTuple(types.float32, 11),
-        types.int64[:, ::1],
-    ),
-    "sum_gradient": types.intp(
-        ROWS,
-        types.intp,
-        types.intp,
-        types.intp,
-        MATRIX,
-        types.UniTuple(types.float32, 11),
-        MATRIX,
-        MATRIX,
-    ),
+    "sum_dense": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, types.int64[:, ::1]),
+    "sum_gradient": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, MATRIX, MATRIX),
 }

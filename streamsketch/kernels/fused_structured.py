@@ -1,30 +1,24 @@
 """The compiled kernels of the structured laws; see `fused` for the arithmetic and its guarantees."""
 
-from importlib import import_module
-from typing import Any
-
 import numpy as np
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from streamsketch.kernels.fused import (
-    MATRIX,
-    ROWS,
+    FRONT,
+    POLYNOMIALS,
+    TILES,
     Polynomials,
     feature_pair,
-    fma,
     jit,
     pack,
-    project,
     types,
 )
+from streamsketch.kernels.vectors import PANEL, butterfly, fma, project
 
 __all__ = ["LANES", "SIGNATURES", "sum_hadamard", "sum_harmonic"]
 
-ir: Any = import_module("llvmlite.ir")
-WIDTH = 16  # floats per vector; narrower machines split it
-LANES = 128  # rows per block of the Hadamard kernel: a constant, so that its short loops unroll
-LOCAL = 64  # vectors transformed at a time: they stay in the first-level cache
+LANES = 128  # rows per block of the Hadamard kernel
+LOCAL = 64  # vectors transformed at a time
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -81,70 +75,38 @@ def sum_harmonics(t: F32, p: Polynomials, total: I64, j: int, padding: int) -> N
 def sum_harmonic(
     x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64
 ) -> int:
-    """Add the features of rows start..stop of x (n, d) to total (2, 8 directions).
+    """Add the features of rows start..stop of x (n, d) to total (2, 32 tiles).
 
     Args:
         x: (n, d) rows.
         start: First row.
         stop: Row after the last.
         block: Rows per block.
-        w: (d, directions) first harmonics in turns, padded to multiples of 4.
+        w: (tiles, d, 4) first harmonics in turns.
         p: `polynomials(1)`.
-        total: (2, 8 directions) int64, units of 2^-16, harmonics of one direction side by side.
+        total: (2, 32 tiles) int64, units of 2^-16, harmonics of one direction side by side.
 
     Returns:
         How many values of x were not finite; they counted as 0.
     """
     bad = 0
-    rows = min(block, (stop - start + 15) // 16 * 16)
-    xt = np.zeros((w.shape[0], rows), np.float32)
-    t = np.empty((4, rows), np.float32)
-    for i in range(start, stop, rows):
-        end = min(i + rows, stop)
+    panels = (min(block, stop - start) + PANEL - 1) // PANEL
+    xt = np.empty((panels, w.shape[1], PANEL), np.float32)
+    t = np.empty((4, panels * PANEL), np.float32)
+    for i in range(start, stop, panels * PANEL):
+        end = min(i + panels * PANEL, stop)
+        used = (end - i + PANEL - 1) // PANEL
         bad += pack(x, i, end, xt)
-        for j in range(0, w.shape[1], 4):
-            project(xt, w, j, t)
+        for tile in range(w.shape[0]):
+            for panel in range(used):
+                project(xt, w, panel, tile, t)
             for f in range(4):
-                sum_harmonics(t[f], p, total, (j + f) * 8, rows - end + i)
+                row = t[f, : used * PANEL]
+                sum_harmonics(row, p, total, (tile * 4 + f) * 8, len(row) - end + i)
     return bad
 
 
-def butterfly(size: int) -> Any:
-    """Walsh-Hadamard transform of `size` rows of a (s, LANES), base + i stride, straight in registers.
-
-    Written as vector instructions: in a plain loop the compiler cannot know that the rows are apart
-    and checks it again and again.
-    """
-
-    def typed(context: Any, a: Any, base: Any, stride: Any) -> Any:
-        return types.void(a, types.intp, types.intp), generate
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        vector = ir.VectorType(ir.FloatType(), WIDTH)
-        for lane in range(0, LANES, WIDTH):
-            places = []
-            for i in range(size):
-                step = builder.mul(args[2], ir.Constant(args[2].type, i))
-                row = builder.mul(builder.add(args[1], step), ir.Constant(args[1].type, LANES))
-                place = builder.gep(data, [builder.add(row, ir.Constant(row.type, lane))])
-                places.append(builder.bitcast(place, vector.as_pointer()))
-            values = [builder.load(place, align=4) for place in places]
-            h = 1
-            while h < size:
-                for i in range(size):
-                    if not i & h:
-                        u, v = values[i], values[i + h]
-                        values[i], values[i + h] = builder.fadd(u, v), builder.fsub(u, v)
-                h *= 2
-            for value, place in zip(values, places, strict=True):
-                builder.store(value, place, align=4)
-        return context.get_dummy_value()
-
-    return intrinsic(typed)
-
-
-butterfly2, butterfly4, butterfly8 = butterfly(2), butterfly(4), butterfly(8)
+butterfly2, butterfly4, butterfly8 = (butterfly(size, LANES) for size in (2, 4, 8))
 
 
 @jit
@@ -206,13 +168,18 @@ def sum_hadamard(
         How many values of x were not finite; they counted as 0.
     """
     bad = 0
-    size, m = signs.shape[2], gains.shape[0]
+    size, m, d = signs.shape[2], gains.shape[0], x.shape[1]
+    packed = np.empty((LANES // PANEL, d, PANEL), np.float32)
     xt = np.zeros((size, LANES), np.float32)
     a = np.empty((size, LANES), np.float32)
     unit = np.int64(p[10])
     for i in range(start, stop, LANES):
         end = min(i + LANES, stop)
-        bad += pack(x, i, end, xt)
+        packed[:] = np.float32(0)
+        bad += pack(x, i, end, packed)
+        for k in range(d):
+            for panel in range(LANES // PANEL):
+                xt[k, panel * PANEL : (panel + 1) * PANEL] = packed[panel, k]
         padding = (LANES - end + i) * unit
         for k in range(signs.shape[0]):
             a[:] = xt
@@ -230,9 +197,9 @@ def sum_hadamard(
     return bad
 
 
-_FRONT = (ROWS, types.intp, types.intp)
-_BACK = (types.UniTuple(types.float32, 11), types.int64[:, ::1])
 SIGNATURES = {
-    "sum_harmonic": types.intp(*_FRONT, types.intp, MATRIX, *_BACK),
-    "sum_hadamard": types.intp(*_FRONT, types.float32[:, :, ::1], types.float32[::1], *_BACK),
+    "sum_harmonic": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, types.int64[:, ::1]),
+    "sum_hadamard": types.intp(
+        *FRONT, TILES, types.float32[::1], POLYNOMIALS, types.int64[:, ::1]
+    ),
 }

@@ -112,25 +112,21 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
-        ctx.rows, ctx.omega = y.detach(), omega
-        return _step(y)[0](ctx.rows, omega)
+        step = _torch_step
+        if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
+            step = _fused_step
+        ctx.save_for_backward(y)
+        mean, ctx.gradient = step(y.detach(), omega)
+        return mean
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None]:
-        y = ctx.rows
-        return _step(y)[1](y, ctx.omega, grads[0] / y.shape[0]), None
+        (y,) = ctx.saved_tensors  # refuses rows that were changed in place meanwhile
+        return ctx.gradient(grads[0] / len(y)), None
 
 
-Forward = Callable[[torch.Tensor, Frequencies], torch.Tensor]
-Backward = Callable[[torch.Tensor, Frequencies, torch.Tensor], torch.Tensor]
-
-
-def _step(y: torch.Tensor) -> tuple[Forward, Backward]:
-    """The forward and backward functions for where y lives."""
-    if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
-        return _mean_fused, _gradient_fused
-    return _mean_torch, _gradient_torch
+Gradient = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _tensor(values: Frequencies, y: torch.Tensor) -> torch.Tensor:
@@ -140,65 +136,60 @@ def _tensor(values: Frequencies, y: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(values, dtype=y.dtype, device=y.device)
 
 
-def _turns(omega: Frequencies) -> NDArray[np.float32]:
-    from streamsketch.kernels.cpu import in_turns
-
-    return in_turns(omega.detach().cpu().numpy() if isinstance(omega, torch.Tensor) else omega)
-
-
-def _mean_fused(y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
+def _fused_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
+    """Mean features, and the gradient function, with the compiled kernels."""
     from streamsketch.kernels import cpu
     from streamsketch.kernels.fused import polynomials
 
-    w, rows, (n, m) = _turns(omega), y.numpy(), (y.shape[0], omega.shape[1])
-    run, unit = cpu.kernel("sum_dense"), polynomials(MEAN_UNIT)
+    w = cpu.in_turns(omega.detach().cpu().numpy() if isinstance(omega, torch.Tensor) else omega)
+    rows, (n, d), m = y.numpy(), y.shape, omega.shape[1]
     parts = min(cpu.threads(), max(1, n * m // cpu.WORTH_A_THREAD))
-    block = cpu.block_rows(w.shape[0], most=MEAN_ROWS)
-    totals = np.zeros((parts, 2, w.shape[1]), np.int64)
-    bad = cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, totals[p]), n, parts, block)
-    if bad:  # training diverged: say so in the loss, as any other torch function would
-        return torch.full((2 * m,), torch.nan)
-    mean = totals.sum(axis=0)[:, :m].reshape(-1) / (MEAN_UNIT * n)
-    return torch.from_numpy(mean.astype(np.float32))
+
+    def mean() -> torch.Tensor:
+        run, unit = cpu.kernel("sum_dense"), polynomials(MEAN_UNIT)
+        block = cpu.block_rows(d, most=MEAN_ROWS)
+        totals = np.zeros((parts, 2, 4 * len(w)), np.int64)
+        bad = cpu.by_rows(
+            lambda p, i, k: run(rows, i, k, block, w, unit, totals[p]), n, parts, block
+        )
+        if bad:  # training diverged: say so in the loss, as any other torch function would
+            return torch.full((2 * m,), torch.nan)
+        sums = totals.sum(axis=0)[:, :m].reshape(-1)
+        return torch.from_numpy((sums / (MEAN_UNIT * n)).astype(np.float32))
+
+    def gradient(grad: torch.Tensor) -> torch.Tensor:
+        run, unit = cpu.kernel("sum_gradient"), polynomials(1.0)
+        block = cpu.block_rows(d, buffers=2, most=MEAN_ROWS)
+        a, b = grad.detach().numpy().reshape(2, m) * np.float32(2 * np.pi)  # w is in turns
+        ab = np.zeros((2, 4 * len(w)), np.float32)
+        ab[0, :m], ab[1, :m] = b, -a
+        out = np.empty((n, d), np.float32)
+        cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, ab, out), n, parts, block)
+        return torch.from_numpy(out)
+
+    return mean(), gradient
 
 
-def _gradient_fused(y: torch.Tensor, omega: Frequencies, grad: torch.Tensor) -> torch.Tensor:
-    from streamsketch.kernels import cpu
-    from streamsketch.kernels.fused import polynomials
-
-    w, rows, (n, m) = _turns(omega), y.numpy(), (y.shape[0], omega.shape[1])
-    ab = np.zeros((2, w.shape[1]), np.float32)
-    a, b = grad.detach().numpy().reshape(2, m) * np.float32(2 * np.pi)  # w is in turns
-    ab[0, :m], ab[1, :m] = b, -a
-    run, unit = cpu.kernel("sum_gradient"), polynomials(1.0)
-    parts = min(cpu.threads(), max(1, n * m // cpu.WORTH_A_THREAD))
-    block = cpu.block_rows(w.shape[0], buffers=2, most=MEAN_ROWS)
-    out = np.empty(y.shape, np.float32)
-    cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, ab, out), n, parts, block)
-    return torch.from_numpy(out)
-
-
-def _blocks(y: torch.Tensor, omega: Frequencies) -> "tuple[torch.Tensor, list[slice]]":
+def _torch_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
+    """The same in plain torch, block by block of frequencies, on any device and in any precision."""
     w = _tensor(omega, y)
-    step = max(1, CELLS // y.shape[0])
-    return w, [slice(j, min(j + step, w.shape[1])) for j in range(0, w.shape[1], step)]
+    step = max(1, CELLS // len(y))
+    blocks = [slice(j, min(j + step, w.shape[1])) for j in range(0, w.shape[1], step)]
 
+    def mean() -> torch.Tensor:
+        both = torch.empty((2, w.shape[1]), dtype=y.dtype, device=y.device)
+        for block in blocks:
+            phase = y @ w[:, block]
+            both[0, block] = phase.cos().mean(dim=0)
+            both[1, block] = phase.sin_().mean(dim=0)
+        return both.view(-1)
 
-def _mean_torch(y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
-    w, blocks = _blocks(y, omega)
-    mean = torch.empty((2, w.shape[1]), dtype=y.dtype, device=y.device)
-    for block in blocks:
-        phase = y @ w[:, block]
-        mean[0, block] = phase.cos().mean(dim=0)
-        mean[1, block] = phase.sin_().mean(dim=0)
-    return mean.view(-1)
+    def gradient(grad: torch.Tensor) -> torch.Tensor:
+        a, b = grad.view(2, -1)
+        out = torch.zeros_like(y)
+        for block in blocks:
+            phase = y @ w[:, block]
+            out += (phase.cos() * b[block] - phase.sin_() * a[block]) @ w[:, block].T
+        return out
 
-
-def _gradient_torch(y: torch.Tensor, omega: Frequencies, grad: torch.Tensor) -> torch.Tensor:
-    w, blocks = _blocks(y, omega)
-    a, b = grad.view(2, -1)
-    out = torch.zeros_like(y)
-    for block in blocks:
-        phase = y @ w[:, block]
-        out += (phase.cos() * b[block] - phase.sin_() * a[block]) @ w[:, block].T
-    return out
+    return mean(), gradient

@@ -25,7 +25,7 @@ class HarmonicSum:
     """The sum of features of the harmonic law.
 
     Attributes:
-        w: (d, directions) first harmonics in turns.
+        w: (tiles, d, 4) first harmonics in turns.
         m: Number of frequencies.
     """
 
@@ -37,12 +37,12 @@ class HarmonicSum:
         from streamsketch.kernels.fused import polynomials
 
         kern, one = cpu.kernel("sum_harmonic"), polynomials(1.0)
-        block = cpu.block_rows(self.w.shape[0])
+        block = cpu.block_rows(self.w.shape[1])
 
         def run(rows: F32, start: int, stop: int, total: I64) -> int:
             return kern(rows, start, stop, block, self.w, one, total)
 
-        total = cpu.sum_rows(run, x, self.w.shape[1] * HARMONICS, block)
+        total = cpu.sum_rows(run, x, 4 * len(self.w) * HARMONICS, block)
         return total[:, : self.m].reshape(-1)
 
 
