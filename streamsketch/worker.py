@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamsketch.config import Pipeline, load
+from streamsketch.consume import run_ingest
 from streamsketch.errors import ConfigError, StreamSketchError
-from streamsketch.pipeline import run_ingest, stop_on_signals
+from streamsketch.signals import stop_on_signals
 from streamsketch.snapshot import Snapshot
 from streamsketch.status import Status
 from streamsketch.streams import Sink, Source, plugin
@@ -192,7 +193,9 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of every busy moment
+    logging.getLogger("kafka.net.selector").setLevel(
+        logging.ERROR
+    )  # it warns of every busy moment
     stop = stop_on_signals()
     try:
         pipeline = load(file)

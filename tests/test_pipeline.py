@@ -3,15 +3,15 @@
 import json
 import threading
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from streamsketch import Schema, Snapshot, Store
 from streamsketch.errors import DataError, StoreError
 from streamsketch.features import FeatureMap, Spec
-from streamsketch.pipeline import Ingest, Schedule, release_now
+from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser
+from streamsketch.releasing import Schedule, release_now
 from streamsketch.state import State
 from streamsketch.streams import Chunk, Dead
 

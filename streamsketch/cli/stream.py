@@ -38,7 +38,7 @@ def run(
     """
     from streamsketch.cli.progress import lines_shown
     from streamsketch.config import load
-    from streamsketch.pipeline import stop_on_signals
+    from streamsketch.signals import stop_on_signals
     from streamsketch.supervisor import Supervisor, children_of
 
     loaded = load(pipeline)
@@ -109,7 +109,8 @@ def replay(
 
 def _ingest(loaded: Pipeline, member: int) -> None:
     from streamsketch.cli.progress import status_shown
-    from streamsketch.pipeline import run_ingest, stop_on_signals
+    from streamsketch.consume import run_ingest
+    from streamsketch.signals import stop_on_signals
     from streamsketch.worker import make_source
 
     source = make_source(loaded)

@@ -52,7 +52,7 @@ def train(
 
 def _watch(loaded: Pipeline) -> None:
     from streamsketch.cli.progress import figures, lines_shown
-    from streamsketch.pipeline import stop_on_signals
+    from streamsketch.signals import stop_on_signals
     from streamsketch.worker import train_new
 
     stop = stop_on_signals()

@@ -6,14 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import streamsketch.pipeline as pipeline
+import streamsketch.releasing as releasing
 from streamsketch import Schema, Sketcher, Snapshot, Store
 from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DamagedFileError, PrivacyError
 from streamsketch.features import FeatureMap, Spec
-from streamsketch.pipeline import Ingest, Schedule
+from streamsketch.pipeline import Ingest
 from streamsketch.privacy import Releaser, Settings
 from streamsketch.privacy.ledger import LedgerCopy
+from streamsketch.releasing import Schedule
 from streamsketch.schema import Column
 from streamsketch.state import State
 from streamsketch.streams import Chunk
@@ -96,7 +97,7 @@ def test_killed_between_saving_and_publishing_the_same_release_appears(tmp_path,
         raise Killed
 
     with monkeypatch.context() as m:
-        m.setattr(pipeline, "_publish", killed)
+        m.setattr(releasing, "_publish", killed)
         with pytest.raises(Killed):
             run(tmp_path, 40)
     assert snapshots(tmp_path) == []

@@ -1,0 +1,77 @@
+"""The sketching process of a pipeline file."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from streamsketch.clipping import user_limits
+from streamsketch.errors import ConfigError
+from streamsketch.pipeline import Ingest, Progress
+from streamsketch.releasing import Schedule
+from streamsketch.state import State
+from streamsketch.status import Status
+from streamsketch.streams import Source, plugin
+
+if TYPE_CHECKING:
+    from streamsketch.config import Pipeline
+
+__all__ = ["run_ingest"]
+
+
+def run_ingest(
+    pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0
+) -> Progress:
+    """Run the sketching process of a pipeline file with a status file beside its state."""
+    features = pipeline.features()
+    store = pipeline.store()
+    state = State(store.state_dir, features)
+    limits = user_limits(pipeline.releaser(features).settings)
+    if limits is not None and (pipeline.source.members > 1 or member > 0):
+        raise ConfigError(
+            'several members with unit = "user", but users are counted by one process; '
+            "set [source] members = 1"
+        )
+    dead_letters = None
+    if pipeline.dead_letters.on_error == "dlq":
+        settings = pipeline.dead_letters.settings
+        if pipeline.dead_letters.type == "file":
+            path = settings.get("path")
+            settings["path"] = (
+                pipeline.resolve(path)
+                if path
+                else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+            )
+        dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    s = pipeline.snapshots
+    ingest = Ingest(
+        source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
+        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
+    )  # fmt: skip
+    status = Status(store.state_dir, f"consumer-{member}")
+    private = pipeline.privacy.mechanism != "none"
+
+    def tick() -> None:
+        status.write(_figures(ingest, private))
+
+    try:
+        return ingest.run(stop, tick)
+    finally:
+        status.end()
+
+
+def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
+    """What a status line may show: no exact count where a mechanism is on."""
+    p = ingest.progress
+    public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
+    if private:
+        return public
+    seconds = max(time.monotonic() - p.started, 1e-9)
+    lags = [v for v in ingest.source.lag().values() if v is not None]
+    return {
+        **public,
+        "rows": p.rows,
+        "rows_per_s": round(p.rows / seconds),
+        "dead": p.dead,
+        "lag": sum(lags) if lags else None,
+    }
