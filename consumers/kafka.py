@@ -16,6 +16,7 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.structs import MemberState
 
 from consumers import settings as checked
 from consumers.kafka_chunks import Messages, blocks, part_name, position_at
@@ -71,6 +72,7 @@ class KafkaSource:
         self._silent_since: float | None = None
         self._subscribed = False
         self._paused = False
+        self._stable = False
         self._closing = False
 
     # --- the source protocol
@@ -117,7 +119,7 @@ class KafkaSource:
 
     def saved(self, positions: Mapping[str, Position]) -> None:
         """Commit the offsets to the broker, for those who watch the group from there."""
-        if self._consumer is None or not self.settings.commit or self._closing:
+        if self._consumer is None or not (self.settings.commit and self._stable):
             return
         offsets = {
             tp: OffsetAndMetadata(positions[part_name(tp)]["offset"], "", -1)
@@ -143,6 +145,7 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group, within seconds; nothing is saved from here."""
         self._closing = True
+        self._stable = False
         consumer, self._consumer = self._consumer, None
         self._chunks.clear()
         self._blocks.clear()
@@ -251,6 +254,7 @@ class KafkaSource:
         except KafkaError as e:
             self._failed(e, timeout)
             return
+        self._keep_joining()
         if records:
             self._answered()
         elif time.monotonic() - self._heard > PROBE_SECONDS:
@@ -261,6 +265,18 @@ class KafkaSource:
         for tp, found in records.items():
             if tp in self._parts:
                 self._blocks.extend((tp, block) for block in blocks(found))
+
+    def _keep_joining(self) -> None:
+        """See to it that a join which outlasts one poll is completed by the next ones.
+
+        kafka-python 3.0.12 forgets a join that began because partitions were added: its leader
+        takes note of the new partitions at once, finds no more reason to join, never completes,
+        and sends no heartbeats either.
+        """
+        state = self._live.group_metadata().state
+        self._stable = state == MemberState.STABLE
+        if state == MemberState.REBALANCING:
+            self._live._coordinator.request_rejoin()
 
     def _await_topics(self, timeout: float) -> None:
         time.sleep(min(timeout, 1.0))

@@ -1,6 +1,7 @@
 """What the Kafka tests share: topics, messages, and an owner that keeps positions."""
 
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 
@@ -115,19 +116,16 @@ class Member:
         return {name: part.position for name, part in self.mine.items() if part.position}
 
 
-def read(stream, member, until=None, limit=40.0, save=True):
+def read(stream, member, until=None, limit=40.0, timeout=0.1):
     """Poll until `until()` holds, or the source is finished; returns the chunks."""
-    import time
-
     end = time.monotonic() + limit
     chunks = []
     while not stream.finished and not (until and until()):
         assert time.monotonic() < end, f"still not there after {limit} s"
-        for chunk in stream.poll(0.1):
+        for chunk in stream.poll(timeout):
             member.learn(chunk)
             chunks.append(chunk)
-        if save:
-            stream.saved(member.save())
+        stream.saved(member.save())
     return chunks
 
 

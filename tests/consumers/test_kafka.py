@@ -221,7 +221,8 @@ def test_new_partitions_are_found(own_broker):
     admin.create_partitions({topic: 3})
     admin.close()
     produce(own_broker.bootstrap, topic, [(2, orjson.dumps({"x0": 100}))])
-    read(stream, member, lambda: member.shared.rows() == list(range(101)))
+    # the join lasts longer than a poll: kafka-python alone would forget it
+    read(stream, member, lambda: member.shared.rows() == list(range(101)), timeout=0.01)
     stream.close()
 
 
