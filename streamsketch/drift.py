@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from river.base import DriftDetector
 
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
-from streamsketch.quadratic import level, tail
+from streamsketch.quadratic import covariance_spectrum, level, null_filter, tail
 
 if TYPE_CHECKING:
     from streamsketch.features import FeatureMap
@@ -37,7 +37,7 @@ THIN = 8
 GROWTH = 1.5
 
 
-class SketchDrift(DriftDetector):  # type: ignore[misc]
+class SketchDrift(DriftDetector):
     """Detects any change of a multivariate stream's law, means or not; river's interface.
 
     Rows are assumed independent while the law stays. After an alarm the detector starts afresh on
@@ -74,10 +74,20 @@ class SketchDrift(DriftDetector):  # type: ignore[misc]
         True
     """
 
-    def __init__(self, schema: Schema | None = None, *, features: FeatureMap | None = None,
-                 mean_time: float = 10_000, window: int = 50, memory: int | None = None,
-                 warmup: int | None = None, frequencies: int = 128, law: str = "multiscale",
-                 scale: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        features: FeatureMap | None = None,
+        mean_time: float = 10_000,
+        window: int = 50,
+        memory: int | None = None,
+        warmup: int | None = None,
+        frequencies: int = 128,
+        law: str = "multiscale",
+        scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.schema, self.features = schema, features
         self.mean_time, self.window, self.memory, self.warmup = mean_time, window, memory, warmup
@@ -212,8 +222,10 @@ class SketchDrift(DriftDetector):  # type: ignore[misc]
 
     def _filtered(self, values: Array) -> tuple[Array, Array]:
         if len(values) == 1:
-            return (self._z_fast + self._fast * (values - self._z_fast),
-                    self._z_slow + self._slow * (values - self._z_slow))
+            return (
+                self._z_fast + self._fast * (values - self._z_fast),
+                self._z_slow + self._slow * (values - self._z_slow),
+            )
         from scipy.signal import lfilter
 
         out = []
@@ -245,44 +257,6 @@ class SketchDrift(DriftDetector):  # type: ignore[misc]
         self.n_detections += 1
         share = self._silent / self._weight
         self._prior = (float(self._silent), self._first * share, self._second * share)
-
-
-def null_filter(fast: float, slow: float) -> tuple[float, float]:
-    """How the difference of two averages of independent rows fluctuates.
-
-    Args:
-        fast: Forgetting factor of the first average.
-        slow: Of the second.
-
-    Returns:
-        Its variance per unit variance of a row, and the variance of one step of it, standardised:
-        with ``c_k = F (1 - F)^k - s (1 - s)^k``, ``sum c_k^2`` and
-        ``2 - 2 sum c_k c_{k+1} / sum c_k^2``.
-    """
-    cross = fast * slow / (fast + slow - fast * slow)
-    first, second = fast / (2 - fast), slow / (2 - slow)
-    variance = first + second - 2 * cross
-    lagged = first * (1 - fast) + second * (1 - slow) - cross * (2 - fast - slow)
-    return variance, 2 - 2 * lagged / variance
-
-
-def covariance_spectrum(weight: float, first: Array, second: Array) -> Array:
-    """Eigenvalues of a covariance from sums over ``weight`` rows, their spread corrected.
-
-    Sample eigenvalues are more spread than the true ones: the mean of their squares is too large
-    by about ``(tr C)^2 / weight`` (Ledoit and Wolf 2002). They are drawn to their mean until the
-    second moment is unbiased.
-    """
-    mean = first / weight
-    covariance = (second - weight * np.outer(mean, mean)) / (weight - 1)
-    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
-    total, square = values.sum(), (values**2).sum()
-    center = total / len(values)
-    unbiased = (square - total**2 / weight) / (1 + 1 / weight)
-    spread = square - total * center
-    shrink = np.sqrt(np.clip((unbiased - total * center) / spread, 0.0, 1.0)) if spread > 0 else 1.0
-    result: Array = center + shrink * (values - center)
-    return result
 
 
 @dataclass(frozen=True)
@@ -381,5 +355,5 @@ class SnapshotDrift:
         covariance *= (new.m - (np.abs(new.z) ** 2).sum()) / np.trace(covariance)
         covariance *= 1 / old.count + 1 / count
         covariance[np.diag_indices_from(covariance)] += old.noise_std**2 + noise**2
-        p_value = tail(np.linalg.eigvalsh(covariance), statistic)
+        p_value = tail(np.asarray(np.linalg.eigvalsh(covariance)), statistic)
         return Comparison(statistic, p_value, p_value < 1 / self.mean_releases)

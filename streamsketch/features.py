@@ -232,6 +232,9 @@ class FeatureMap:
 
 MAPS = {
     "fourier": "streamsketch.features:FeatureMap",
+    "signature": "streamsketch.quantized:SignatureMap",
+    "quadratic": "streamsketch.moments:QuadraticMap",
+    "quartic": "streamsketch.moments:QuarticMap",
 }
 
 

@@ -21,7 +21,14 @@ from streamsketch.errors import ConfigError
 
 Array = NDArray[np.float64]
 
-__all__ = ["crossing_rate", "level", "saddlepoint", "tail"]
+__all__ = [
+    "covariance_spectrum",
+    "crossing_rate",
+    "level",
+    "null_filter",
+    "saddlepoint",
+    "tail",
+]
 
 
 def _kept(eigenvalues: Array) -> Array:
@@ -122,3 +129,43 @@ def level(eigenvalues: Array, step: float, mean_time: float) -> float:
     while excess(high) > 0:
         high += 3 * spread
     return low if excess(low) < 0 else float(brentq(excess, low, high, rtol=1e-8))
+
+
+def null_filter(fast: float, slow: float) -> tuple[float, float]:
+    """How the difference of two averages of independent rows fluctuates.
+
+    Args:
+        fast: Forgetting factor of the first average.
+        slow: Of the second.
+
+    Returns:
+        Its variance per unit variance of a row, and the variance of one step of it, standardised:
+        with ``c_k = F (1 - F)^k - s (1 - s)^k``, ``sum c_k^2`` and
+        ``2 - 2 sum c_k c_{k+1} / sum c_k^2``.
+    """
+    cross = fast * slow / (fast + slow - fast * slow)
+    first, second = fast / (2 - fast), slow / (2 - slow)
+    variance = first + second - 2 * cross
+    lagged = first * (1 - fast) + second * (1 - slow) - cross * (2 - fast - slow)
+    return variance, 2 - 2 * lagged / variance
+
+
+def covariance_spectrum(weight: float, first: Array, second: Array) -> Array:
+    """Eigenvalues of a covariance from sums over ``weight`` rows, their spread corrected.
+
+    Sample eigenvalues are more spread than the true ones: the mean of their squares is too large
+    by about ``(tr C)^2 / weight`` (Ledoit and Wolf 2002). They are drawn to their mean until the
+    second moment is unbiased.
+    """
+    mean = first / weight
+    covariance = (second - weight * np.outer(mean, mean)) / (weight - 1)
+    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+    total, square = values.sum(), (values**2).sum()
+    center = total / len(values)
+    unbiased = (square - total**2 / weight) / (1 + 1 / weight)
+    spread = square - total * center
+    shrink = (
+        np.sqrt(np.clip((unbiased - total * center) / spread, 0.0, 1.0)) if spread > 0 else 1.0
+    )
+    result: Array = center + shrink * (values - center)
+    return result

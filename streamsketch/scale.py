@@ -103,14 +103,15 @@ def pilot_scale(pilot: Snapshot | Target, rings: int = 24) -> PilotScale:
             "high for this stream; sketch it with a larger scale, or with more rows"
         )
     slope, error = _weighted_slope(radii2[used], np.log(means[used]), errors[used] / means[used])
-    if not slope < -2 * error:
+    if not slope < -2 * error or means[used].min() > 0.9:
         raise ConfigError(
             "the pilot sketch does not fall with the radius of its frequencies: they are too low "
             "for this stream; sketch it with a smaller scale"
         )
     scale = float(np.sqrt(-slope))
-    return PilotScale(scale, float(error / (2 * scale)), np.sqrt(radii2),
-                      np.sqrt(np.maximum(means, 0.0)), used)
+    return PilotScale(
+        scale, float(error / (2 * scale)), np.sqrt(radii2), np.sqrt(np.maximum(means, 0.0)), used
+    )
 
 
 def _weighted_slope(x: Array, y: Array, error: Array) -> tuple[float, float]:

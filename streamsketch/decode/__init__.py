@@ -11,15 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamsketch.decode.components import ICA as ICA
+    from streamsketch.decode.components import PCA as PCA
     from streamsketch.decode.kmeans import KMeans as KMeans
     from streamsketch.decode.marginals import Density as Density
     from streamsketch.decode.marginals import Marginals as Marginals
     from streamsketch.decode.marginals import Shares as Shares
     from streamsketch.decode.mixture import GaussianMixture as GaussianMixture
+    from streamsketch.decode.stable import StableMixture as StableMixture
     from streamsketch.decode.target import Target as Target
 
 _HOMES = {
     "Density": "marginals",
+    "ICA": "components",
+    "PCA": "components",
+    "StableMixture": "stable",
     "GaussianMixture": "mixture",
     "KMeans": "kmeans",
     "Marginals": "marginals",
@@ -27,7 +33,17 @@ _HOMES = {
     "Target": "target",
 }
 
-__all__ = ["Density", "GaussianMixture", "KMeans", "Marginals", "Shares", "Target"]
+__all__ = [
+    "Density",
+    "GaussianMixture",
+    "KMeans",
+    "Marginals",
+    "PCA",
+    "Shares",
+    "StableMixture",
+    "Target",
+    "ICA",
+]
 
 
 def __getattr__(name: str) -> Any:

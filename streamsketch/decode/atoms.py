@@ -60,20 +60,25 @@ class Diracs:
         self.size = omega.shape[0]
 
     def atoms(self, theta: Array) -> tuple[Array, Array]:
+        """Characteristic functions of the components."""
         phase = theta @ self.omega
         return np.cos(phase), np.sin(phase)
 
     def gradient(self, theta: Array, re: Array, im: Array, d_re: Array, d_im: Array) -> Array:
+        """Gradient on the parameters."""
         gradient: Array = (d_im * re - d_re * im) @ self.omega.T
         return gradient
 
     def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives."""
         return np.broadcast_to(1j * self.omega, (len(theta), *self.omega.shape))
 
     def box(self, low: Array, high: Array) -> Array:
+        """Bounds of the parameters."""
         return np.stack([low, high], axis=1)
 
     def start(self, centers: Array, variance: Array) -> Array:
+        """Parameters of first guesses."""
         return centers
 
 
@@ -87,20 +92,24 @@ class DiagonalGaussians:
         self.size = 2 * self.d
 
     def atoms(self, theta: Array) -> tuple[Array, Array]:
+        """Characteristic functions of the components."""
         phase = theta[:, : self.d] @ self.omega
         modulus = np.exp(-(theta[:, self.d :] @ self.half_square))
         return modulus * np.cos(phase), modulus * np.sin(phase)
 
     def gradient(self, theta: Array, re: Array, im: Array, d_re: Array, d_im: Array) -> Array:
+        """Gradient on the parameters."""
         mean = (d_im * re - d_re * im) @ self.omega.T
         variance = -(d_re * re + d_im * im) @ self.half_square.T
         return np.concatenate([mean, variance], axis=1)
 
     def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives."""
         one = np.concatenate([1j * self.omega, -self.half_square + 0j])
         return np.broadcast_to(one, (len(theta), *one.shape))
 
     def box(self, low: Array, high: Array) -> Array:
+        """Bounds of the parameters."""
         width = high - low
         return np.concatenate(
             [
@@ -110,6 +119,7 @@ class DiagonalGaussians:
         )
 
     def start(self, centers: Array, variance: Array) -> Array:
+        """Parameters of first guesses."""
         return np.concatenate([centers, np.broadcast_to(variance, centers.shape)], axis=1)
 
 
@@ -123,24 +133,29 @@ class SphericalGaussians:
         self.size = self.d + 1
 
     def atoms(self, theta: Array) -> tuple[Array, Array]:
+        """Characteristic functions of the components."""
         phase = theta[:, : self.d] @ self.omega
         modulus = np.exp(-theta[:, self.d :] * self.half_square)
         return modulus * np.cos(phase), modulus * np.sin(phase)
 
     def gradient(self, theta: Array, re: Array, im: Array, d_re: Array, d_im: Array) -> Array:
+        """Gradient on the parameters."""
         mean = (d_im * re - d_re * im) @ self.omega.T
         variance = -(d_re * re + d_im * im) @ self.half_square
         return np.concatenate([mean, variance[:, None]], axis=1)
 
     def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives."""
         one = np.concatenate([1j * self.omega, -self.half_square[None] + 0j])
         return np.broadcast_to(one, (len(theta), *one.shape))
 
     def box(self, low: Array, high: Array) -> Array:
+        """Bounds of the parameters."""
         square = float(np.max((high - low) ** 2))
         return np.concatenate([np.stack([low, high], axis=1), [[1e-8 * square, 0.25 * square]]])
 
     def start(self, centers: Array, variance: Array) -> Array:
+        """Parameters of first guesses."""
         one = np.full((len(centers), 1), float(np.mean(variance)))
         return np.concatenate([centers, one], axis=1)
 
@@ -161,12 +176,14 @@ class FullGaussians:
         return factors
 
     def atoms(self, theta: Array) -> tuple[Array, Array]:
+        """Characteristic functions of the components."""
         phase = theta[:, : self.d] @ self.omega
         square = ((self.factors(theta).transpose(0, 2, 1) @ self.omega) ** 2).sum(axis=1)
         modulus = np.exp(-0.5 * square)
         return modulus * np.cos(phase), modulus * np.sin(phase)
 
     def gradient(self, theta: Array, re: Array, im: Array, d_re: Array, d_im: Array) -> Array:
+        """Gradient on the parameters."""
         mean = (d_im * re - d_re * im) @ self.omega.T
         pull = -(d_re * re + d_im * im)
         projected = self.factors(theta).transpose(0, 2, 1) @ self.omega
@@ -174,20 +191,21 @@ class FullGaussians:
         return np.concatenate([mean, factor[:, self.rows, self.columns]], axis=1)
 
     def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives."""
         projected = self.factors(theta).transpose(0, 2, 1) @ self.omega
         factor = -self.omega[self.rows] * projected[:, self.columns]
         mean = np.broadcast_to(1j * self.omega, (len(theta), *self.omega.shape))
         return np.concatenate([mean, factor + 0j], axis=1)
 
     def box(self, low: Array, high: Array) -> Array:
+        """Bounds of the parameters."""
         width = high - low
         limit = 0.5 * width[self.rows]
         least = np.where(self.rows == self.columns, 1e-4 * width[self.rows], -limit)
-        return np.concatenate(
-            [np.stack([low, high], axis=1), np.stack([least, limit], axis=1)]
-        )
+        return np.concatenate([np.stack([low, high], axis=1), np.stack([least, limit], axis=1)])
 
     def start(self, centers: Array, variance: Array) -> Array:
+        """Parameters of first guesses."""
         lower = np.diag(np.sqrt(np.broadcast_to(variance, (self.d,))))[self.rows, self.columns]
         return np.concatenate([centers, np.tile(lower, (len(centers), 1))], axis=1)
 
@@ -212,11 +230,13 @@ class StableLaws:
         return scaled, np.exp(theta[:, self.d + 1 :] * scaled)
 
     def atoms(self, theta: Array) -> tuple[Array, Array]:
+        """Characteristic functions of the components."""
         phase = theta[:, : self.d] @ self.omega
         modulus = np.exp(-self._exponent(theta)[1])
         return modulus * np.cos(phase), modulus * np.sin(phase)
 
     def gradient(self, theta: Array, re: Array, im: Array, d_re: Array, d_im: Array) -> Array:
+        """Gradient on the parameters."""
         mean = (d_im * re - d_re * im) @ self.omega.T
         scaled, power = self._exponent(theta)
         pull = -(d_re * re + d_im * im) * power
@@ -225,6 +245,7 @@ class StableLaws:
         return np.concatenate([mean, scale[:, None], alpha[:, None]], axis=1)
 
     def rates(self, theta: Array) -> NDArray[np.complex128]:
+        """Logarithmic derivatives."""
         scaled, power = self._exponent(theta)
         scale = -power * theta[:, self.d + 1 :] / theta[:, self.d : self.d + 1]
         extra = np.stack([scale, -power * scaled], axis=1) + 0j
@@ -232,10 +253,12 @@ class StableLaws:
         return np.concatenate([mean, extra], axis=1)
 
     def box(self, low: Array, high: Array) -> Array:
+        """Bounds of the parameters."""
         width = float(np.max(high - low))
         extra = [[1e-5 * width, width], [self.lowest_alpha, 2.0]]
         return np.concatenate([np.stack([low, high], axis=1), extra])
 
     def start(self, centers: Array, variance: Array) -> Array:
+        """Parameters of first guesses."""
         scale = np.full((len(centers), 1), float(np.sqrt(np.mean(variance) / 2)))
         return np.concatenate([centers, scale, np.full((len(centers), 1), 1.7)], axis=1)

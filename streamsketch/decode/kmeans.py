@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamsketch.decode import solve
 from streamsketch.decode.atoms import Array
+from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.space import Estimator, Space
 from streamsketch.decode.target import Target, as_target
 from streamsketch.errors import ConfigError
@@ -56,9 +57,14 @@ class KMeans(Estimator):
         [-3.0, 3.0]
     """
 
-    def __init__(self, n_clusters: int | None | Literal["auto"] = 8, *,
-                 n_init: int | Literal["auto"] = "auto",
-                 atoms: Literal["gaussian", "dirac"] = "gaussian", random_state: int = 0) -> None:
+    def __init__(
+        self,
+        n_clusters: int | None | Literal["auto"] = 8,
+        *,
+        n_init: int | Literal["auto"] = "auto",
+        atoms: Literal["gaussian", "dirac"] = "gaussian",
+        random_state: int = 0,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.atoms = atoms
@@ -102,7 +108,7 @@ class KMeans(Estimator):
         self.inertia_ = float(distortion * target.count)
         return self
 
-    def _warn_duplicates(self, fit: solve.Fit, centers: Array, width: Array) -> None:
+    def _warn_duplicates(self, fit: Fit, centers: Array, width: Array) -> None:
         distinct = solve.merge_duplicates(fit, centers, width)
         if distinct < len(centers):
             warnings.warn(
@@ -114,7 +120,7 @@ class KMeans(Estimator):
 
     def predict(self, data: Any) -> NDArray[np.int64]:
         """The nearest centre ``(n,)`` of rows: an array ``(n, d)`` or an Arrow table."""
-        return np.argmin(self.transform(data), axis=1)
+        return np.asarray(np.argmin(self.transform(data), axis=1))
 
     def transform(self, data: Any) -> Array:
         """Distances ``(n, K)`` of rows to the centres."""
@@ -131,16 +137,19 @@ class KMeans(Estimator):
 
 def _squared_distances(points: Array, centers: Array) -> Array:
     square = (points**2).sum(axis=1)[:, None] - 2 * points @ centers.T + (centers**2).sum(axis=1)
-    return np.maximum(square, 0.0)
+    return np.asarray(np.maximum(square, 0.0))
 
 
-def _lloyd(centers: Array, weights: Array, spread: Array,
-           rng: np.random.Generator) -> tuple[Array, Array, float]:
+def _lloyd(
+    centers: Array, weights: Array, spread: Array, rng: np.random.Generator
+) -> tuple[Array, Array, float]:
     """Lloyd's iterations on points drawn from the mixture; centres, shares, mean distortion."""
     if not spread.any():
         return centers, weights, float("nan")
     labels = rng.choice(len(weights), LLOYD_POINTS, p=weights)
-    points = centers[labels] + spread[labels] * rng.standard_normal((LLOYD_POINTS, spread.shape[1]))
+    points = centers[labels] + spread[labels] * rng.standard_normal(
+        (LLOYD_POINTS, spread.shape[1])
+    )
     centers = centers.copy()
     before = np.inf
     for _ in range(LLOYD_STEPS):

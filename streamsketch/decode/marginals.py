@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from streamsketch.decode.atoms import Array
-from streamsketch.decode.space import Estimator, Space, positive_count
+from streamsketch.decode.space import Estimator, positive_count
 from streamsketch.decode.target import Target, as_target
 from streamsketch.errors import ConfigError
 
@@ -53,7 +53,7 @@ class Density:
     def quantile(self, q: float, level: float = 0.9) -> tuple[Any, Any, Any]:
         """The ``q`` quantile in the column's units, and its band at ``level``.
 
-        The band covers the sketch's error and one bin of resolution.
+        The band covers the sketch's error and half a bin of resolution.
 
         Raises:
             ConfigError: ``q`` is not in [0, 1].
@@ -64,17 +64,14 @@ class Density:
         last = len(self.edges) - 1
         index = np.arange(last + 1, dtype=np.float64)
         at = _crossing(q, curve, index)
-        least = max(_crossing(q, high, index) - 0.5, 0.0)
-        most = min(_crossing(q, low, index) + 0.5, float(last))
+        least = max(_crossing(q, high, index) - 0.25, 0.0)
+        most = min(_crossing(q, low, index) + 0.25, float(last))
         return self._edge(at), self._edge(least), self._edge(most)
 
     def _edge(self, position: float) -> Any:
         below = min(int(position), len(self.edges) - 2)
         step = self.edges[below + 1] - self.edges[below]
-        if np.issubdtype(self.edges.dtype, np.datetime64):
-            return self.edges[below] + np.timedelta64(int((position - below) * step.astype(int)),
-                                                      np.datetime_data(self.edges.dtype)[0])
-        return self.edges[below] + (position - below) * step
+        return self.edges[below] + step * (position - below)
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,8 @@ class _Inversion:
         middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
         # the mean of exp(i w x) over a bin
         atoms = np.exp(1j * np.outer(omega, middle)) * np.sinc(
-            omega[:, None] * width / (2 * np.pi))
+            omega[:, None] * width / (2 * np.pi)
+        )
         self.atoms = np.concatenate([atoms.real, atoms.imag])
         self.middle, self.omega = middle, omega
         self.count, self.noise_std = count, noise_std
@@ -266,7 +264,7 @@ def _along(target: Target, j: int) -> NDArray[np.int64]:
 
 
 def _cumulated(probability: Array) -> Array:
-    return np.concatenate([[0.0], np.minimum(np.cumsum(probability), 1.0)])
+    return np.append(0.0, np.minimum(np.cumsum(probability), 1.0))
 
 
 def _crossing(q: float, curve: Array, index: Array) -> float:

@@ -61,10 +61,15 @@ class GaussianMixture(Estimator):
         (2, np.float64(0.5))
     """
 
-    def __init__(self, n_components: int | None | Literal["auto"] = 1, *,
-                 covariance_type: Literal["full", "diag", "spherical"] = "full",
-                 n_init: int | Literal["auto"] = "auto", efficient: bool = True,
-                 random_state: int = 0) -> None:
+    def __init__(
+        self,
+        n_components: int | None | Literal["auto"] = 1,
+        *,
+        covariance_type: Literal["full", "diag", "spherical"] = "full",
+        n_init: int | Literal["auto"] = "auto",
+        efficient: bool = True,
+        random_state: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.n_init = n_init
@@ -99,8 +104,12 @@ class GaussianMixture(Estimator):
         weights = fit.weights / fit.weights.sum()
         if self.efficient and np.isfinite(target.count):
             weights, means, covariances = weighted_fit(target, kind, fit)
-        self._set(weights, means, covariances,
-                  Space.of(None if isinstance(snapshot, Target) else snapshot.schema, target.d))
+        self._set(
+            weights,
+            means,
+            covariances,
+            Space.of(None if isinstance(snapshot, Target) else snapshot.schema, target.d),
+        )
         self.residual_, self.floor_ = fit.cost, target.floor
         return self
 
@@ -143,7 +152,7 @@ class GaussianMixture(Estimator):
 
     def predict(self, data: Any) -> NDArray[np.int64]:
         """The most probable component ``(n,)`` of rows."""
-        return np.argmax(self._log_parts(data), axis=1)
+        return np.asarray(np.argmax(self._log_parts(data), axis=1))
 
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """Points ``(n, d)`` drawn from the mixture, and their components ``(n,)``."""
@@ -179,7 +188,7 @@ def weighted_fit(target: Target, kind: str, fit: Fit) -> tuple[Array, Array, Arr
     error = newton.parameter_covariance(theta, alpha)
     alpha = alpha / alpha.sum()
     means, covariances = gaussians(theta, kind, target.d)
-    if kind == "full":
+    if isinstance(family, FullGaussians):
         covariances = resolution(theta, family, covariances, error)
     return alpha, means, covariances
 
@@ -188,5 +197,11 @@ def _loudest(target: Target) -> Target:
     if target.m <= MOST_WEIGHTED:
         return target
     keep = np.sort(np.argsort(-np.abs(target.z))[:MOST_WEIGHTED])
-    return Target(target.omega[:, keep], target.z[keep], target.count, target.low, target.high,
-                  target.noise_std)
+    return Target(
+        target.omega[:, keep],
+        target.z[keep],
+        target.count,
+        target.low,
+        target.high,
+        target.noise_std,
+    )

@@ -26,8 +26,9 @@ def moments(target: Target, rng: np.random.Generator) -> tuple[Array, Array]:
         return 0.5 * (target.low + target.high), width**2 / 12
     omega, z = target.omega[:, use], target.z[use]
     weight = modulus[use]
-    variance = nnls(weight[:, None] * 0.5 * (omega**2).T, -weight * np.log(np.minimum(
-        modulus[use], 1.0)))[0]
+    variance = nnls(
+        weight[:, None] * 0.5 * (omega**2).T, -weight * np.log(np.minimum(modulus[use], 1.0))
+    )[0]
     variance = np.clip(variance, 1e-6 * width**2, width**2 / 4)
 
     family = DiagonalGaussians(omega)
@@ -44,7 +45,8 @@ def moments(target: Target, rng: np.random.Generator) -> tuple[Array, Array]:
         return float((left_re**2 + left_im**2).sum()), gradient
 
     bounds = np.stack([target.low, target.high], axis=1)
-    found = [minimize(objective, points[i], jac=True, method="L-BFGS-B", bounds=bounds)
-             for i in order]
+    found = [
+        minimize(objective, points[i], jac=True, method="L-BFGS-B", bounds=bounds) for i in order
+    ]
     mean: Array = np.asarray(min(found, key=lambda f: float(f.fun)).x)
     return mean, variance

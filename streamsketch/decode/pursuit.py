@@ -49,8 +49,9 @@ class Prior:
 class Pursuit:
     """One target, one family, one weighting of the frequencies; ``run`` is one attempt."""
 
-    def __init__(self, target: Target, family: Family, prior: Prior,
-                 frequency_weights: Array | None = None) -> None:
+    def __init__(
+        self, target: Target, family: Family, prior: Prior, frequency_weights: Array | None = None
+    ) -> None:
         self.target = target
         self.family = family
         self.prior = prior
@@ -130,8 +131,14 @@ class Pursuit:
 
         size = np.sqrt(float(w @ (self.re**2 + self.im**2))) + 1e-300
         bounds = self.box / scale[:, None]
-        done = minimize(objective, start / scale, jac=True, method="L-BFGS-B", bounds=bounds,
-                        options={"maxiter": INNER_STEPS, "ftol": 1e-7, "maxcor": 8})
+        done = minimize(
+            objective,
+            start / scale,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": INNER_STEPS, "ftol": 1e-7, "maxcor": 8},
+        )
         return float(done.fun), np.clip(done.x * scale, self.box[:, 0], self.box[:, 1])
 
     def _stack(self, theta: Array) -> Array:
@@ -177,12 +184,22 @@ class Pursuit:
             gradient = np.concatenate([d_theta.ravel(), d_alpha])
             return value / total, gradient * scale / total
 
-        box = np.concatenate([np.tile(self.box, (shape[0], 1)), np.tile([[1e-9, 2.0]], (shape[0], 1))])
+        box = np.concatenate(
+            [np.tile(self.box, (shape[0], 1)), np.tile([[1e-9, 2.0]], (shape[0], 1))]
+        )
         done = minimize(
-            objective, np.concatenate([theta.ravel(), alpha]) / scale, jac=True,
-            method="L-BFGS-B", bounds=box / scale[:, None],
-            options={"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20,
-                     "ftol": 1e-12 if final else 1e-6, "gtol": 1e-10},
+            objective,
+            np.concatenate([theta.ravel(), alpha]) / scale,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=box / scale[:, None],
+            options={
+                "maxiter": steps,
+                "maxfun": 2 * steps,
+                "maxcor": 20,
+                "ftol": 1e-12 if final else 1e-6,
+                "gtol": 1e-10,
+            },
         )
         x = np.clip(done.x * scale, box[:, 0], box[:, 1])
         theta, alpha = x[: -shape[0]].reshape(shape), x[-shape[0] :]

@@ -9,7 +9,6 @@ a decoded mixture within a few thousandths of a nat per row of maximum likelihoo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
 
 from streamsketch.decode.atoms import Array, Family, FullGaussians
@@ -61,7 +60,9 @@ def whitener(target: Target, covariance: Array, cost: float) -> Array:
     """
     sampling = covariance / target.count
     misfit = max(cost - target.floor, 0.0) / (2 * target.m)
-    ridge = target.noise_std**2 + misfit + TRUNCATION**2 + 1e-6 * np.trace(sampling) / len(sampling)
+    ridge = (
+        target.noise_std**2 + misfit + TRUNCATION**2 + 1e-6 * np.trace(sampling) / len(sampling)
+    )
     sampling[np.diag_indices_from(sampling)] += ridge
     factor: Array = np.tril(cho_factor(sampling, lower=True, overwrite_a=True)[0])
     return factor
@@ -85,6 +86,7 @@ class GaussNewton:
         return result
 
     def residual(self, theta: Array, alpha: Array) -> Array:
+        """Whitened residual ``(2m + 1,)``; the last entry holds the weights to a sum of one."""
         re, im = self.family.atoms(theta)
         left = self._whiten(self.z - np.concatenate([alpha @ re, alpha @ im]))
         return np.append(left, self.unit * (1 - alpha.sum()))
@@ -137,8 +139,8 @@ class GaussNewton:
         slope = self.jacobian(theta, alpha)
         normal = slope.T @ slope
         scale = 1 / np.sqrt(np.diag(normal) + 1e-300)
-        inverse: Array = np.linalg.pinv(normal * scale[:, None] * scale, rcond=1e-10, hermitian=True)
-        return inverse * scale[:, None] * scale
+        inverse = np.linalg.pinv(normal * scale[:, None] * scale, rcond=1e-10, hermitian=True)
+        return np.asarray(inverse * scale[:, None] * scale)
 
 
 def resolution(theta: Array, family: FullGaussians, covariances: Array, error: Array) -> Array:
@@ -171,5 +173,4 @@ def _damped(normal: Array, pull: Array, damping: float) -> Array:
     matrix = normal.copy()
     diagonal = np.diag(normal)
     matrix[np.diag_indices_from(matrix)] += damping * (diagonal + 1e-9 * diagonal.max())
-    step: NDArray[np.float64] = np.linalg.solve(matrix, pull)
-    return step
+    return np.asarray(np.linalg.solve(matrix, pull), np.float64)

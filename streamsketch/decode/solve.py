@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from streamsketch.decode.atoms import (
     Family,
     FullGaussians,
     SphericalGaussians,
+    StableLaws,
 )
 from streamsketch.decode.prior import moments
 from streamsketch.decode.pursuit import Fit, Prior, Pursuit
@@ -23,11 +25,12 @@ from streamsketch.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[[Array], Family]] = {
     "dirac": Diracs,
     "spherical": SphericalGaussians,
     "diag": DiagonalGaussians,
     "full": FullGaussians,
+    "stable": StableLaws,
 }
 MOST_STARTS = 5
 MOST_COMPONENTS = 30
@@ -54,8 +57,9 @@ def warn_few(target: Target, components: int, size: int) -> None:
         )
 
 
-def decode(target: Target, kind: str, components: int, rng: np.random.Generator,
-           n_init: int | None = None) -> Fit:
+def decode(
+    target: Target, kind: str, components: int, rng: np.random.Generator, n_init: int | None = None
+) -> Fit:
     """A mixture of ``components`` atoms of one family whose sketch is closest to the target.
 
     Args:
@@ -107,8 +111,9 @@ def most_components(target: Target, size: int) -> int:
     return int(np.clip(target.m // (2 * (size + 1)), 1, MOST_COMPONENTS))
 
 
-def _attempt(target: Target, family: Family, prior: Prior, components: int,
-             rng: np.random.Generator) -> Fit:
+def _attempt(
+    target: Target, family: Family, prior: Prior, components: int, rng: np.random.Generator
+) -> Fit:
     if isinstance(family, FullGaussians):
         # correlations are left to the last descent: axis-aligned atoms find the components faster
         coarse = DiagonalGaussians(target.omega)

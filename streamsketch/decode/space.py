@@ -86,7 +86,9 @@ class Space:
             ConfigError: The model was fitted to plain arrays.
         """
         if self.schema is None:
-            raise ConfigError("this model was fitted to plain arrays; there is no schema to decode")
+            raise ConfigError(
+                "this model was fitted to plain arrays; there is no schema to decode"
+            )
         return self.schema.decode((points - self.center) / self.scale)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
+from streamsketch.quantized import GAIN, SignatureMap
 
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot
@@ -38,9 +39,16 @@ class Target:
     noise_std: float = 0.0
 
     @classmethod
-    def of(cls, omega: Array, z: NDArray[np.complex128] | Array, *, count: float = np.inf,
-           low: float | Array = -1.0, high: float | Array = 1.0,
-           noise_std: float = 0.0) -> Target:
+    def of(
+        cls,
+        omega: Array,
+        z: NDArray[np.complex128] | Array,
+        *,
+        count: float = np.inf,
+        low: float | Array = -1.0,
+        high: float | Array = 1.0,
+        noise_std: float = 0.0,
+    ) -> Target:
         """From arrays, checked; ``z`` may be ``(m,)`` complex or cosines then sines ``(2m,)``.
 
         Raises:
@@ -59,16 +67,19 @@ class Target:
                 f"complex values or ({2 * m},) cosines then sines"
             )
         if not (np.isfinite(values).all() and np.isfinite(omega).all()):
-            raise ConfigError("the sketch holds a value that is not finite; a decoder needs all "
-                              "of them finite (was it the mean of no rows?)")
+            raise ConfigError(
+                "the sketch holds a value that is not finite; a decoder needs all "
+                "of them finite (was it the mean of no rows?)"
+            )
         if not count > 0:
             raise ConfigError(f"the sketch counts {count} rows; a decoder needs at least one")
         lower = np.broadcast_to(np.asarray(low, dtype=np.float64), (d,))
         upper = np.broadcast_to(np.asarray(high, dtype=np.float64), (d,))
         if not (lower < upper).all():
             raise ConfigError("the box of the rows is empty: every low must be below its high")
-        return cls(omega, values.astype(np.complex128), float(count), lower, upper,
-                   float(noise_std))
+        return cls(
+            omega, values.astype(np.complex128), float(count), lower, upper, float(noise_std)
+        )
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Target:
@@ -91,20 +102,27 @@ class Target:
             if block.kind in ("onehot", "state"):
                 low[block.start : block.start + block.width] = 0.0
         noise = snapshot.release.noise_std * np.sqrt(spec.classes) / snapshot.count
-        gain = 1.0
-        if spec.map == "signature":
-            from streamsketch.quantized import GAIN
-
-            gain = GAIN
-        return cls.of(omega, mean / gain, count=snapshot.count, low=low,
-                      high=np.ones(omega.shape[0]), noise_std=noise / gain)
+        z = mean[:m] + 1j * mean[m:]
+        if isinstance(snapshot.features, SignatureMap):
+            z = snapshot.features.unquantised(mean)
+            noise = np.hypot(noise / GAIN, _harmonics(omega, z, snapshot.count))
+        return cls.of(
+            omega,
+            z,
+            count=snapshot.count,
+            low=low,
+            high=np.ones(omega.shape[0]),
+            noise_std=noise,
+        )
 
     @property
     def d(self) -> int:
+        """Dimension of the encoded rows."""
         return int(self.omega.shape[0])
 
     @property
     def m(self) -> int:
+        """Number of frequencies."""
         return int(self.omega.shape[1])
 
     @property
@@ -117,3 +135,19 @@ class Target:
 def as_target(data: Snapshot | Target) -> Target:
     """The target itself, or that of a snapshot."""
     return data if isinstance(data, Target) else Target.from_snapshot(data)
+
+
+def _harmonics(omega: Array, z: NDArray[np.complex128], count: float) -> float:
+    """Standard deviation of what one-bit features leave in each part of an estimate of ``z``.
+
+    Sampling error beyond that of unquantised features, and the third harmonic, a third of the
+    characteristic function at three times the frequency with a random phase: its size is read off
+    the rings of the sketch itself.
+    """
+    radius = np.sqrt((omega**2).sum(axis=0))
+    order = np.argsort(radius)
+    rings = np.array_split(order, max(len(order) // 20, 1))
+    radii = np.array([radius[ring].mean() for ring in rings])
+    squares = np.array([(np.abs(z[ring]) ** 2).mean() for ring in rings])
+    third = np.interp(3 * radius, radii, squares, right=0.0).mean() / 9
+    return float(np.sqrt(0.5 * third + 0.5 * (2 / GAIN**2 - 1) / count))
