@@ -5,13 +5,14 @@ and twice only where the process died in between.
 """
 
 import base64
+import io
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from consumers import settings as checked
 from streamsketch.errors import ConfigError, StoreError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from consumers.kafka_sink import Outbox
 
 __all__ = ["FileDeadLetters", "KafkaDeadLetters", "make_file", "make_kafka", "read_file"]
+
+WAITING_BYTES = 1 << 20  # held back at most before they are written
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,27 @@ class FileDeadLetters:
         self._path = path
         self._max_bytes = max_bytes
         self._keep = keep
+        self._waiting = bytearray()
         self._file = self._open()
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Add rows."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        try:
-            for letter in dead:
-                self._file.write(_line(letter, now))
-        except OSError as e:
-            raise self._refused(e) from e
+        for letter in dead:
+            self._waiting += _line(letter, now)
+        if len(self._waiting) > WAITING_BYTES:
+            self.flush()
 
     def flush(self) -> None:
-        """Make what was put durable."""
+        """Make what was put durable; what the disk refuses is kept for the next call.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
         try:
-            self._file.flush()
+            while self._waiting:
+                written = self._file.write(self._waiting)
+                del self._waiting[:written]
             os.fsync(self._file.fileno())
             if self._file.tell() >= self._max_bytes:
                 self._rotate()
@@ -87,14 +96,14 @@ class FileDeadLetters:
             finally:
                 self._file.close()
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> io.FileIO:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as e:
             raise self._refused(e) from e
-        file = os.fdopen(handle, "ab+")
-        if file.tell():
+        file = io.FileIO(handle, "ab+")
+        if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # the writer died inside of a line
                 file.write(b"\n")
