@@ -125,7 +125,7 @@ def energy_weights(omega: Array, cells: int = 24) -> Array:
     mass[0] = high[0] / centre[0] ** 2
     mass[1:] = 1.0 / low[1:] - 1.0 / high[1:]
     weights[inside] = (mass / counts)[cell]
-    return _constant(d) * 2.0 / np.pi * weights
+    return np.asarray(_constant(d) * 2.0 / np.pi * weights)
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,8 @@ def _sobol(d: int, n: int, seed: int) -> Array:
 
     engine = qmc.Sobol(d, rng=np.random.default_rng(seed))
     whole = 1 << max(0, (n - 1).bit_length())
-    return np.clip(np.asarray(engine.random(whole)[:n]), 1e-9, 1.0 - 1e-9)
+    u = np.asarray(engine.random(whole)[:n], np.float64)
+    return np.asarray(np.clip(u, 1e-9, 1.0 - 1e-9))
 
 
 def _on_sphere(u: Array) -> Array:

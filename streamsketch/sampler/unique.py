@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,18 +48,18 @@ class RowFilter:
         """Chance that a new row is refused, from the share of bits set."""
         return float(np.bitwise_count(self.bits).sum() / (8 * self.bits.size)) ** _PROBES
 
-    def holds(self, keys: Iterable[bytes]) -> NDArray[np.bool_]:
+    def holds(self, keys: Sequence[bytes]) -> NDArray[np.bool_]:
         """Which of the keys may have been added; False is certain."""
-        return np.array([self._all_set(self._places(key)) for key in keys], dtype=bool)
+        return np.asarray(self._all_set(self._places(keys)), dtype=bool)
 
-    def add_new(self, keys: Iterable[bytes]) -> NDArray[np.bool_]:
+    def add_new(self, keys: Sequence[bytes]) -> NDArray[np.bool_]:
         """Add keys in order; which of them were certainly new when their turn came."""
-        new = []
-        for key in keys:
-            places = self._places(key)
-            new.append(not self._all_set(places))
-            self.bits[places >> 3] |= (1 << (places & 7)).astype(np.uint8)
-        return np.array(new, dtype=bool)
+        new = np.empty(len(keys), dtype=bool)
+        for i, places in enumerate(self._places(keys)):
+            new[i] = not self._all_set(places)
+            masks = np.left_shift(1, places & 7).astype(np.uint8)
+            np.bitwise_or.at(self.bits, places >> 3, masks)  # two places may share a byte
+        return new
 
     def merge(self, other: RowFilter) -> RowFilter:
         """The filter of both sets of rows.
@@ -77,15 +78,18 @@ class RowFilter:
         """An independent filter of the same content."""
         return RowFilter(self.capacity, self.bits.copy())
 
-    def _places(self, key: bytes) -> NDArray[np.uint64]:
-        digest = hashlib.blake2b(key, digest_size=16).digest()
-        first, second = np.frombuffer(digest, dtype="<u8")
+    def _places(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
+        """Bit numbers of each key, ``(n, probes)``, by double hashing."""
+        digests = b"".join(hashlib.blake2b(key, digest_size=16).digest() for key in keys)
+        halves = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
         with np.errstate(over="ignore"):
-            mixed = first + np.arange(_PROBES, dtype=np.uint64) * (second | np.uint64(1))
-        return np.asarray(mixed % np.uint64(8 * self.bits.size))
+            steps = np.arange(_PROBES, dtype=np.uint64) * (halves[:, 1:] | np.uint64(1))
+            mixed = halves[:, :1] + steps
+        return (mixed % np.uint64(8 * self.bits.size)).astype(np.int64)
 
-    def _all_set(self, places: NDArray[np.uint64]) -> bool:
-        return bool(((self.bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1).all())
+    def _all_set(self, places: NDArray[np.int64]) -> Any:
+        bits = self.bits[places >> 3] >> (places & 7).astype(np.uint8)
+        return (bits & 1).all(axis=-1)
 
 
 def row_keys(table: pa.Table) -> list[bytes]:
@@ -96,5 +100,27 @@ def row_keys(table: pa.Table) -> list[bytes]:
         >>> a == b
         False
     """
-    columns = [column.to_pylist() for column in table.itercolumns()]
-    return [repr(row).encode() for row in zip(*columns, strict=True)]
+    parts = [_column_bytes(column) for column in table.itercolumns()]
+    if not parts:
+        return []
+    joined = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    return [row.tobytes() for row in joined]
+
+
+def _column_bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """The values of a column as rows of 9 bytes: whether it is null, and 8 of its value."""
+    n = len(column)
+    out = np.zeros((n, 9), np.uint8)
+    out[:, 0] = column.is_null().to_numpy()
+    whole = column.combine_chunks()
+    coded = whole.dictionary_encode()
+    values = [
+        hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
+        for value in coded.dictionary.to_pylist()
+    ]
+    table = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 8)
+    codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    if len(table):
+        out[:, 1:] = table[codes]
+    out[out[:, 0] == 1, 1:] = 0
+    return out

@@ -5,7 +5,6 @@ import pytest
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate import energy_distance
-from streamsketch.sampler import energy as module
 from streamsketch.sampler import (
     GaussianTarget,
     MixtureTarget,
@@ -14,6 +13,7 @@ from streamsketch.sampler import (
     signed_measure,
     squared_distance,
 )
+from streamsketch.sampler import energy as module
 from streamsketch.sampler.energy import measure_distance
 from streamsketch.sampler.kernels import power, ratio, squared_distances
 from tests.sampler.toys import GRID
