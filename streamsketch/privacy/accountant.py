@@ -83,7 +83,11 @@ def rho_from_epsilon(epsilon: float, delta: float, *, strict: bool = False) -> f
     >>> round(rho_from_epsilon(4.887, 1e-6), 3), round(rho_from_epsilon(5.222, 1e-6, strict=True), 3)
     (0.5, 0.5)
     """
-    epsilon, delta = check_budget("epsilon", epsilon), check_delta(delta)
+    return _rho_from_epsilon(check_budget("epsilon", epsilon), check_delta(delta), strict)
+
+
+@lru_cache(maxsize=256)
+def _rho_from_epsilon(epsilon: float, delta: float, strict: bool) -> float:
     if not strict:
         from dp_accounting import get_sigma_gaussian
 

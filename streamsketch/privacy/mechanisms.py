@@ -9,8 +9,8 @@ post-processing, and its noise is ``(B z)_t`` with ``B = A C**-1``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
@@ -94,6 +94,7 @@ class Plan:
 
     name: str
     settings: Settings
+    fitted: fx.Blt | None = None
 
     def __post_init__(self) -> None:
         """Refuse mechanisms that do not exist and horizons that they cannot keep."""
@@ -122,10 +123,24 @@ class Plan:
         """``C``: explicit coefficients, or the buffered form."""
         make = lookup(self.name).encoder
         assert make is not None
-        series = make(self.settings)
+        series = self.fitted or make(self.settings)
         if not self.settings.strict:
             return series
         return _dyadic(series, self._horizon(series))
+
+    @property
+    def buffers(self) -> list[list[float]] | None:
+        """The fitted series as JSON values, to be kept with the noise; None if there is none."""
+        if not isinstance(self.encoder, fx.Blt):
+            return None
+        return [list(self.encoder.theta), list(self.encoder.omega)]
+
+    def with_buffers(self, buffers: Sequence[Sequence[float]] | None) -> Plan:
+        """The same plan with the series that `buffers` gave, instead of one fitted anew."""
+        if buffers is None:
+            return self
+        theta, omega = buffers
+        return replace(self, fitted=fx.Blt(tuple(theta), tuple(omega)))
 
     @cached_property
     def participation(self) -> float:

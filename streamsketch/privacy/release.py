@@ -107,17 +107,20 @@ class Releaser:
         self._entropy: Entropy = (
             system_entropy if test_generator is None else seeded_entropy(test_generator)
         )
-        self.plan = Plan(self.mechanism, self.settings)
+        self._count_units = self.settings.count_units(self.features.norm_bound)
         self.rho = self.settings.budget
-        bound = self.features.norm_bound
-        self._count_units = self.settings.count_units(bound)
-        unit = self.settings.unit_norm(bound)
-        #: Standard deviation of the independent noise z, in feature units.
-        self.sigma = sigma(unit, self.rho, self.plan.participation)
-        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE)
+        self._arm(Plan(self.mechanism, self.settings))
         self._past_variance = 0.0
         self._key = secrets.token_bytes(32)
         self.ledger = Ledger(self.stream)
+
+    def _arm(self, plan: Plan) -> None:
+        assert self.settings is not None
+        unit = self.settings.unit_norm(self.features.norm_bound)
+        self.plan = plan
+        #: Standard deviation of the independent noise z, in feature units.
+        self.sigma = sigma(unit, self.rho, plan.participation)
+        self._noiser = plan.noiser(len(self.seen) + 1, self.sigma * ONE)
 
     def fresh(self) -> Releaser:
         """A releaser of the same settings that has released nothing."""
@@ -226,9 +229,9 @@ class Releaser:
             return
         if self.epoch + 1 >= self.settings.epochs:
             raise BudgetError(
-                f"the privacy budget of stream {self.stream!r} is spent: all {limit} planned "
-                f"releases of {self.settings.epochs} epoch(s) were made; consuming may go on, to "
-                "release more start a new stream for rows not used so far (rows only: plan epochs)."
+                f"the privacy budget of stream {self.stream!r} is spent: all {limit} planned releases "
+                f"of {self.settings.epochs} epoch(s) were made; plan more epochs, or start a new "
+                "stream for rows not used so far"
             )
         last = self.sigma * self.plan.error(limit - 1)
         self._past_variance += last * last if self.plan.memory == "landmark" else 0.0
@@ -371,6 +374,7 @@ class Releaser:
                 "epoch": self.epoch,
                 "settings": self.settings.to_dict(),
                 "past_variance": self._past_variance,
+                "buffers": self.plan.buffers,
                 "key": self._key.hex(),
                 "ledger": self.ledger.to_dict(),
             }
@@ -419,6 +423,8 @@ class Releaser:
             )
         ledger = Ledger.from_dict(body.get("ledger") or {}, self.stream)
         ledger.check_position(body.get("epoch"), body.get("index"))
+        # A series fitted by another version of the optimiser would not continue this noise.
+        self._arm(self.plan.with_buffers(body.get("buffers")))
         noise = {k.removeprefix("noise."): v for k, v in arrays.items() if k.startswith("noise.")}
         self._noiser.restore(noise)
         pending = arrays.get("pending")

@@ -45,7 +45,7 @@ def resolve(
             f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
             "releases."
         )
-    s = settings if isinstance(settings, Settings) else _settings(settings)
+    s = settings if isinstance(settings, Settings) else _settings(settings, mechanism)
     name, _, number = memory.partition(":")
     if name == "landmark" != found.memory:
         name = str(found.memory)
@@ -63,13 +63,16 @@ def resolve(
     return s, name
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
+def _settings(values: Mapping[str, Any], mechanism: str) -> Settings:
     given = dict(values)
-    if given.get("releases") == "endless":
+    if lookup(mechanism).endless and given.get("releases", "endless") == "endless":
         given["releases"] = None
+    if mechanism == "gaussian":
+        given.setdefault("releases", 1)
     try:
         return Settings(**given)
     except TypeError as error:
         raise ConfigError(
-            f"privacy settings {sorted(values)} do not fit ({error}); see streamsketch.privacy.Settings."
+            f"privacy settings {sorted(values)} do not fit ({error}); see "
+            "streamsketch.privacy.Settings."
         ) from None

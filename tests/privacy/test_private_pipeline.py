@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import streamsketch.consume as consumer
 import streamsketch.releasing as releasing
 from streamsketch import Schema, Sketcher, Snapshot, Store
 from streamsketch.clipping import user_limits
@@ -197,3 +198,13 @@ def test_the_sketcher_keeps_the_same_rules():
             part.release()
     with pytest.raises(ConfigError, match="released privately"):
         merged.merge(sketcher(rho=0.5))
+
+
+def test_a_private_run_says_nothing_exact(tmp_path, caplog, capfd):
+    with caplog.at_level("DEBUG"):
+        one = run(tmp_path, 1237, rho=1e-4)
+    said = caplog.text + "".join(capfd.readouterr()) + "\n".join(copy_lines(tmp_path))
+    said += str(consumer._figures(one, private=True)) + repr(one.new_releaser())
+    assert "1237" not in said
+    total = one.state.cut()[0].total
+    assert not [v for v in total if len(str(v)) > 6 and str(v) in said]

@@ -350,3 +350,28 @@ def test_explain_speaks_of_every_kind():
         assert "replaced by any other" in text
         assert "person whose rows" in text
     assert Settings(rho=0.5).epsilon_of(0.0) == 0.0
+
+
+def test_buffers_fitted_elsewhere_are_continued(monkeypatch):
+    """Another version of the optimiser may fit another series; a stream keeps its own."""
+    from streamsketch.privacy import factorization
+
+    releaser = make("blt")
+    releaser.release(FM.sum(ROWS[:100]), 100)
+    other = factorization.fit_blt(20)
+    monkeypatch.setattr(factorization, "fit_blt", lambda *_, **__: other)
+    again = make("blt")
+    assert again.plan.buffers != releaser.plan.buffers
+    again = through_a_file(releaser, again)
+    assert again.plan.buffers == releaser.plan.buffers
+    assert again.sigma == releaser.sigma
+    again.release(FM.sum(ROWS[:200]), 200)
+
+
+def test_defaults_suit_the_mechanism():
+    def settings(name):
+        return Releaser(FM, SCHEMA, mechanism=name, settings={"rho": 0.5}).settings
+
+    assert settings("gaussian").releases == 1
+    assert settings("toeplitz").releases == 100
+    assert settings("decayed").releases is None
