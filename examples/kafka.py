@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from streamsketch import Schema, Sketcher, Snapshot, fit
 from streamsketch.config import Pipeline, parse
-from streamsketch.evaluate.pictures import new_figure, png
 from streamsketch.consume import run_ingest
+from streamsketch.evaluate.pictures import new_figure, png
 from streamsketch.worker import make_source
 
 TOPIC = "readings"
