@@ -1,6 +1,5 @@
 """The brokers that the Kafka tests run on."""
 
-import gc
 import os
 
 import pytest
@@ -39,11 +38,3 @@ def bootstrap(request):
     if request.param not in os.environ:
         pytest.skip(f"{request.param} names no broker")
     return os.environ[request.param]
-
-
-@pytest.fixture
-def outage():
-    """For tests in which a broker is away: kafka-python 3.0.12 does not close the socket of an
-    attempt to connect that failed, which is then closed by the garbage collector."""
-    yield
-    gc.collect()

@@ -15,10 +15,6 @@ from streamsketch.streams import Dead
 from tests.broker import BrokerProcess
 from tests.consumers.kafka_tools import new_topic
 
-left_sockets = pytest.mark.filterwarnings(  # see the fixture `outage`
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @given(st.lists(st.one_of(st.binary(max_size=20), st.text(max_size=20))))
 @settings(max_examples=50, deadline=None)
@@ -111,8 +107,7 @@ def test_topic_gets_raw_bytes_and_position(own_broker):
     assert headers == {"reason": "not valid JSON", "topic": "t", "partition": "3", "offset": "7"}
 
 
-@left_sockets
-def test_flush_refuses_until_the_broker_has_all(outage, tmp_path, monkeypatch):
+def test_flush_refuses_until_the_broker_has_all(tmp_path, monkeypatch):
     """A position must not be saved before the dead letters up to it are safe."""
     monkeypatch.setattr(kafka_sink, "FLUSH_SECONDS", 0.5)
     broker = BrokerProcess(tmp_path)

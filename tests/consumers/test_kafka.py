@@ -29,10 +29,6 @@ from tests.consumers.kafka_tools import (
     source,
 )
 
-left_sockets = pytest.mark.filterwarnings(  # see the fixture `outage`
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 def ipc(values):
     table = pa.table({"x0": values})
@@ -275,8 +271,7 @@ def test_a_position_beyond_the_end_stops(own_broker):
         read_all(source(own_broker.bootstrap, topic), member.shared)
 
 
-@left_sockets
-def test_broker_gone_and_back(outage, tmp_path, caplog, monkeypatch):
+def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(kafka, "PROBE_SECONDS", 0.3)
     broker = BrokerProcess(tmp_path)
     topic = new_topic(broker.bootstrap)
@@ -299,8 +294,7 @@ def test_broker_gone_and_back(outage, tmp_path, caplog, monkeypatch):
     assert time.monotonic() - started < 6
 
 
-@left_sockets
-def test_no_broker_at_the_start(outage):
+def test_no_broker_at_the_start():
     stream = source("127.0.0.1:9", "t", connect_seconds=0.5)
     with pytest.raises(SourceError, match=r"no Kafka broker answers at 127.0.0.1:9"):
         stream.open(Member(Shared()))
