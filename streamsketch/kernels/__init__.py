@@ -23,6 +23,8 @@ Prepare = Callable[[NDArray[np.float64], "Spec | None"], SumRows]
 BACKENDS = {
     "reference": "streamsketch.kernels.reference:prepare",
     "cpu": "streamsketch.kernels.cpu:prepare",
+    "torch": "streamsketch.kernels.device:prepare",
+    "triton": "streamsketch.kernels.device:prepare_triton",
     "harmonic": "streamsketch.kernels.structured:prepare_harmonic",
     "hadamard": "streamsketch.kernels.structured:prepare_hadamard",
 }

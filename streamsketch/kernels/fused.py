@@ -27,6 +27,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.kernels.polynomials import COSINE, SINE
 from streamsketch.kernels.vectors import PANEL, fma, project, rint, spread
 
 __all__ = [
@@ -48,9 +49,6 @@ Polynomials = tuple[np.float32, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 njit: Any = numba.njit
 types: Any = numba.types
-
-SINE = (3.14159258, -5.16770689, 2.55003145, -0.59804547, 0.07722048)  # sin(pi r) / r in r^2
-COSINE = (0.99999995, -4.93479287, 4.05841203, -1.33188068, 0.21969756)  # cos(pi r) in r^2
 
 
 @cache

@@ -10,6 +10,7 @@ mean cosine and sine of frequency j,
 Phases are computed again in the backward pass, so nothing of size n x m is ever kept.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,8 @@ class _Mean(torch.autograd.Function):
         step = _torch_step
         if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
             step = _fused_step
+        elif y.dtype == torch.float32 and os.environ.get("STREAMSKETCH_TRITON") == "1":
+            step = _triton_step
         ctx.save_for_backward(y)
         mean, ctx.gradient = step(y.detach(), omega)
         return mean
@@ -193,3 +196,24 @@ def _torch_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Grad
         return out
 
     return mean(), gradient
+
+
+def _triton_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
+    """The same with the GPU kernels, for up to 256 dimensions."""
+    from streamsketch.kernels import triton_kernels
+
+    n, d, m = *y.shape, omega.shape[1]
+    if d > 256:
+        return _torch_step(y, omega)
+    w = _tensor(omega, y.double()).div(2 * np.pi).float()
+    total = torch.zeros(2, m, dtype=torch.int64, device=y.device)
+    triton_kernels.sum_features(y, w, MEAN_UNIT, total)
+    mean = total.view(-1).double().div(MEAN_UNIT * n).float()
+    if not bool(torch.isfinite(y).all()):
+        mean = torch.full_like(mean, torch.nan)
+
+    def gradient(grad: torch.Tensor) -> torch.Tensor:
+        a, b = grad.view(2, m) * (2 * np.pi)
+        return triton_kernels.gradient(y, w, torch.stack([b, -a]))
+
+    return mean, gradient
