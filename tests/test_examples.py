@@ -1,0 +1,43 @@
+"""Each example runs as its first lines say, and leaves a picture."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EXAMPLES = {
+    "shapes": (["--points", "2000", "--seconds", "0.5"], ["shapes.png"]),
+    "files": (
+        ["--rows", "4000", "--seconds", "1"],
+        ["flights-columns.png", "flights-pairs.png", "flights-associations.png", "flights.parquet"],
+    ),
+    "kafka": (["--rows", "2500", "--seconds", "1"], ["kafka.png"]),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name: str, tmp_path: Path) -> None:
+    settings, files = EXAMPLES[name]
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}", *settings, "--out", str(tmp_path / "new")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    for file in files:
+        assert (tmp_path / "new" / file).stat().st_size > 5000
+    if name == "kafka":
+        assert "equal to an undisturbed pass: True" in done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    # The demo is the job of `make demo`, which needs the packaged broker.
+    found = {p.stem for p in (ROOT / "examples").glob("*.py")} - {"__init__", "demo"}
+    assert found == set(EXAMPLES)
