@@ -4,6 +4,7 @@ from streamsketch.sampler.debt import DebtSelector, energy_frequencies, energy_w
 from streamsketch.sampler.energy import energy_points, signed_measure, squared_distance
 from streamsketch.sampler.history import History
 from streamsketch.sampler.kernels import KERNELS
+from streamsketch.sampler.report import SamplingReport, sampling_report
 from streamsketch.sampler.sampler import SAMPLERS, Sampler
 from streamsketch.sampler.targets import GaussianTarget, MixtureTarget, SampleTarget
 from streamsketch.sampler.unique import RowFilter
@@ -18,9 +19,11 @@ __all__ = [
     "RowFilter",
     "SampleTarget",
     "Sampler",
+    "SamplingReport",
     "energy_frequencies",
     "energy_points",
     "energy_weights",
+    "sampling_report",
     "signed_measure",
     "squared_distance",
 ]

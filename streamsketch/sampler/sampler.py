@@ -57,6 +57,7 @@ class Sampler:
 
     Attributes:
         history: What was issued so far.
+        label: Value of the label column that all rows have, or None.
         ids: Ids of the rows of the last call, in order.
     """
 
@@ -92,7 +93,7 @@ class Sampler:
         ):
             if value < least:
                 raise ConfigError(f"Sampler: {name}={value} must be at least {least}.")
-        self.generator, self.seed, self.method = generator, seed, method
+        self.generator, self.seed, self.method, self.label = generator, seed, method, label
         self._settings: dict[str, Any] = {
             "target": target,
             "label": label,
