@@ -43,7 +43,7 @@ def main() -> None:
     pq.write_table(drawn, given.out / "flights.parquet")
     print(drawn.slice(0, 3).to_pylist())
 
-    found = evaluate(drawn, held, rows=5000)
+    found = evaluate(drawn, held, rows=min(5000, given.rows))
     for name in ("pair_tv", "c2st", "energy"):
         row = {kind: round(scores[name], 4) for kind, scores in found.scores.items()}
         print(name, row)
