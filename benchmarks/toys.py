@@ -65,14 +65,20 @@ def sets(seed: int) -> dict[str, Draw]:
     return {"six Gaussians": Mixture(seed), "spiral": spiral, "circle": circle}
 
 
-def learn(draw: Draw, seed: int, seconds: float, **options: Any) -> tuple[Generator, dict[str, Any], np.ndarray]:
+def learn(
+    draw: Draw, seed: int, seconds: float, **options: Any
+) -> tuple[Generator, dict[str, Any], np.ndarray]:
     """Sketch, fit, and compare with fresh points; the generated points are in the data's units."""
     rng = np.random.default_rng(1000 + seed)
     data, fresh = draw(N, rng), draw(TEST, rng)
     bound = float(np.abs(data).max())
     law = options.pop("law", "multiscale")
     sketcher = Sketcher(
-        Schema.vectors(2, -bound, bound), options.pop("frequencies", 2048), law, seed, options.pop("scale", 1.0)
+        Schema.vectors(2, -bound, bound),
+        options.pop("frequencies", 2048),
+        law,
+        seed,
+        options.pop("scale", 1.0),
     )
     sketcher.learn_many(data)
     begun = time.perf_counter()
@@ -87,7 +93,9 @@ def learn(draw: Draw, seed: int, seconds: float, **options: Any) -> tuple[Genera
         "steps": generator.metrics["steps"],
     }
     if isinstance(draw, Mixture):
-        found["worst weight"] = float(np.abs(draw.posterior(made) / draw.posterior(fresh) - 1).max())
+        found["worst weight"] = float(
+            np.abs(draw.posterior(made) / draw.posterior(fresh) - 1).max()
+        )
     return generator, found, made
 
 
@@ -95,7 +103,9 @@ def paper(draw: Draw, seed: int, seconds: float) -> tuple[Generator, dict[str, A
     """The paper's preset: folded Gaussian of variance 1e-3 on the unit ball, 7 x 10 LeakyReLU."""
     plain = TrainingConfig(batch=1000, subset=2048, rate=1e-3, average=0.0)
     scale = float(np.sqrt(1e-3)) * np.sqrt(2)  # the box of side 2 holds the unit ball's square
-    return learn(draw, seed, seconds, network="cl-gn", law="folded_gaussian", scale=scale, config=plain)
+    return learn(
+        draw, seed, seconds, network="cl-gn", law="folded_gaussian", scale=scale, config=plain
+    )
 
 
 def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
@@ -106,7 +116,9 @@ def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = list(next(iter(made.values())))
-    figure, axes = plt.subplots(len(rows), len(made), figsize=(3 * len(made), 3 * len(rows)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), len(made), figsize=(3 * len(made), 3 * len(rows)), squeeze=False
+    )
     for column, (name, clouds) in zip(axes.T, made.items(), strict=True):
         bound = np.abs(clouds[rows[0]]).max()
         for ax, row in zip(column, rows, strict=True):
@@ -122,12 +134,17 @@ def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     plt.close(figure)
 
 
-def measure(seconds: float, seeds: int, preset: bool = True) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def measure(
+    seconds: float, seeds: int, preset: bool = True
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One record per set, seed and trainer, and the first seed's clouds for the picture."""
     records, clouds = [], {}
     for seed in range(seeds):
         for name, draw in sets(seed).items():
-            trainers = {"default": learn, **({"paper's preset": paper} if preset and seed == 0 else {})}
+            trainers = {
+                "default": learn,
+                **({"paper's preset": paper} if preset and seed == 0 else {}),
+            }
             shown = {"data": draw(TEST, np.random.default_rng(seed))}
             for trainer, run in trainers.items():
                 _, found, made = run(draw, seed, seconds)
@@ -142,14 +159,25 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "img" / "toys.png")
     given = parser.parse_args()
     records, clouds = measure(given.seconds, given.seeds)
     table = Table(title=f"squared energy distance x 1e4 after {given.seconds:g} s (target: 3)")
-    for heading in ("set", "trainer", "seeds", "median", "worst", "floor", "worst mode weight", "steps"):
+    for heading in (
+        "set",
+        "trainer",
+        "seeds",
+        "median",
+        "worst",
+        "floor",
+        "worst mode weight",
+        "steps",
+    ):
         table.add_column(heading, justify="left" if heading in ("set", "trainer") else "right")
     for name, trainer in dict.fromkeys((r["set"], r["trainer"]) for r in records):
         runs = [r for r in records if (r["set"], r["trainer"]) == (name, trainer)]

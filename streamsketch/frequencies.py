@@ -40,7 +40,9 @@ F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
 
 
-def draw(law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()) -> F64:
+def draw(
+    law: str, d: int, m: int, seed: int, scale: float = 1.0, blocks: Sequence[Block] = ()
+) -> F64:
     """Draw m frequencies in dimension d; the same arguments give the same frequencies.
 
     Args:
@@ -98,11 +100,15 @@ def with_covariance(omega: F64, covariance: F64) -> F64:
     """
     if covariance.shape != (omega.shape[0],) * 2 or not np.allclose(covariance, covariance.T):
         d = len(omega)
-        raise ConfigError(f"the covariance has shape {covariance.shape}, but must be symmetric ({d}, {d})")
+        raise ConfigError(
+            f"the covariance has shape {covariance.shape}, but must be symmetric ({d}, {d})"
+        )
     try:
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
-        raise ConfigError("the covariance is not positive definite; add a small multiple of the identity") from None
+        raise ConfigError(
+            "the covariance is not positive definite; add a small multiple of the identity"
+        ) from None
     return np.asarray(np.linalg.solve(factor.T, omega))
 
 
@@ -161,7 +167,9 @@ def sparse(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) ->
         for g in rng.permutation(len(groups))[: rng.integers(1, 4)]:
             length = np.exp(rng.uniform(np.log(0.5), np.log(10.0)))
             for start, stop, number in groups[g]:
-                omega[start:stop, j] = rng.standard_normal(stop - start) * (length if number else 1.5)
+                omega[start:stop, j] = rng.standard_normal(stop - start) * (
+                    length if number else 1.5
+                )
     return omega
 
 
@@ -182,7 +190,9 @@ def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]
     for group in groups:
         length = np.exp(rng.uniform(np.log(0.3), np.log(3.0), m))
         for start, stop, number in group:
-            omega[start:stop] = rng.standard_normal((stop - start, m)) * (length if number else 0.7)
+            omega[start:stop] = rng.standard_normal((stop - start, m)) * (
+                length if number else 0.7
+            )
     return omega
 
 

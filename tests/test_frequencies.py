@@ -43,7 +43,9 @@ def test_adapted_radius_is_drawn_exactly():
     cdf = np.cumsum(density) / density.sum()
     radius = np.linalg.norm(draw("adapted_radius", 4, 4000, seed=2), axis=0)
     assert stats.kstest(radius, lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
-    assert abs(radius.mean() - 1.3514) < 0.05  # quadrature, published with the study of the toolboxes
+    assert (
+        abs(radius.mean() - 1.3514) < 0.05
+    )  # quadrature, published with the study of the toolboxes
 
 
 KERNELS = {
@@ -72,7 +74,9 @@ def test_full_covariance_needs_the_inverse_transpose():
     assert np.allclose(omega @ omega.T / 40000, np.linalg.inv(covariance), rtol=0.05)
 
 
-@pytest.mark.parametrize("bad", [np.eye(3), np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0, 1.0]])])
+@pytest.mark.parametrize(
+    "bad", [np.eye(3), np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0, 1.0]])]
+)
 def test_a_covariance_that_is_none_is_refused(bad):
     with pytest.raises(ConfigError, match="covariance"):
         with_covariance(np.ones((2, 3)), bad)
@@ -84,7 +88,14 @@ def mixed():
             Column("a", "numeric", low=0, high=1),
             Column("b", "numeric", low=0, high=1, atoms=(0.5,)),
             Column("c", "categorical", "string", values=("x", "y", "z")),
-            Column("t", "timestamp", "timestamp[s]", low="2020-01-01", high="2021-01-01", periods=("day",)),
+            Column(
+                "t",
+                "timestamp",
+                "timestamp[s]",
+                low="2020-01-01",
+                high="2021-01-01",
+                periods=("day",),
+            ),
         ]
     )
 
@@ -93,7 +104,9 @@ def test_sparse_touches_one_to_three_columns():
     schema = mixed()
     omega = draw("sparse", schema.d, 300, seed=0, blocks=schema.blocks)
     columns = {c: [b.slice for b in schema.blocks if b.column == c] for c in "abct"}
-    hit = [np.any([np.any(omega[s] != 0, axis=0) for s in cuts], axis=0) for cuts in columns.values()]
+    hit = [
+        np.any([np.any(omega[s] != 0, axis=0) for s in cuts], axis=0) for cuts in columns.values()
+    ]
     touched = np.sum(hit, axis=0)
     assert set(touched) == {1, 2, 3}
 
@@ -101,7 +114,9 @@ def test_sparse_touches_one_to_three_columns():
 def test_multiscale_on_a_table_keeps_categories_within_a_few_radians():
     schema = mixed()
     omega = draw("multiscale", schema.d, 2000, seed=0, blocks=schema.blocks)
-    slots = np.concatenate([omega[b.slice].ravel() for b in schema.blocks if b.kind in ("onehot", "state")])
+    slots = np.concatenate(
+        [omega[b.slice].ravel() for b in schema.blocks if b.kind in ("onehot", "state")]
+    )
     assert abs(slots.std() - 0.7) < 0.02
     assert np.abs(omega[0]).max() < 20
     assert (omega != 0).all()

@@ -174,7 +174,11 @@ class _Fit:
         return self._generator(best, stopped)
 
     def _candidate(
-        self, k: int, start: Generator | None, network: NetworkConfig | str | None, where: torch.device
+        self,
+        k: int,
+        start: Generator | None,
+        network: NetworkConfig | str | None,
+        where: torch.device,
     ) -> Candidate:
         seed = self.seed + 7919 * k
         source = start.config if start is not None else network
@@ -192,7 +196,11 @@ class _Fit:
         return candidate
 
     def _train(
-        self, candidate: Candidate, until: float, save: Callable[[], None] | None, every: float = math.inf
+        self,
+        candidate: Candidate,
+        until: float,
+        save: Callable[[], None] | None,
+        every: float = math.inf,
     ) -> str:
         """Train up to a share of the budget; returns why it stopped."""
         budget, saved = self.budget, self.budget.elapsed
@@ -261,35 +269,50 @@ def _device(name: str) -> torch.device:
     if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
         raise ConfigError(f"device = {name!r} is unknown; choose cpu, cuda or auto")
     if name != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(f"device = {name!r} was asked for, but torch sees no GPU; use device = \"cpu\" or \"auto\"")
+        raise ConfigError(
+            f'device = {name!r} was asked for, but torch sees no GPU; use device = "cpu" or "auto"'
+        )
     return torch.device(name)
 
 
 def _check(
-    snapshot: Snapshot, seconds: float, steps: int | None, objective: str, start: Generator | None, c: TrainingConfig
+    snapshot: Snapshot,
+    seconds: float,
+    steps: int | None,
+    objective: str,
+    start: Generator | None,
+    c: TrainingConfig,
 ) -> None:
     if objective not in OBJECTIVES:
-        raise ConfigError(f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        raise ConfigError(
+            f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}"
+        )
     if steps is not None and steps < 1:
         raise ConfigError(f"steps = {steps} must be at least 1")
     if steps is None and not (math.isfinite(seconds) and seconds > 0):
         raise ConfigError(f"seconds = {seconds} must be a positive number")
     if not 0 < c.heldout < 1 or c.batch < 2 or c.subset < 1 or c.restarts < 1:
-        raise ConfigError("a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1")
+        raise ConfigError(
+            "a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1"
+        )
     if snapshot.spec.map != "fourier":
         raise ConfigError(
             f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
-            "sketch with map = \"fourier\""
+            'sketch with map = "fourier"'
         )
     if snapshot.spec.m < 8:
-        raise ConfigError(f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more")
+        raise ConfigError(
+            f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more"
+        )
     if not math.isfinite(snapshot.count) or snapshot.count < MIN_ROWS:
         raise TrainingError(
             f"the snapshot {snapshot.id} has {snapshot.count:.0f} rows, fewer than the {MIN_ROWS} that training needs; "
             "wait for a later one"
         )
     if not np.isfinite(snapshot.mean).all():
-        raise TrainingError(f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one")
+        raise TrainingError(
+            f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one"
+        )
     if start is not None and start.schema.hash != snapshot.schema.hash:
         raise SpecMismatchError(
             f"cannot start from this generator: its schema is {start.schema.hash} and the snapshot's is "
@@ -306,7 +329,9 @@ def _samples(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | N
     """Encoded rows for an objective that needs them; refused where the snapshot is private."""
     if OBJECTIVES[objective].requires != "samples":
         if samples is not None:
-            raise ConfigError(f"objective = {objective!r} learns from the sketch alone; leave samples out")
+            raise ConfigError(
+                f"objective = {objective!r} learns from the sketch alone; leave samples out"
+            )
         return None
     others = ", ".join(k for k, v in OBJECTIVES.items() if v.requires == "sketch")
     if snapshot.release.private:
@@ -320,11 +345,15 @@ def _samples(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | N
             f"needs only the sketch: {others}"
         )
     if snapshot.spec.classes > 1:
-        raise ConfigError(f"objective = {objective!r} knows no classes; use a sketch that is not conditional")
+        raise ConfigError(
+            f"objective = {objective!r} knows no classes; use a sketch that is not conditional"
+        )
     if isinstance(samples, np.ndarray):
         rows = np.asarray(samples, np.float32)
         if rows.ndim != 2 or rows.shape[1] != snapshot.schema.d:
-            raise ConfigError(f"samples have shape {rows.shape}, but encoded rows are (n, {snapshot.schema.d})")
+            raise ConfigError(
+                f"samples have shape {rows.shape}, but encoded rows are (n, {snapshot.schema.d})"
+            )
     else:
         rows = np.ascontiguousarray(snapshot.schema.encode(as_table(samples)).x)
     if len(rows) < 2 or not np.isfinite(rows).all():
@@ -333,7 +362,11 @@ def _samples(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | N
 
 
 def _problem(
-    snapshot: Snapshot, rows: np.ndarray | None, config: TrainingConfig, seed: int, where: torch.device
+    snapshot: Snapshot,
+    rows: np.ndarray | None,
+    config: TrainingConfig,
+    seed: int,
+    where: torch.device,
 ) -> tuple[Problem, HeldOut]:
     """Split the frequencies at random into those trained on and those held out."""
     omega = snapshot.features.omega
@@ -344,7 +377,9 @@ def _problem(
 
     def part(columns: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         w = torch.tensor(omega[:, columns], dtype=torch.float32, device=where)
-        z = torch.tensor(targets[:, :, columns].reshape(classes, -1), dtype=torch.float32, device=where)
+        z = torch.tensor(
+            targets[:, :, columns].reshape(classes, -1), dtype=torch.float32, device=where
+        )
         return w, z
 
     held_omega, held_targets = part(order[:h])

@@ -40,7 +40,11 @@ class Model(nn.Module):
     shares: Tensor
 
     def __init__(
-        self, config: NetworkConfig, blocks: tuple[Block, ...], classes: int = 1, label: Block | None = None
+        self,
+        config: NetworkConfig,
+        blocks: tuple[Block, ...],
+        classes: int = 1,
+        label: Block | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -65,7 +69,9 @@ class Model(nn.Module):
         """The network's outputs (n, d) for latents (n, p)."""
         if self.told:
             if labels is None:
-                raise ConfigError("a conditional generator needs labels with its latents; pass their codes")
+                raise ConfigError(
+                    "a conditional generator needs labels with its latents; pass their codes"
+                )
             z = torch.cat([z, nn.functional.one_hot(labels, self.told).to(z.dtype)], 1)
         out: Tensor = self.network(z)
         return out
@@ -187,7 +193,7 @@ class Generator:
         if not classes:
             raise ConfigError(
                 f"label = {label!r} was asked for, but the schema has no label column; declare one with "
-                "kind = \"label\""
+                'kind = "label"'
             )
         if label not in classes:
             shown = ", ".join(repr(c) for c in classes[:20])
@@ -253,15 +259,23 @@ class Generator:
         """
         arrays, body = unpack(data, "checkpoint", name)
         inner = arrays.pop("snapshot", None)
-        snapshot = None if inner is None else Snapshot.from_bytes(inner.tobytes(), f"the snapshot in {name}")
+        snapshot = (
+            None
+            if inner is None
+            else Snapshot.from_bytes(inner.tobytes(), f"the snapshot in {name}")
+        )
         try:
             schema = Schema.from_dict(dict(body["schema"]))
             generator = cls.create(schema, snapshot, NetworkConfig(**body["config"]))
-            state = {k.removeprefix("weight."): torch.from_numpy(v.copy()) for k, v in arrays.items()}
+            state = {
+                k.removeprefix("weight."): torch.from_numpy(v.copy()) for k, v in arrays.items()
+            }
             generator.network.load_state_dict(state)
         except (KeyError, TypeError, RuntimeError, ConfigError) as e:
             reason = str(e).splitlines()[0]
-            raise DamagedFileError(f"{name} holds a checkpoint whose parts do not fit together ({reason})") from None
+            raise DamagedFileError(
+                f"{name} holds a checkpoint whose parts do not fit together ({reason})"
+            ) from None
         generator.metrics = dict(body["metrics"])
         return generator
 

@@ -44,12 +44,16 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.name not in NETWORKS:
-            raise ConfigError(f"network = {self.name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+            raise ConfigError(
+                f"network = {self.name!r} is unknown; choose one of {', '.join(NETWORKS)}"
+            )
         for field in ("latent", "width", "depth"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
         if self.mixture < 0 or not self.tau > 0:
-            raise ConfigError(f"mixture = {self.mixture} must be 0 or more, and tau = {self.tau} positive")
+            raise ConfigError(
+                f"mixture = {self.mixture} must be 0 or more, and tau = {self.tau} positive"
+            )
 
 
 def preset(name: str, d: int) -> NetworkConfig:
@@ -84,7 +88,9 @@ def residual(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
     """A linear layer, `depth` residual blocks, a norm and a linear output."""
     w = config.width
     blocks = [_Block(w) for _ in range(config.depth - 1)]
-    return nn.Sequential(nn.Linear(inputs, w), *blocks, nn.LayerNorm(w), nn.SiLU(), nn.Linear(w, d))
+    return nn.Sequential(
+        nn.Linear(inputs, w), *blocks, nn.LayerNorm(w), nn.SiLU(), nn.Linear(w, d)
+    )
 
 
 def mlp(config: NetworkConfig, inputs: int, d: int) -> nn.Module:

@@ -189,7 +189,9 @@ class Sliced:
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
         x = self.problem.some_rows(len(y))
-        g = torch.randn((y.shape[1], 128), generator=self.problem.rng, device=self.problem.rng.device)
+        g = torch.randn(
+            (y.shape[1], 128), generator=self.problem.rng, device=self.problem.rng.device
+        )
         u = (g / g.norm(dim=0)).to(y.device)
         a, b = torch.sort(y @ u, dim=0)[0], torch.sort(x @ u, dim=0)[0]
         return ((a - b) ** 2).mean()

@@ -10,11 +10,21 @@ one Cholesky factor in float64: kernel matrices are nearly singular.
 import torch
 from torch import Tensor
 
-__all__ = ["direction", "kernel", "kernel_slope", "scales", "score", "score_at", "squared_distances"]
+__all__ = [
+    "direction",
+    "kernel",
+    "kernel_slope",
+    "scales",
+    "score",
+    "score_at",
+    "squared_distances",
+]
 
 ETA = 0.01
 FACTORS = (0.5, 1.0, 2.0, 4.0)
-MEDIAN_POINTS = 200  # the median is taken over this many points: all pairs of a batch cost more than the step
+MEDIAN_POINTS = (
+    200  # the median is taken over this many points: all pairs of a batch cost more than the step
+)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -129,7 +129,9 @@ class Candidate:
             return
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at step {self.steps + 1}; the last sound weights are kept")
+            raise TrainingError(
+                f"the loss is {value} at step {self.steps + 1}; the last sound weights are kept"
+            )
         self.optimizer.step()
         self.steps += 1
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
@@ -137,7 +139,9 @@ class Candidate:
 
     def _loss(self, done: float) -> Tensor:
         n, model = self.problem.batch, self.model
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+        with torch.autocast(
+            model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"
+        ):
             z = model.latent(n, self.rng, model.device)
             labels = None
             if model.told:  # every class gets its share of the batch, in order
@@ -151,7 +155,7 @@ class Candidate:
         if batch < SMALLEST_BATCH:
             raise TrainingError(
                 f"the device has no memory for batches of {2 * batch} rows; use fewer frequencies per step, a "
-                "smaller network or device = \"cpu\""
+                'smaller network or device = "cpu"'
             )
         log.warning("the device is out of memory: the batch is halved to %d rows", batch)
         self.optimizer.zero_grad(set_to_none=True)

@@ -16,7 +16,8 @@ __all__ = ["propose"]
 MAX_CATEGORIES = 256  # beyond this a text column is an identifier, not a category
 MAX_INTEGER_CATEGORIES = 32
 ATOM_SHARE = 0.05  # a value this frequent in a numeric column is a point mass
-QUANTILES = 32
+MANY = 32  # distinct values from which frequent ones are set apart as atoms
+KNOTS = 64
 
 
 def propose(table: pa.Table, label: str | None = None) -> list[Column]:
@@ -94,13 +95,13 @@ def _numeric(name: str, values: pa.Array) -> Column:
         return Column(name, "ignore", str(values.type))
     low, high = float(x[0]), _above(x[0], x[-1])
     distinct, counts = np.unique(x, return_counts=True)
-    atoms = distinct[counts > ATOM_SHARE * len(x)] if len(distinct) > QUANTILES else distinct[:0]
+    atoms = distinct[counts > ATOM_SHARE * len(x)] if len(distinct) > MANY else distinct[:0]
     rest = x[~np.isin(x, atoms)]
-    knots, positions = _knots(rest, low, high)
     number: Any = int if pa.types.is_integer(values.type) else float
     resolution = (
         0.0 if number is int else next((r for r in (1.0, 0.1, 0.01) if _on_grid(x, r)), 0.0)
     )
+    knots, positions = _knots(rest, low, high, atoms, 1.0 if number is int else resolution)
     return Column(
         name, "numeric", str(values.type), low=number(low), high=number(high), knots=knots,
         positions=positions, atoms=tuple(number(a) for a in atoms), nulls=nulls,
@@ -109,21 +110,46 @@ def _numeric(name: str, values: pa.Array) -> Column:
 
 
 def _knots(
-    x: NDArray[np.float64], low: float, high: float
+    x: NDArray[np.float64], low: float, high: float, atoms: NDArray[np.float64], step: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Quantile knots that spread the values evenly over [-1, 1]; none for few distinct values."""
-    if len(np.unique(x)) < 4:
+    """Knots that spread the values evenly over [-1, 1]; none for few distinct values.
+
+    Knots lie halfway between neighbouring values, at the share of values below: each value has
+    a cell as wide as it is frequent, so that evenly spread coordinates decode to its frequency.
+    An atom between two values is left out of both cells: it is drawn as a state of its own.
+
+    Args:
+        x: Values without the atoms.
+        low: Lower limit.
+        high: Upper limit.
+        atoms: The point masses.
+        step: What values are rounded to when decoded; 0 for none.
+    """
+    values, counts = np.unique(x, return_counts=True)
+    if len(values) < 4:
         return (), ()
-    share = np.linspace(0, 1, QUANTILES + 1)
-    knots = np.quantile(x, share)
-    knots[0], knots[-1] = low, high
-    # tied quantiles are one knot, at the middle of the shares they span
-    values, first, count = np.unique(knots, return_index=True, return_counts=True)
-    middle = 2 * (share[first] + share[first + count - 1]) / 2 - 1
-    middle[0], middle[-1] = -1.0, 1.0
-    if len(values) < 3:
-        return (), ()
-    return tuple(float(v) for v in values), tuple(round(float(p), 6) for p in middle)
+    edges, share = (values[:-1] + values[1:]) / 2, np.cumsum(counts)[:-1] / len(x)
+    between = np.searchsorted(atoms, values[1:]) > np.searchsorted(atoms, values[:-1])
+    pick = np.arange(len(edges))
+    if len(edges) >= KNOTS:
+        after = np.searchsorted(share, np.arange(1, KNOTS) / KNOTS)
+        after = np.minimum(after, len(edges) - 1)
+        frequent = after[np.diff(share, prepend=0.0)[after] > 0.5 / KNOTS]  # a cell of its own
+        pick = np.unique(np.concatenate([after, frequent - 1, np.flatnonzero(between)]))
+        pick = pick[pick >= 0]
+    knots, positions = [low], [-1.0]
+    for i in pick:
+        ends = (
+            (values[i] + step / 2, values[i + 1] - step / 2)
+            if between[i] and step
+            else (edges[i],)
+        )
+        for k, edge in enumerate(ends):
+            position = round(float(2 * share[i] - 1), 6) + k * 1e-6
+            if knots[-1] < edge < high and positions[-1] < position < 1:
+                knots.append(float(edge))
+                positions.append(position)
+    return (*knots, high), (*positions, 1.0)
 
 
 def _timestamp(name: str, values: pa.Array) -> Column:

@@ -40,12 +40,24 @@ def test_it_learns_a_table(snapshot):
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if OBJECTIVES[n].requires == "samples"])
 def test_every_sample_objective_learns_in_the_same_loop(points, name):
     start = fit(points, steps=1, network=SMALL).metrics["heldout"]
-    g = fit(points, steps=150, network=SMALL, config=FAST, objective=name, samples=two_bumps(3000).astype("f4"))
+    g = fit(
+        points,
+        steps=150,
+        network=SMALL,
+        config=FAST,
+        objective=name,
+        samples=two_bumps(3000).astype("f4"),
+    )
     assert g.metrics["heldout"] < 0.5 * start
 
 
 def test_samples_may_be_a_table(snapshot):
-    assert fit(snapshot, steps=2, network=SMALL, objective="energy", samples=table(50)).metrics["steps"] == 2
+    assert (
+        fit(snapshot, steps=2, network=SMALL, objective="energy", samples=table(50)).metrics[
+            "steps"
+        ]
+        == 2
+    )
 
 
 def test_the_same_call_gives_the_same_generator(points):
@@ -84,7 +96,9 @@ def test_a_conditional_sketch_gives_labels_on_demand(conditional):
 
 def test_restarts_keep_the_better_candidate(points):
     one = fit(points, steps=40, network=SMALL, config=FAST)
-    three = fit(points, steps=120, network=SMALL, config=dataclasses.replace(FAST, restarts=3, trial=0.5))
+    three = fit(
+        points, steps=120, network=SMALL, config=dataclasses.replace(FAST, restarts=3, trial=0.5)
+    )
     assert three.metrics["steps"] < 120  # the steps of the losers are not the winner's
     assert math.isfinite(one.metrics["heldout"]) and math.isfinite(three.metrics["heldout"])
 
@@ -162,7 +176,9 @@ def test_the_heldout_distance_is_unbiased(points):
         classes, told, device = 1, 0, torch.device("cpu")
 
         def draw(self, n, rng, labels):
-            return torch.tensor(two_bumps(n, seed=int(rng.initial_seed()) + 50), dtype=torch.float32)
+            return torch.tensor(
+                two_bumps(n, seed=int(rng.initial_seed()) + 50), dtype=torch.float32
+            )
 
     omega = torch.tensor(points.features.omega, dtype=torch.float32)
     held = HeldOut(omega, torch.tensor(points.mean, dtype=torch.float32)[None], g.metrics["floor"])
@@ -200,7 +216,9 @@ def test_wrong_calls_are_refused(arguments, error, message):
 
 def test_sample_objectives_are_refused_on_a_private_snapshot():
     snapshot = small_sketch()
-    private = dataclasses.replace(snapshot, release=dataclasses.replace(snapshot.release, mechanism="gaussian"))
+    private = dataclasses.replace(
+        snapshot, release=dataclasses.replace(snapshot.release, mechanism="gaussian")
+    )
     with pytest.raises(PrivacyError, match="sketch"):
         fit(private, objective="stein", samples=np.zeros((5, 2), np.float32))
 

@@ -72,7 +72,9 @@ def test_a_conditional_generator_needs_labels_with_latents(conditional):
 
 
 def test_latents_decode_smoothly(trained):
-    z = torch.randn((5, trained.latent_dim), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    z = torch.randn(
+        (5, trained.latent_dim), generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     y = trained.decode_latent(z)
     assert y.shape == (5, trained.schema.d)
     y.sum().backward()

@@ -53,7 +53,9 @@ def test_a_special_state_zeroes_its_column_and_circles_are_round(mixed):
         part = y[:, b.slice]
         assert (part[~regular].abs() < 1e-6).all()
         if b.kind == "circle":
-            assert torch.allclose(part[regular].norm(dim=1), torch.ones(int(regular.sum())), atol=1e-4)
+            assert torch.allclose(
+                part[regular].norm(dim=1), torch.ones(int(regular.sum())), atol=1e-4
+            )
 
 
 def test_encoding_a_decoded_row_gives_the_row(mixed):
@@ -93,7 +95,11 @@ def test_a_told_label_is_the_label():
         [Column("a", "numeric", low=0, high=1), Column("l", "label", "string", values=("u", "v"))]
     )
     head = Head(schema.blocks, label=schema.blocks[1])
-    y = head(torch.zeros((2, 3)), head.noise(2, torch.Generator(), torch.device("cpu")), torch.tensor([1, 0]))
+    y = head(
+        torch.zeros((2, 3)),
+        head.noise(2, torch.Generator(), torch.device("cpu")),
+        torch.tensor([1, 0]),
+    )
     assert y[:, 1:].tolist() == [[0, 1], [1, 0]]
 
 

@@ -44,14 +44,18 @@ def test_the_gradient_leads_to_the_data(name):
 def test_the_loss_is_smaller_at_the_data_than_beside_it(name):
     objective = OBJECTIVES[name].build(problem(batch=1000), model())
     at = np.mean([float(objective(DATA[1000 * k : 1000 * (k + 1)], 1.0)) for k in range(5)])
-    beside = np.mean([float(objective(DATA[1000 * k : 1000 * (k + 1)] * 1.3, 1.0)) for k in range(5)])
+    beside = np.mean(
+        [float(objective(DATA[1000 * k : 1000 * (k + 1)] * 1.3, 1.0)) for k in range(5)]
+    )
     assert at < beside
 
 
 def test_the_sketch_loss_is_unbiased():
     """The mean loss of small batches is the squared distance of the distributions, not more."""
     objective = OBJECTIVES["sketch"].build(problem(), model())
-    y = torch.tensor(np.random.default_rng(1).normal(size=(4000, 10, 2)) * 0.3, dtype=torch.float32)
+    y = torch.tensor(
+        np.random.default_rng(1).normal(size=(4000, 10, 2)) * 0.3, dtype=torch.float32
+    )
     losses = np.array([float(objective(batch, 0.0)) for batch in y])
     error = losses.std() / np.sqrt(len(losses))
     # the targets are 6000 samples of the same law: 1/6000 is the true distance, 1/10 the bias removed
@@ -72,4 +76,6 @@ def test_shares_of_classes_are_read_off_the_sketch():
     slow = OMEGA / 30
     groups = [DATA[:3000], DATA[3000:4000], DATA[4000:]]
     targets = torch.stack([features(g, slow).sum(0) / 6000 for g in groups])
-    assert torch.allclose(first_shares(targets), torch.tensor([3000, 1000, 2000]) / 6000, atol=0.01)
+    assert torch.allclose(
+        first_shares(targets), torch.tensor([3000, 1000, 2000]) / 6000, atol=0.01
+    )

@@ -21,7 +21,9 @@ def test_the_kernels_gradient(d):
     k = stein.kernel(x, y, SCALES)
     (grad,) = torch.autograd.grad(k[1, 2], x)
     assert torch.allclose(grad[1], -(x[1] - y[2]) * stein.kernel_slope(x, y, SCALES)[1, 2])
-    assert torch.allclose(stein.kernel(x, x, SCALES).diagonal(), torch.full((4,), 4.0, dtype=torch.float64))
+    assert torch.allclose(
+        stein.kernel(x, x, SCALES).diagonal(), torch.full((4,), 4.0, dtype=torch.float64)
+    )
 
 
 def test_out_of_sample_is_the_last_row_of_the_augmented_system():
