@@ -1,0 +1,206 @@
+"""A Kafka run that is disturbed: members killed, frozen, the broker killed; then the sums."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from kafka import KafkaAdminClient, KafkaProducer
+from numpy.typing import NDArray
+
+from consumers.dead_letter import read_file
+from streamsketch.state import State
+from streamsketch.store import Store
+from tests.broker import BrokerProcess
+from tests.broker.process import ROOT
+from tests.kafka_member import SCHEMA, D, features, ingest
+
+SESSION_MS = 2000
+FROZEN_SECONDS = 3.5  # longer than the session: the group gives its partitions away
+BAD_EVERY = 997  # every so many messages one that is no row
+
+
+@dataclass
+class Outcome:
+    """What was done to a run, and what came of it."""
+
+    messages: int
+    rows_expected: int
+    rows_found: int
+    exact: bool
+    dead_exact: bool
+    faults: dict[str, int] = field(default_factory=dict)
+    while_running: int = 0
+    seconds: float = 0.0
+
+
+class KafkaRun:
+    """A topic full of rows, and the members that sum them into one folder.
+
+    Args:
+        folder: Of the state, the store and the broker's log.
+        messages: How many to produce; some of them are no rows.
+        partitions: Of the topic.
+        seed: Of the rows and their partitions.
+    """
+
+    def __init__(self, folder: Path, messages: int, partitions: int = 4, seed: int = 0) -> None:
+        self.folder = folder
+        self.broker = BrokerProcess(folder / "broker")
+        self.topic = "rows"
+        self.messages = messages
+        self.members: list[subprocess.Popen[bytes]] = []
+        self.started = 0
+        rng = np.random.default_rng(seed)
+        self.rows = rng.random((messages, D)).astype(np.float32).astype(np.float64)
+        self.bad = {i for i in range(messages) if i % BAD_EVERY == BAD_EVERY - 1}
+        self._produce(rng.integers(0, partitions, messages), partitions)
+
+    def _produce(self, where: NDArray[np.int64], partitions: int) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
+        topic = {"num_partitions": partitions, "replication_factor": 1}
+        admin.create_topics({self.topic: topic})
+        admin.close()
+        producer = KafkaProducer(bootstrap_servers=self.broker.bootstrap, linger_ms=10)
+        for i, (row, partition) in enumerate(zip(self.rows.tolist(), where.tolist(), strict=True)):
+            value = orjson.dumps({f"x{j}": v for j, v in enumerate(row)})
+            producer.send(self.topic, b"?" if i in self.bad else value, partition=partition)
+        producer.flush(timeout=60)
+        producer.close()
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Settings of a member."""
+        return {
+            "bootstrap_servers": self.broker.bootstrap,
+            "topic": self.topic,
+            "session_timeout_ms": SESSION_MS,
+            "max_records": 100,
+        } | changes
+
+    def start_member(self, rest: float, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start one more member process."""
+        self.started += 1
+        given = {
+            "folder": str(self.folder),
+            "settings": self.settings(**changes),
+            "rest": rest,
+            "name": str(self.started),
+        }
+        command = [sys.executable, "-m", "tests.kafka_member", json.dumps(given)]
+        with (self.folder / "members.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, stderr=log)
+
+    def read(self) -> int:
+        """Messages that are in the saved positions."""
+        _, positions, *_ = self._state().cut()
+        return sum(int((p or {"offset": 0})["offset"]) for p in positions.values())
+
+    def _state(self) -> State:
+        return State(Store(self.folder).state_dir, features())
+
+    def expected(self) -> NDArray[np.int64]:
+        """The sum of all good rows, in one go."""
+        good = [i for i in range(self.messages) if i not in self.bad]
+        table = pa.table({f"x{j}": self.rows[good, j] for j in range(D)})
+        return features().sum(SCHEMA.encode(table).x)
+
+    def outcome(self) -> Outcome:
+        """Compare the saved sums with the rows."""
+        sketch, *_ = self._state().cut()
+        rows = self.messages - len(self.bad)
+        dead = {
+            (d.where["partition"], d.where["offset"])
+            for path in self.folder.glob("dead-*.jsonl")
+            for d in read_file(path)
+        }
+        exact = bool(sketch.count == rows and np.array_equal(sketch.total, self.expected()))
+        return Outcome(self.messages, rows, int(sketch.count), exact, len(dead) == len(self.bad))
+
+    def run_undisturbed(self, **changes: Any) -> Outcome:
+        """One member in this process, to the end."""
+        import threading
+
+        run = ingest(self.folder, self.settings(until="end", **changes))
+        run.run(threading.Event())
+        return self.outcome()
+
+    def run_disturbed(
+        self,
+        faults: Sequence[str],
+        members: int = 2,
+        rest: float = 0.02,
+        pause: tuple[float, float] = (0.3, 2.0),
+        seed: int = 0,
+        limit: float = 600.0,
+        **changes: Any,
+    ) -> Outcome:
+        """Several member processes, disturbed at random moments; returns when all is read.
+
+        Args:
+            faults: In order: `kill` a member, `freeze` one for longer than its session, `broker`
+                is killed and started again.
+            members: How many processes.
+            rest: Seconds a member waits after each chunk.
+            pause: Shortest and longest time between two faults, in seconds.
+            seed: Of the moments and the victims.
+            limit: Seconds, after which the run has failed.
+            changes: Settings of the members.
+        """
+        rng = random.Random(seed)
+        begin = time.monotonic()
+        self.members = [self.start_member(rest, **changes) for _ in range(members)]
+        running = 0
+        counts: dict[str, int] = {}
+        try:
+            self._wait(1, begin + limit)
+            for fault in faults:
+                time.sleep(rng.uniform(*pause))
+                running += self.read() < self.messages
+                counts[fault] = counts.get(fault, 0) + 1
+                self._disturb(fault, rng, rest, changes)
+            self._wait(self.messages, begin + limit)
+        finally:
+            for member in self.members:
+                member.send_signal(signal.SIGTERM)
+            for member in self.members:
+                member.wait(30)
+        result = self.outcome()
+        result.faults, result.while_running = counts, running
+        result.seconds = time.monotonic() - begin
+        return result
+
+    def _disturb(
+        self, fault: str, rng: random.Random, rest: float, changes: dict[str, Any]
+    ) -> None:
+        victim = rng.randrange(len(self.members))
+        if fault == "kill":
+            self.members[victim].kill()
+            self.members[victim].wait()
+            self.members[victim] = self.start_member(rest, **changes)
+        elif fault == "freeze":
+            self.members[victim].send_signal(signal.SIGSTOP)
+            time.sleep(FROZEN_SECONDS)
+            self.members[victim].send_signal(signal.SIGCONT)
+        else:
+            self.broker.kill()
+            time.sleep(rng.uniform(0, 1))
+            self.broker.start()
+
+    def _wait(self, messages: int, end: float) -> None:
+        while self.read() < messages:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.read()} of {messages} messages were read")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """Stop the broker."""
+        self.broker.close()

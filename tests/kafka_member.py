@@ -1,0 +1,78 @@
+"""One member of a Kafka run in a process of its own: ``python -m tests.kafka_member JSON``.
+
+It is the real source in the real pipeline; only its pace is slowed, so that there is time to
+kill it.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from consumers.dead_letter import FileDeadLetters
+from consumers.kafka import KafkaSource
+from consumers.kafka_settings import KafkaSettings
+from streamsketch.features import FeatureMap, Spec
+from streamsketch.pipeline import Ingest
+from streamsketch.privacy.release import Releaser
+from streamsketch.releasing import Schedule
+from streamsketch.schema import Schema
+from streamsketch.signals import stop_on_signals
+from streamsketch.state import State
+from streamsketch.store import Store
+from streamsketch.streams import Chunk
+
+D, M = 3, 16
+SCHEMA = Schema.vectors(D, 0, 1)
+
+
+def features() -> FeatureMap:
+    """The operator of all runs."""
+    return FeatureMap.from_spec(Spec("gaussian", D, M, schema_hash=SCHEMA.hash))
+
+
+class Paced(KafkaSource):
+    """The Kafka source with a rest after each chunk."""
+
+    rest = 0.0
+
+    def poll(self, timeout: float) -> Iterator[Chunk]:
+        """The chunks, slowly."""
+        for chunk in super().poll(timeout):
+            yield chunk
+            time.sleep(self.rest)
+
+
+def ingest(
+    folder: Path, settings: Mapping[str, Any], rest: float = 0.0, name: str = "m"
+) -> Ingest:
+    """The pipeline of one member over the shared folder."""
+    fm = features()
+    store = Store(folder)
+    source = Paced(KafkaSettings(**settings), SCHEMA)
+    source.rest = rest
+    return Ingest(
+        source,
+        SCHEMA,
+        fm,
+        State(store.state_dir, fm),
+        store,
+        lambda: Releaser(fm, SCHEMA),
+        FileDeadLetters(folder / f"dead-{name}.jsonl"),
+        Schedule(save_seconds=0.2, release_seconds=None),
+    )
+
+
+def main() -> None:
+    """Run until stopped."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    given = json.loads(sys.argv[1])
+    run = ingest(Path(given["folder"]), given["settings"], given["rest"], given["name"])
+    run.run(stop_on_signals())
+
+
+if __name__ == "__main__":
+    main()
