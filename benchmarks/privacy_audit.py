@@ -117,13 +117,19 @@ def black_box(repeats: int = 5) -> list[dict[str, Any]]:
             releaser = Releaser(
                 fm, schema, mechanism="gaussian", settings={"rho": 0.5, "releases": 1}
             )
-            releaser._noiser = releaser.plan.noiser(len(releaser.seen) + 1, releaser.sigma * 65536 / by)
+            releaser._noiser = releaser.plan.noiser(
+                len(releaser.seen) + 1, releaser.sigma * 65536 / by
+            )
             return releaser
 
         return make
 
     claim = epsilon_from_rho(0.5, 1e-5)
-    variants = {"correct": 1.0, "4 times too little noise": 4.0, "noise / sqrt(m)": math.sqrt(20_000)}
+    variants = {
+        "correct": 1.0,
+        "4 times too little noise": 4.0,
+        "noise / sqrt(m)": math.sqrt(20_000),
+    }
     found = []
     for name, by in variants.items():
         bounds = [one_run(weaker(by), seed) for seed in range(repeats)]
@@ -237,7 +243,9 @@ def main() -> None:
     show("One-run black-box audit (weak: gross mistakes only)", result["black box"])
     if a.kills:
         result["kills"] = kills(a.kills)
-        show("kill -9 on the real command", [{"what": k, "": v} for k, v in result["kills"].items()])
+        show(
+            "kill -9 on the real command", [{"what": k, "": v} for k, v in result["kills"].items()]
+        )
     out = HERE / "results" / "privacy_audit.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
