@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=given, prog_name="streamsketch")
     except StreamSketchError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise SystemExit(0) from None  # as below; the sink has closed the output
         if debug:
             raise
         _end(str(error), error.exit_code)

@@ -27,7 +27,10 @@ def sample(
     output: Annotated[
         str,
         typer.Option(
-            "-o", "--output", help="Parquet, Arrow, CSV or JSON-lines file; - for JSON lines."
+            "-o",
+            "--output",
+            help="Parquet, Arrow, CSV or JSON-lines file; kafka://host:port/topic; - for JSON "
+            "lines on standard output.",
         ),
     ] = "-",
     iid: Annotated[
