@@ -1,0 +1,207 @@
+"""A storm of rebalances, simulated: members of the real pipeline over the real resume files.
+
+The group is played by the test: members join, leave, die, freeze and come back late, partitions
+move at once (eager) or one by one (cooperative), the disk refuses. At every moment what is saved
+of a partition must be the exact sum of its first rows, and in the end of all of them.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streamsketch.errors import StoreError
+from streamsketch.features import FeatureMap, Spec
+from streamsketch.pipeline import Ingest
+from streamsketch.privacy.release import Releaser
+from streamsketch.releasing import Schedule
+from streamsketch.schema import Schema
+from streamsketch.state import State
+from streamsketch.store import Store
+from streamsketch.streams import Chunk
+
+SCHEMA = Schema.vectors(1, 0, 1000)
+FM = FeatureMap.from_spec(Spec("gaussian", 1, 4, schema_hash=SCHEMA.hash))
+PARTS = [f"kafka:t:{i}" for i in range(5)]
+ROWS = 12  # of each part
+
+members = st.integers(0, 3)
+
+
+def values(part, low, high):
+    """Rows of a part; no two parts share one."""
+    return [float(100 * PARTS.index(part) + i) for i in range(low, high)]
+
+
+def total(part, offset):
+    return FM.sum(SCHEMA.encode(pa.table({"x0": values(part, 0, offset)})).x)
+
+
+class Group:
+    """The source of one member: reads on from what it claimed; `positions` is its own view."""
+
+    coordinated = True
+    finished = False
+
+    def __init__(self):
+        self.positions = {}
+
+    def saved(self, positions):
+        """Nothing is committed."""
+
+
+class Member:
+    """One process."""
+
+    def __init__(self, folder):
+        store = Store(folder)
+        self.source = Group()
+        self.state = State(store.state_dir, FM)
+        self.ingest = Ingest(
+            self.source, SCHEMA, FM, self.state, store, lambda: Releaser(FM, SCHEMA),
+            schedule=Schedule(save_seconds=0, release_seconds=None),
+        )  # fmt: skip
+        self.frozen = False
+
+    def assign(self, part):
+        position = self.ingest.claim(part)
+        self.source.positions[part] = 0 if position is None else position["offset"]
+
+    def give(self, part):
+        del self.source.positions[part]
+        self.ingest.revoke(part)
+
+    def lose(self):
+        for part in list(self.source.positions):
+            self.ingest.lose(part)
+        self.source.positions.clear()
+
+    def read(self, part, rows):
+        low = self.source.positions[part]
+        high = min(low + rows, ROWS)
+        self.source.positions[part] = high
+        batch = pa.record_batch({"x0": values(part, low, high)})
+        self.ingest.learn(Chunk(part, {"offset": high}, batch))
+
+
+class Storm(RuleBasedStateMachine):
+    @initialize()
+    def start(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name)
+        self.live = {}
+        self.join(0)
+
+    def teardown(self):
+        if not hasattr(self, "live"):
+            return
+        for number in list(self.live):
+            self.thaw(number)
+        self.join(9)  # a last member may get what nobody holds
+        for member in self.live.values():
+            for part in member.source.positions:
+                member.read(part, ROWS)
+            member.ingest.save(last=True)
+        sketch, positions, *_ = State(Store(self.path).state_dir, FM).cut()
+        assert positions == {part: {"offset": ROWS} for part in PARTS}
+        assert (sketch.total == sum(total(part, ROWS) for part in PARTS)).all()
+        self.folder.cleanup()
+
+    def awake(self):
+        return {n: m for n, m in self.live.items() if not m.frozen}
+
+    def rebalance(self, eager=True):
+        """Deal the parts over those who are there; a frozen member is not asked."""
+        awake = list(self.awake().values())
+        if not awake:
+            return
+        deal = {part: awake[i % len(awake)] for i, part in enumerate(PARTS)}
+        for member in awake:
+            for part in list(member.source.positions):
+                if eager or deal[part] is not member:
+                    member.give(part)
+        for part, member in deal.items():
+            if part not in member.source.positions:
+                member.assign(part)
+
+    @rule(number=members, eager=st.booleans())
+    def join(self, number, eager=True):
+        if number not in self.live:
+            self.live[number] = Member(self.path)
+            self.rebalance(eager)
+
+    @rule(number=members)
+    def leave(self, number):
+        member = self.awake().get(number)
+        if member is not None:
+            member.ingest.save(last=True)
+            del self.live[number]
+            self.rebalance()
+
+    @rule(number=members, eager=st.booleans())
+    def die(self, number, eager):
+        if self.live.pop(number, None) is not None:
+            self.rebalance(eager)
+
+    @rule(number=members)
+    def freeze(self, number):
+        if number in self.awake() and len(self.awake()) > 1:
+            self.live[number].frozen = True
+            self.rebalance()
+
+    @rule(number=members, rows=st.integers(1, 3))
+    def thaw(self, number, rows=1):
+        """It goes on where it was, saves, and only then hears that it was thrown out."""
+        member = self.live.get(number)
+        if member is not None and member.frozen:
+            for part in list(member.source.positions):
+                member.read(part, rows)
+            member.ingest.save()
+            member.lose()
+            member.frozen = False
+            self.rebalance()
+
+    @rule(number=members, which=st.integers(0, 9), rows=st.integers(1, 5))
+    def read(self, number, which, rows):
+        member = self.awake().get(number)
+        if member is not None and member.source.positions:
+            parts = sorted(member.source.positions)
+            member.read(parts[which % len(parts)], rows)
+
+    @rule(number=members)
+    def save(self, number):
+        if number in self.awake():
+            self.live[number].ingest.save()
+
+    @precondition(lambda self: self.live)
+    @rule(number=members, eager=st.booleans())
+    def rebalance_on_a_full_disk(self, number, eager):
+        """Partitions move while one member's disk refuses: its rows are read again."""
+        member = self.awake().get(number)
+        if member is None:
+            return
+
+        def refuse(part):
+            raise StoreError("no space left")
+
+        save, member.state.save = member.state.save, refuse
+        member.ingest.save()
+        self.rebalance(eager)
+        member.state.save = save
+
+    @invariant()
+    def saved_sums_are_those_of_the_saved_positions(self):
+        if not hasattr(self, "live"):
+            return
+        for part in State(Store(self.path).state_dir, FM).parts():
+            offset = 0 if part.position is None else part.position["offset"]
+            assert part.sketch.count == offset
+            assert np.array_equal(part.sketch.total, total(part.part, offset))
+
+
+TestStorm = Storm.TestCase
+TestStorm.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
