@@ -251,7 +251,7 @@ class Releaser:
             "epochs": s.epochs,
         }
         if s.unit == "user":
-            notes |= {"windows": s.windows, "separation": s.separation, "rows": s.rows}
+            notes |= {k: getattr(s, k) for k in ("windows", "separation", "rows", "users")}
         if self._test_generator is not None:
             notes["TEST MODE"] = "noise from a seeded generator; this release is not private"
         return Release(

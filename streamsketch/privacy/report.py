@@ -133,14 +133,15 @@ def _promise(
         f"Memory: {memory}.",
         f"Promise: {number} together are ({epsilon:.4g}, {delta:.3g})-differentially private "
         f"(rho = {rho:.6g} zCDP) for {UNITS[unit]}, compared by {NEIGHBOURS[adjacency]}.",
-        f"In words: whoever sees all of them can tell whether it was there hardly better than by "
-        f"guessing; no odds change by more than a factor of {_odds(epsilon)}, except with "
-        f"probability about {delta:.3g}.",
+        f"In words: whoever sees all of them can change the odds that it was there by at most a "
+        f"factor of {_odds(epsilon)}, except with probability about {delta:.3g}. {_strength(epsilon)}",
     ]
     if unit == "user":
         lines.append(
             f"User limits: at most {facts.get('windows')} windows, {facts.get('separation')} apart, "
-            f"{facts.get('rows')} rows in each; rows beyond them were left out."
+            f"{facts.get('rows')} rows in each; rows beyond them were left out. At most "
+            f"{facts.get('users')} different users are told apart; if there were more, the promise is "
+            "that for two users."
         )
     if int(facts.get("epochs", 1)) > 1:
         lines.append(
@@ -168,6 +169,17 @@ def _caveats(facts: Mapping[str, Any]) -> list[str]:
     if "TEST MODE" in facts:
         lines.append("TEST MODE: the noise came from a seeded generator. THIS IS NOT PRIVATE.")
     return lines
+
+
+def _strength(epsilon: float) -> str:
+    for limit, words in (
+        (1.0, "That is a strong promise."),
+        (4.0, "That is a usual promise."),
+        (10.0, "That is a weak promise: it rules out certainty, not a good guess."),
+    ):
+        if epsilon <= limit:
+            return words
+    return "THAT PROTECTS LITTLE: a determined observer can be nearly certain."
 
 
 def _odds(epsilon: float) -> str:

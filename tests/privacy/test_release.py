@@ -350,6 +350,9 @@ def test_explain_speaks_of_every_kind():
         assert "replaced by any other" in text
         assert "person whose rows" in text
     assert Settings(rho=0.5).epsilon_of(0.0) == 0.0
+    for epsilon, word in ((1, "strong"), (3, "usual"), (8, "weak"), (100, "PROTECTS LITTLE")):
+        r = Releaser(FM, SCHEMA, mechanism="gaussian", settings={"epsilon": epsilon})
+        assert word in explain(r.release(FM.sum(ROWS), len(ROWS)))
 
 
 def test_buffers_fitted_elsewhere_are_continued(monkeypatch):
