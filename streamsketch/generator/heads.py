@@ -1,16 +1,20 @@
-"""The output of a generator: raw numbers to encoded rows, block by block as the schema says.
+"""The output of a generator: raw numbers to encoded rows, column by column as the schema says.
 
 Raw outputs have the layout of encoded rows. A number becomes tanh, a category a straight-through
 Gumbel softmax (Jang, Gu, Poole 2017; Maddison, Mnih, Teh 2017), a circle a normalised pair; a
 column with a state (an atom, a null) takes the value 0 unless its state is regular, as the
 schema encodes it.
+
+Categories are drawn with noise of their own, which no latent knows. So that columns still agree
+(a city and its state), what is drawn for a column is linked to the raw outputs of the columns
+after it: raw_k + sum_(j < k) U_kj y_j, with learned U.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamsketch.schema.columns import Block
 
@@ -20,17 +24,20 @@ TINY = 1e-20
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Neighbouring coordinates that are activated together; `state` is their column's state block."""
+class _Group:
+    """Neighbouring coordinates that are activated together: a column, or a run of plain numbers."""
 
-    kind: str
+    blocks: tuple[Block, ...]
     start: int
     stop: int
-    state: Block | None = None
+
+    @property
+    def choices(self) -> list[Block]:
+        return [b for b in self.blocks if b.kind in ("onehot", "state")]
 
 
-class Head:
-    """Activates raw outputs (n, d) to encoded rows (n, d). It has no weights.
+class Head(nn.Module):
+    """Activates raw outputs (n, d) to encoded rows (n, d).
 
     Args:
         blocks: The schema's layout.
@@ -42,23 +49,28 @@ class Head:
     def __init__(
         self,
         blocks: Sequence[Block],
-        tau: float = 0.5,
+        tau: float = 1.0,
         bounded: bool = True,
         label: Block | None = None,
     ) -> None:
+        super().__init__()
         self.tau, self.bounded, self.label = tau, bounded, label
         self.d = sum(b.width for b in blocks)
-        states = {b.column: b for b in blocks if b.kind == "state"}
-        self.choices = [b for b in blocks if b.kind in ("onehot", "state") and b != label]
-        self.parts = _parts(blocks, states)
-        self.categorical = [i for b in self.choices for i in range(b.start, b.start + b.width)]
+        self.groups = _groups(blocks)
+        drawn = [b for g in self.groups for b in g.choices if b != label]
+        self.slots = sum(b.width for b in drawn)
+        self.links: nn.ParameterList | None = None
+        if len(drawn) > 1 or (drawn and len(self.groups) > 1):
+            self.links = nn.ParameterList(
+                [torch.zeros(g.stop - g.start, self.d - g.stop) for g in self.groups[:-1]]
+            )
 
     def noise(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
         """Gumbel noise (n, number of category slots) for the categories' draws."""
-        u = torch.rand((n, len(self.categorical)), generator=rng, device=rng.device)
+        u = torch.rand((n, self.slots), generator=rng, device=rng.device)
         return -torch.log(-torch.log(u + TINY) + TINY).to(device)
 
-    def __call__(self, raw: Tensor, noise: Tensor | None, labels: Tensor | None = None) -> Tensor:
+    def forward(self, raw: Tensor, noise: Tensor | None, labels: Tensor | None = None) -> Tensor:
         """Encoded rows (n, d).
 
         Args:
@@ -67,32 +79,48 @@ class Head:
                 categories are their probabilities (smooth, nothing is drawn).
             labels: (n,) codes of the label, where the generator is told it.
         """
-        chosen: dict[int, Tensor] = {}
-        at = 0
-        for block in self.choices:
-            logits = raw[:, block.slice]
-            if noise is None:
-                chosen[block.start] = torch.softmax(logits, 1)
+        rows: list[Tensor] = []
+        used = 0
+        for k, group in enumerate(self.groups):
+            width = group.stop - group.start
+            if self.label in group.blocks and labels is not None:
+                y = nn.functional.one_hot(labels, width).to(raw.dtype)
             else:
-                relaxed = torch.softmax((logits + noise[:, at : at + block.width]) / self.tau, 1)
-                chosen[block.start] = _harden(relaxed)
-            at += block.width
-        if self.label is not None and labels is not None:
-            one_hot = torch.nn.functional.one_hot(labels, self.label.width)
-            chosen[self.label.start] = one_hot.to(raw.dtype)
-        return torch.cat([self._part(p, raw, chosen) for p in self.parts], 1)
+                slots = sum(b.width for b in group.choices)
+                part = None if noise is None else noise[:, used : used + slots]
+                y = self._activate(group, raw[:, :width], part)
+                used += slots
+            rows.append(y)
+            raw = raw[:, width:]
+            if self.links is not None and k < len(self.links):
+                raw = raw + y @ self.links[k]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
-    def _part(self, part: _Part, raw: Tensor, chosen: dict[int, Tensor]) -> Tensor:
-        if part.start in chosen:
-            return chosen[part.start]
-        y = raw[:, part.start : part.stop]
-        if part.kind == "circle":
-            y = y / torch.sqrt((y * y).sum(1, keepdim=True) + 1e-12)
-        elif self.bounded:
-            y = torch.tanh(y)
-        if part.state is not None:
-            y = y * chosen[part.state.start][:, :1]
-        return y
+    def _activate(self, group: _Group, raw: Tensor, noise: Tensor | None) -> Tensor:
+        state = next((b for b in group.blocks if b.kind == "state"), None)
+        chosen = None if state is None else self._choose(raw, state, group, noise)
+        parts: list[Tensor] = []
+        for b in group.blocks:
+            y = raw[:, b.start - group.start : b.start - group.start + b.width]
+            if b.kind == "state" and chosen is not None:
+                parts.append(chosen)
+                continue
+            if b.kind == "onehot":
+                parts.append(self._choose(raw, b, group, noise))
+                continue
+            if b.kind == "circle":
+                y = y / torch.sqrt((y * y).sum(1, keepdim=True) + 1e-12)
+            elif self.bounded:
+                y = torch.tanh(y)
+            parts.append(y if chosen is None else y * chosen[:, :1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _choose(self, raw: Tensor, block: Block, group: _Group, noise: Tensor | None) -> Tensor:
+        """The drawn category of a block; a group has one block of categories at most."""
+        logits = raw[:, block.start - group.start : block.start - group.start + block.width]
+        if noise is None:
+            return torch.softmax(logits, 1)
+        return _harden(torch.softmax((logits + noise) / self.tau, 1))
 
 
 def _harden(relaxed: Tensor) -> Tensor:
@@ -102,15 +130,19 @@ def _harden(relaxed: Tensor) -> Tensor:
     return hard + (relaxed - relaxed.detach())
 
 
-def _parts(blocks: Sequence[Block], states: dict[str, Block]) -> list[_Part]:
-    """The layout with neighbouring plain numbers joined."""
-    parts: list[_Part] = []
+def _groups(blocks: Sequence[Block]) -> list[_Group]:
+    """The layout by column, with neighbouring plain numbers joined to one block."""
+    columns: dict[str, list[Block]] = {}
     for b in blocks:
-        state = states.get(b.column) if b.kind in ("numeric", "circle") else None
-        last = parts[-1] if parts else None
-        plain = b.kind == "numeric" and state is None
-        if plain and last is not None and last.kind == "numeric" and last.state is None:
-            parts[-1] = _Part("numeric", last.start, b.start + b.width)
+        columns.setdefault(b.column, []).append(b)
+    groups: list[_Group] = []
+    for own in columns.values():
+        first, stop = own[0], own[-1].start + own[-1].width
+        plain = len(own) == 1 and first.kind == "numeric"
+        last = groups[-1].blocks[-1] if groups else None
+        if plain and last is not None and len(groups[-1].blocks) == 1 and last.kind == "numeric":
+            joined = Block(last.column, "numeric", last.start, stop - last.start)
+            groups[-1] = _Group((joined,), joined.start, stop)
         else:
-            parts.append(_Part(b.kind, b.start, b.start + b.width, state))
-    return parts
+            groups.append(_Group(tuple(own), first.start, stop))
+    return groups

@@ -39,7 +39,7 @@ class NetworkConfig:
     width: int = 256
     depth: int = 3
     mixture: int = 0
-    tau: float = 0.5
+    tau: float = 1.0
     bounded: bool = True
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ def preset(name: str, d: int) -> NetworkConfig:
     """The usual configuration of a network for encoded rows of dimension d.
 
     >>> preset("cl-gn", 2)
-    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, tau=0.5, bounded=False)
+    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, tau=1.0, bounded=False)
     """
     if name == "cl-gn":
         return NetworkConfig("cl-gn", latent=10, width=10, depth=7, bounded=False)

@@ -30,7 +30,8 @@ def drawn(schema, n=400, **options):
     head = Head(schema.blocks, **options)
     rng = torch.Generator().manual_seed(0)
     raw = 2 * torch.randn((n, schema.d), generator=rng)
-    return head, raw, head(raw, head.noise(n, rng, torch.device("cpu")))
+    with torch.no_grad():
+        return head, raw, head(raw, head.noise(n, rng, torch.device("cpu")))
 
 
 def test_rows_look_like_encoded_rows(mixed):
@@ -71,7 +72,7 @@ def test_categories_are_drawn_with_their_probabilities():
     head = Head(schema.blocks)
     rng = torch.Generator().manual_seed(0)
     raw = torch.log(torch.tensor([0.7, 0.2, 0.1])).expand(20000, 3)
-    y = head(raw, head.noise(20000, rng, torch.device("cpu")))
+    y = head(raw, head.noise(20000, rng, torch.device("cpu"))).detach()
     assert np.allclose(y.mean(0).numpy(), [0.7, 0.2, 0.1], atol=0.015)
 
 
@@ -108,3 +109,19 @@ def test_unbounded_numbers_pass_unchanged():
     head = Head(schema.blocks, bounded=False)
     raw = torch.tensor([[3.0, -5.0]])
     assert torch.equal(head(raw, head.noise(1, torch.Generator(), torch.device("cpu"))), raw)
+
+
+def test_links_let_one_category_decide_another():
+    """Two equal columns: no latent knows the first one's noise, so only a link can copy it."""
+    values = ("x", "y", "z")
+    schema = Schema([Column(c, "categorical", "string", values=values) for c in "ab"])
+    head = Head(schema.blocks)
+    with torch.no_grad():
+        head.links[0].copy_(50 * torch.eye(3))
+    rng = torch.Generator().manual_seed(0)
+    y = head(torch.zeros((300, 6)), head.noise(300, rng, torch.device("cpu"))).detach()
+    assert torch.equal(y[:, :3], y[:, 3:]) and (y[:, :3].mean(0) > 0.2).all()
+
+
+def test_plain_points_have_no_links():
+    assert Head(Schema.vectors(3, -1, 1).blocks).links is None
