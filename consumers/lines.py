@@ -6,6 +6,7 @@ whatever rows are beside it, so that the outcome does not depend on the batch si
 """
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -22,6 +23,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
 from consumers.formats import FileFault, Piece, Wanted
+from consumers.uncancelled import uncancelled
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.streams import Dead
 
@@ -31,6 +33,7 @@ Parse = Callable[[Sequence[bytes]], pa.RecordBatch]
 Suspicious = Callable[[bytes, bool], bool]  # a line, and whether it is the last of its block
 Run = tuple[list[int], pa.RecordBatch]  # numbers of lines of a block, and their rows
 _IN_ROW = re.compile(r" in row \d+$| Row #\d+:")
+_NO_OBJECT = "the line does not hold exactly one JSON object"
 _OPEN_QUOTE = "the line leaves a quote open; set newlines_in_values if values hold line breaks"
 RAW = 4096  # bytes of a bad row that its dead letter keeps when the row is over-long
 
@@ -77,6 +80,8 @@ def _read(
     try:
         with _open(path) as stream:
             for line, whole in _records(stream, wanted):
+                if row == 0:
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if row >= start and not whole:
                     dead.append(_too_long(line, row, name, wanted))
                 elif row >= start and line.strip():
@@ -209,13 +214,15 @@ def _json_parser(wanted: Wanted) -> Parse:
     options = pa_json.ParseOptions(explicit_schema=asked, unexpected_field_behavior="ignore")
 
     def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
+        if len(lines) == 1 and _odd_json(lines[0], True):
+            raise pa.ArrowInvalid(_NO_OBJECT)  # the parser dies of a lone `null` (pyarrow 26.0.1)
         data = b"".join(lines)
         read = pa_json.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 64))
-        table = pa_json.read_json(pa.BufferReader(data), read_options=read, parse_options=options)
+        table = uncancelled(lambda: pa_json.read_json(pa.BufferReader(data), read, options))
         table = table.select(wanted.names)
         if vectors:
             table = table.cast(schema)
-        return _one(table, lines, "the line does not hold exactly one JSON object")
+        return _one(table, lines, _NO_OBJECT)
 
     return parse
 
@@ -247,7 +254,9 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
             use_threads=False, column_names=names, block_size=max(len(data) + 1, 64)
         )
         try:
-            table = pa_csv.read_csv(pa.BufferReader(data), read, options, convert)
+            table = uncancelled(
+                lambda: pa_csv.read_csv(pa.BufferReader(data), read, options, convert)
+            )
         except pa.ArrowInvalid as e:
             raise pa.ArrowInvalid(_named(str(e), names, rows)) from None
         return _one(table, lines, _OPEN_QUOTE).slice(0, rows)
@@ -256,6 +265,8 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
 
 
 def _odd_csv(line: bytes, last: bool) -> bool:
+    if line.startswith(codecs.BOM_UTF8):
+        return True
     if b"\r" in line and b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
         return True
     # an open quote swallows the next line, which shows in the number of rows, but the last has none
@@ -264,6 +275,8 @@ def _odd_csv(line: bytes, last: bool) -> bool:
 
 def _alone(line: bytes, newlines_in_values: bool) -> list[bytes]:
     """The lines to parse to judge one line: twice the same where a quote might be left open."""
+    if line.startswith(codecs.BOM_UTF8):
+        raise pa.ArrowInvalid("the line begins with a byte order mark; only a file may")
     whole = line.removesuffix(b"\n").removesuffix(b"\r")
     if not newlines_in_values and b"\r" in whole:
         raise pa.ArrowInvalid("the line holds a carriage return; end lines with \\n or \\r\\n")

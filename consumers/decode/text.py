@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from consumers.columns import text_types
 from consumers.decode.base import Bad, Decoder, Options, Rows
 from consumers.decode.values import Columns, split
+from consumers.uncancelled import uncancelled
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
 
@@ -163,18 +164,20 @@ class _CsvLines:
         if BOM in data:
             return None
         try:
-            table = pacsv.read_csv(
-                io.BytesIO(data),
-                pacsv.ReadOptions(
-                    use_threads=False, block_size=len(data) + 1, column_names=self._names
-                ),
-                pacsv.ParseOptions(delimiter=self._delimiter),
-                pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(self._names, pa.string()),
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                    null_values=[""],
-                ),
+            table = uncancelled(
+                lambda: pacsv.read_csv(
+                    io.BytesIO(data),
+                    pacsv.ReadOptions(
+                        use_threads=False, block_size=len(data) + 1, column_names=self._names
+                    ),
+                    pacsv.ParseOptions(delimiter=self._delimiter),
+                    pacsv.ConvertOptions(
+                        column_types=dict.fromkeys(self._names, pa.string()),
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=False,
+                        null_values=[""],
+                    ),
+                )
             )
         except (pa.ArrowException, UnicodeError):
             return None

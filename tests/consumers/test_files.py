@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import re
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -232,6 +234,9 @@ BAD_JSON = {
     "a bad time": b'{"n": 1, "t": "yesterday"}',
     "a nested value": b'{"n": {"a": 1}}',
     "a NUL": b"\0\0\0",
+    "a lone null": b"null",
+    "null between": b"{}null{}",
+    "a byte order mark": b"\xef\xbb\xbf{}",
 }
 BAD_CSV = {
     "too few": b"1,2,3",
@@ -242,6 +247,7 @@ BAD_CSV = {
     "bad UTF-8": b"note,1,0.5,\xff,true,2020-01-01T00:00:00.000",
     "two rows in a line": b"note,1,0.5,a,true,2020-01-01\rnote,1,0.5,a,true,2020-01-01",
     "a NUL": b"\0",
+    "a byte order mark": b"\xef\xbb\xbfnote,1,0.5,a,true,2020-01-01",
 }
 
 
@@ -279,7 +285,11 @@ def test_exactly_the_bad_rows_are_dead(suffix, write, bad, batch_rows, tmp_path)
                 assert re.search(rb"\b%d\b" % n, lines[place["row"]])
 
 
-LINE = st.binary(max_size=40) | st.text('",\\r{}[]:1ant\\\\ ', max_size=20).map(str.encode)
+LINE = (
+    st.sampled_from([*BAD_JSON.values(), *BAD_CSV.values()])
+    | st.binary(max_size=40)
+    | st.text('",\\r{}[]:1ant\\\\ ', max_size=20).map(str.encode)
+)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -307,6 +317,40 @@ def test_a_row_longer_than_the_limit_is_dead_and_not_held(tmp_path):
     assert numbers(got) == [0, 1, 2, 0, 1, 2]
     (letter,) = dead(got)
     assert len(letter.raw) <= 4096 and "longer than 1000 bytes" in letter.reason
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".jsonl", write_jsonl), (".csv", write_csv)])
+def test_signals_while_text_is_parsed(suffix, write, tmp_path):
+    """Arrow's readers give up when a signal comes; the rows must not count as bad."""
+    write(rows(3000), tmp_path / f"f{suffix}", 0)
+    handlers = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
+    stop = threading.Event()
+
+    def disturb():
+        while not stop.wait(0.0003):
+            for number in handlers:
+                os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for batch_rows in (7, 300):
+            got = chunks(opened(path=str(tmp_path), batch_rows=batch_rows))
+            assert numbers(got) == list(range(3000)) and not dead(got)
+    finally:
+        stop.set()
+        thread.join()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_byte_order_mark_at_the_beginning_of_a_file(suffix, tmp_path):
+    path = tmp_path / f"f{suffix}"
+    (write_jsonl if suffix == ".jsonl" else write_csv)(rows(3), path, 0)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    got = chunks(opened(path=str(path), batch_rows=1))
+    assert numbers(got) == [0, 1, 2] and not dead(got)
 
 
 def test_csv_options(tmp_path):
