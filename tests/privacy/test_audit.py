@@ -6,13 +6,14 @@ from benchmarks.privacy_mutants import CORRECT, MUTANTS, examine
 
 RUNS = 300
 
+# The tests that find a mutant with certainty, even with so few runs; others may find it too.
 EXPECTED = {
     "sensitivity 1 instead of sqrt(m)": {"mu", "variance"},
     "forgotten ||C||": {"variance"},
     "fresh one-shot noise per snapshot": {"correlation"},
     "same noise reused": {"correlation"},
     "prefix replayed after a crash": {"versions"},
-    "window counted twice": {"mu", "variance"},
+    "window counted twice": {"variance"},
     "weight not clipped": {"mu"},
     "count exact": {"variance"},
 }
