@@ -1,0 +1,140 @@
+"""A file replay that is killed at random moments ends with the sums of one that was left alone.
+
+`STREAMSKETCH_TEST_KILLS` sets how many kills (5 if not set).
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from consumers.dead_letter import read_file
+from streamsketch.errors import LockedError
+from tests.consumers.ingest_worker import ingest, saved
+from tests.consumers.test_files import BAD_CSV, BAD_JSON, SCHEMA, WRITERS, rows, spoil
+
+KILLS = int(os.environ.get("STREAMSKETCH_TEST_KILLS", "5"))
+ROWS = 3000
+
+
+def write_folder(folder):
+    """A file of each format, bad rows in those that can hold them; the number of bad rows."""
+    folder.mkdir()
+    bad = 0
+    for k, (suffix, write) in enumerate(WRITERS.values()):
+        path = folder / f"{k}{suffix}"
+        write(rows(ROWS, k * ROWS), path, 500)
+        for lines in (BAD_CSV,) if suffix == ".csv" else (BAD_JSON,) if suffix == ".jsonl" else ():
+            spoil(path, lines.values(), range(100, 100 + 150 * len(lines), 150))
+            bad += len(lines)
+    return bad
+
+
+def undisturbed(folder, path, batch_rows):
+    run = ingest(folder, "consumers.files", {"path": str(path), "batch_rows": batch_rows}, SCHEMA)
+    run.run(threading.Event())
+    return saved(folder, SCHEMA)[0]
+
+
+def start(tmp_path, settings):
+    job = tmp_path / "job.json"
+    job.write_text(
+        json.dumps(
+            {
+                "folder": str(tmp_path / "killed"),
+                "module": "consumers.files",
+                "settings": settings,
+                "schema": SCHEMA.to_dict(),
+            }
+        )
+    )
+    return subprocess.Popen([sys.executable, "-m", "tests.consumers.ingest_worker", str(job)])
+
+
+def count(tmp_path):
+    return saved(tmp_path / "killed", SCHEMA)[0].count if (tmp_path / "killed").exists() else 0
+
+
+def test_killed_at_random_moments(tmp_path):
+    bad = write_folder(tmp_path / "data")
+    expected = undisturbed(tmp_path / "a", tmp_path / "data", 8192)
+    other = undisturbed(tmp_path / "b", tmp_path / "data", 257)
+    assert expected.count == other.count == ROWS * len(WRITERS)
+    np.testing.assert_array_equal(expected.total, other.total)
+
+    rng, kills, reached = random.Random(7), 0, []
+    while True:
+        # slow enough to be hit in mid-file, another batch size each time
+        share = ROWS * len(WRITERS) / (KILLS + 1)
+        settings = {
+            "path": str(tmp_path / "data"),
+            "batch_rows": rng.choice([1, 97, 1000, 8192]),
+            "rate": 4 * share,
+        }
+        run = start(tmp_path, settings if kills < KILLS else {**settings, "rate": 1e9})
+        target = count(tmp_path) + rng.randrange(1, int(share))
+        while kills < KILLS and run.poll() is None and count(tmp_path) < target:
+            time.sleep(0.02)
+        if kills == KILLS:
+            assert run.wait(60) == 0
+            break
+        time.sleep(rng.uniform(0, 0.05))
+        os.kill(run.pid, signal.SIGKILL)
+        assert run.wait(10) == -signal.SIGKILL
+        kills += 1
+        reached.append(count(tmp_path))
+    assert len(set(reached)) == KILLS and 0 < reached[0] < reached[-1] < expected.count
+    total, positions = saved(tmp_path / "killed", SCHEMA)[:2]
+    assert total.count == expected.count
+    np.testing.assert_array_equal(total.total, expected.total)
+    assert positions["files"] == {
+        "file": max(p.name for p in (tmp_path / "data").iterdir()),
+        "row": ROWS,
+    }
+    letters = {
+        (d.where["file"], d.where["row"]) for d in read_file(tmp_path / "killed/dead.jsonl")
+    }
+    assert len(letters) == bad
+
+
+def test_stopped_by_a_signal_and_started_again(tmp_path):
+    write_folder(tmp_path / "data")
+    expected = undisturbed(tmp_path / "a", tmp_path / "data", 8192)
+    settings = {"path": str(tmp_path / "data"), "batch_rows": 50}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        run = start(tmp_path, {**settings, "rate": 20_000.0})
+        before = count(tmp_path)
+        while count(tmp_path) < before + 1000:
+            time.sleep(0.02)
+        run.send_signal(number)
+        assert run.wait(20) == 0
+    assert start(tmp_path, settings).wait(60) == 0
+    total = saved(tmp_path / "killed", SCHEMA)[0]
+    assert total.count == expected.count
+    np.testing.assert_array_equal(total.total, expected.total)
+
+
+def test_two_readers_of_one_store(tmp_path):
+    write_folder(tmp_path / "data")
+    settings = {"path": str(tmp_path / "data"), "rate": 1000.0}
+    first = ingest(tmp_path / "a", "consumers.files", settings, SCHEMA)
+    stop = threading.Event()
+    thread = threading.Thread(target=first.run, args=(stop,))
+    thread.start()
+    try:
+        while "files" not in first.parts:
+            time.sleep(0.01)
+        second = ingest(tmp_path / "a", "consumers.files", settings, SCHEMA)
+        with pytest.raises(LockedError, match="being read by another process"):
+            second.run(threading.Event())
+        second.dead_letters.close()
+    finally:
+        stop.set()
+        thread.join(20)
