@@ -69,7 +69,7 @@ def sample(
         seed=seed,
         method="iid" if iid else "history",
         unique=unique,
-        label=_label(generator, label),
+        label=label_value(generator, label),
     )
     write_rows(drawer.sample(count), output)
     how = "independent draws" if iid else f"history {history}" if history else "no history"
@@ -109,8 +109,12 @@ def _history(store: str) -> str:
     return opened.path(f"history/{name}") if opened.local else str(opened.state_dir / name)
 
 
-def _label(generator: Generator, text: str | None) -> Any:
-    """The declared value that the text stands for: labels may be numbers or booleans."""
+def label_value(generator: Generator, text: str | None) -> Any:
+    """The declared value that a text stands for: labels may be numbers or booleans.
+
+    Raises:
+        ConfigError: there is no such label.
+    """
     from streamsketch.errors import ConfigError
 
     if text is None:

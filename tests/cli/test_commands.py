@@ -303,3 +303,17 @@ def test_merged_snapshots_weigh_by_count(call: Call, trained: Path, tmp_path: Pa
     assert np.allclose(both.mean, (1000 * a.mean + 3000 * b.mean) / 4000)
     assert call("merge", names[0], "-o", out).code == 2
     assert call("merge", trained, trained, "-o", out).code == 0
+
+
+# --- serve
+
+
+def test_serve_tells_what_to_install(
+    call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    shown = call("serve", trained)
+    assert shown.code == 2
+    assert "pip install 'streamsketch[serve]'" in shown.err
