@@ -14,7 +14,12 @@ EXAMPLES = {
     "shapes": (["--points", "2000", "--seconds", "0.5"], ["shapes.png"]),
     "files": (
         ["--rows", "4000", "--seconds", "1"],
-        ["flights-columns.png", "flights-pairs.png", "flights-associations.png", "flights.parquet"],
+        [
+            "flights-columns.png",
+            "flights-pairs.png",
+            "flights-associations.png",
+            "flights.parquet",
+        ],
     ),
     "kafka": (["--rows", "2500", "--seconds", "1"], ["kafka.png"]),
 }
