@@ -87,48 +87,71 @@ def tail(eigenvalues: Array, h: float) -> float:
 
 
 def crossing_rate(eigenvalues: Array, h: float, step: float) -> float:
-    r"""Clumps of exceedances of level ``h`` per time step, for a process :math:`Q_t`.
+    r"""Alarms per time step of a process :math:`Q_t` that starts afresh when it exceeds ``h``.
 
     Each :math:`y_i` is a stationary Gaussian sequence with
-    :math:`\operatorname{Var}(y_{t+1} - y_t)` = ``step``, small. Near a high level the process is
-    a random walk of step variance :math:`\sigma^2 = 4\,\mathrm{step} \sum_i \lambda_i^2
-    E_s[y_i^2]`, with :math:`E_s[y_i^2] = 1/(1 - 2 s \lambda_i)` under the law tilted to the
-    level, drifting down at :math:`s \sigma^2 / 2` (stationarity). The rate of clumps is density
-    times drift (Aldous 1989, section B), times Siegmund's factor for discrete time (Siegmund
-    1985, eq. 4.38): docs/drift.md derives it.
+    :math:`\operatorname{Var}(y_{t+1} - y_t)` = ``step``, small. :math:`Q` then moves like a
+    diffusion with stationary density :math:`f`, distribution :math:`F` and variance per step
+    :math:`\sigma^2(q) = 4\,\mathrm{step} \sum_i \lambda_i^2 E_s[y_i^2]`, where
+    :math:`E_s[y_i^2] = 1/(1 - 2 s \lambda_i)` under the law tilted to ``q``. The mean time to
+    reach ``h`` is :math:`\int^h 2 F / (\sigma^2 f)\,dq` (Karlin and Taylor 1981, section 15.3),
+    each part divided by Siegmund's factor for discrete time (Siegmund 1985, section 10.2):
+    docs/drift.md derives it.
 
     Args:
         eigenvalues: ``(n,)``.
-        h: Level, above the mean of the process.
+        h: Level; at or below the mean of the process the rate is one.
         step: Variance of one step of a standardised coordinate.
     """
     values = _kept(eigenvalues)
     if h <= values.sum():
         return 1.0
-    s = saddlepoint(values, h)
-    shrunk = 1 - 2 * s * values
-    bend = 2 * ((values / shrunk) ** 2).sum()
-    density = np.exp(-0.5 * np.log(shrunk).sum() - s * h) / np.sqrt(2 * np.pi * bend)
-    variance = 4 * step * (values**2 / shrunk).sum()
-    x = s * np.sqrt(variance)
-    discrete = (2 / x) * (ndtr(x / 2) - 0.5)
-    discrete /= (x / 2) * ndtr(x / 2) + np.exp(-(x**2) / 8) / np.sqrt(2 * np.pi)
-    return float(density * s * variance / 2 * discrete)
+    return min(1.0, 1 / _passage_time(values, step, saddlepoint(values, h)))
 
 
 def level(eigenvalues: Array, step: float, mean_time: float) -> float:
-    """The level whose clumps of exceedances are ``mean_time`` steps apart on average."""
+    """The level that is exceeded every ``mean_time`` steps on average."""
     values = _kept(eigenvalues)
-    mean, spread = float(values.sum()), float(np.sqrt(2 * (values**2).sum()))
-    low, high = mean + 0.5 * spread, mean + 3 * spread
-    target = np.log(1 / mean_time)
+    pole = 1 / (2 * float(values.max()))
 
-    def excess(h: float) -> float:
-        return float(np.log(max(crossing_rate(values, h, step), 1e-300)) - target)
+    def excess(share: float) -> float:
+        return float(np.log(_passage_time(values, step, share * pole)) - np.log(mean_time))
 
-    while excess(high) > 0:
-        high += 3 * spread
-    return low if excess(low) < 0 else float(brentq(excess, low, high, rtol=1e-8))
+    low, high = 1e-3, 0.5
+    while excess(high) < 0:
+        high = 1 - (1 - high) / 2
+    if excess(low) > 0:
+        high = low
+    share = high if high == low else float(brentq(excess, low, high, rtol=1e-8))
+    return float((values / (1 - 2 * share * pole * values)).sum())
+
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+
+
+def _passage_time(values: Array, step: float, top: float) -> float:
+    """Mean time to the level whose saddlepoint is ``top``, from the mean of the process."""
+    s = (top * (_NODES + 1) / 2)[:, None]
+    shrunk = 1 - 2 * s * values
+    level = (values / shrunk).sum(axis=1)
+    bend = 2 * ((values / shrunk) ** 2).sum(axis=1)
+    s, exponent = s[:, 0], -0.5 * np.log(shrunk).sum(axis=1)
+    w = np.sqrt(np.maximum(2 * (s * level - exponent), 1e-16))
+    normal = np.exp(-(w**2) / 2) / np.sqrt(2 * np.pi)
+    below = np.clip(ndtr(w) - normal * (1 / (s * np.sqrt(bend)) - 1 / w), 0.0, 1.0)
+    # second-order saddlepoint: one dominant eigenvalue is far from Gaussian even when tilted
+    third, fourth = (
+        8 * ((values / shrunk) ** 3).sum(axis=1),
+        48 * ((values / shrunk) ** 4).sum(axis=1),
+    )
+    second_order = np.exp(fourth / (8 * bend**2) - 5 * third**2 / (24 * bend**3))
+    density = normal / np.sqrt(bend) * second_order
+    variance = 4 * step * (values**2 / shrunk).sum(axis=1)
+    x = s * np.sqrt(variance)
+    discrete = (2 / x) * (ndtr(x / 2) - 0.5)
+    discrete /= (x / 2) * ndtr(x / 2) + np.exp(-(x**2) / 8) / np.sqrt(2 * np.pi)
+    integrand = 2 * below / (variance * density * discrete) * bend
+    return float(integrand @ _WEIGHTS * top / 2)
 
 
 def null_filter(fast: float, slow: float) -> tuple[float, float]:
