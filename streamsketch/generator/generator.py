@@ -63,18 +63,24 @@ class Model(nn.Module):
     def draw(self, n: int, rng: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Draw n encoded rows (n, d), differentiable in the weights."""
         z = self.latent(n, rng, self.device)
-        return self.head(self.raw(z, labels), self.head.noise(n, rng, self.device), labels)
+        y: Tensor = self.head(self.raw(z, labels), self.head.noise(n, rng, self.device), labels)
+        return y
 
-    def raw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The network's outputs (n, d) for latents (n, p)."""
+    def raw(self, z: Tensor, labels: Tensor | None = None, fast: bool = False) -> Tensor:
+        """The network's outputs (n, d) for latents (n, p); `fast`: hidden layers in bfloat16."""
         if self.told:
             if labels is None:
                 raise ConfigError(
                     "a conditional generator needs labels with its latents; pass their codes"
                 )
             z = torch.cat([z, nn.functional.one_hot(labels, self.told).to(z.dtype)], 1)
-        out: Tensor = self.network(z)
-        return out
+        if not fast or not isinstance(self.network, nn.Sequential):
+            out: Tensor = self.network(z)
+            return out
+        with torch.autocast(z.device.type, torch.bfloat16):
+            h = self.network[:-1](z)
+        last: Tensor = self.network[-1](h.float())  # outputs keep their precision
+        return last
 
 
 class Generator:
@@ -214,7 +220,8 @@ class Generator:
             z: Latent vectors, on the generator's device.
             labels: (n,) codes of the label, for a conditional generator.
         """
-        return self.network.head(self.network.raw(z, labels), None, labels)
+        y: Tensor = self.network.head(self.network.raw(z, labels), None, labels)
+        return y
 
     # --- identity and files
 
