@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streamsketch.schema.columns import Block
 
-__all__ = ["HARMONICS", "Factors", "factors", "hadamard", "harmonic", "walsh_hadamard"]
+__all__ = ["FEWEST", "HARMONICS", "Factors", "factors", "hadamard", "harmonic", "walsh_hadamard"]
 
 F64 = NDArray[np.float64]
 HARMONICS = (
@@ -26,6 +26,7 @@ HARMONICS = (
 SMALLEST = (
     64  # size of the smallest Hadamard block: below it the directions would be few and coarse
 )
+FEWEST = 16  # dimensions below which the law draws plain directions: blocks cut to so few may be 0
 SLOW, FAST = (
     0.5,
     50.0,
@@ -68,6 +69,7 @@ def factors(rng: np.random.Generator, d: int, m: int) -> Factors:
 
     The rows of a block are cut to d of its coordinates and scaled to their radius, so that the
     radial law holds exactly; rows of one block are orthogonal where d is the block's size.
+    d must be at least 16.
     """
     size = max(SMALLEST, 1 << (d - 1).bit_length())
     count = max(1, -(-m // size))
@@ -81,8 +83,12 @@ def hadamard(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) 
     """Directions from products of Hadamard matrices and random signs, log-uniform radii.
 
     O(m log d) a row by its own kernel, against O(m d); for d over about 32. Frequencies are
-    (nearly) orthogonal within a block, which lowers the variance of distances at equal m.
+    (nearly) orthogonal within a block, which lowers the variance of distances at equal m. Below
+    16 dimensions directions are plain uniform ones.
     """
+    if d < FEWEST:
+        g = rng.standard_normal((d, m))
+        return np.asarray(g / np.linalg.norm(g, axis=0) * log_uniform(rng, SLOW, FAST, m))
     f = factors(rng, d, m)
     columns = _product(f.signs, d).transpose(1, 0, 2).reshape(d, -1)[:, :m]
     return np.ascontiguousarray(columns * f.gains)

@@ -57,7 +57,7 @@ def choose(d: int, m: int, law: str) -> str:
         return "reference"
     if law == "harmonic":
         return "harmonic"
-    if law == "hadamard":
+    if law == "hadamard" and d >= 32:
         size = max(64, 1 << (d - 1).bit_length())
         transform = 4.5 * size.bit_length() * (-(-m // size) * size) / m
         return "hadamard" if transform < d else "cpu"

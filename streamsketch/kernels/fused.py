@@ -101,12 +101,17 @@ def pack(x: F32, start: int, stop: int, out: F32) -> int:
         for k in range(x.shape[1]):
             row = out[panel, k]
             for b in range(count):
-                v = x[first + b, k]
-                finite = v - v == np.float32(0)
-                bad += not finite
-                row[b] = min(max(v, -limit), limit) if finite else np.float32(0)
+                row[b] = x[first + b, k]
             for b in range(count, PANEL):
                 row[b] = np.float32(0)
+            wrong = np.int32(0)
+            for b in range(PANEL):  # apart from the copy, so that it runs on vectors
+                v = row[b]
+                finite = v - v == np.float32(0)
+                wrong = np.int32(wrong + np.int32(not finite))
+                cut = min(max(v, -limit), limit)
+                row[b] = cut if finite else np.float32(0)
+            bad += wrong
     return bad
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.frequencies_structured import HARMONICS, factors
+from streamsketch.frequencies_structured import FEWEST, HARMONICS, factors
 from streamsketch.kernels import ONE, cpu
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def prepare_hadamard(omega: NDArray[np.float64], spec: "Spec | None" = None) -> 
     """The sum for the frequencies that a spec of the Hadamard law names.
 
     Raises:
-        ConfigError: The spec has another law.
+        ConfigError: The spec has another law, or so few dimensions that the law is a plain one.
     """
-    if spec is None or spec.law != "hadamard":
+    if spec is None or spec.law != "hadamard" or spec.d < FEWEST:
         raise ConfigError(
-            "the hadamard backend needs a spec of the hadamard law; use backend='cpu'"
+            f"the hadamard backend needs a spec of the hadamard law with at least {FEWEST} "
+            "dimensions; use backend='cpu'"
         )
     f = factors(np.random.default_rng(spec.seed), spec.d, spec.m)
     gains = f.gains / (2 * np.pi * spec.scale)

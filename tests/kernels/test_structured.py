@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap, Spec
+from streamsketch.frequencies import LAWS as LAWS_OF_ALL
 from streamsketch.frequencies import draw
 from streamsketch.frequencies_structured import factors, walsh_hadamard
 from streamsketch.kernels import ONE, choose, cpu, fused, fused_structured, reference, structured
@@ -18,8 +19,14 @@ def rows(n, d, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (n, d)).astype(np.float32)
 
 
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize(("d", "m"), [(1, 1), (2, 9), (10, 100), (70, 130), (300, 40)])
+SIZES = [(1, 1), (2, 9), (10, 100), (70, 130), (300, 40)]
+
+
+@pytest.mark.parametrize(
+    ("law", "d", "m"),
+    [("harmonic", *size) for size in SIZES]
+    + [("hadamard", 16, 1), *(("hadamard", *s) for s in SIZES[3:])],
+)
 def test_agrees_with_the_reference(law, d, m):
     fm = FeatureMap.from_spec(Spec(law, d, m, scale=1.7, seed=5))
     x = rows(200, d)
@@ -32,7 +39,7 @@ def test_agrees_with_the_reference(law, d, m):
 @settings(max_examples=25, deadline=None)
 @given(
     law=st.sampled_from(LAWS),
-    d=st.integers(1, 9),
+    d=st.integers(16, 24),
     m=st.integers(1, 20),
     n=st.integers(1, 300),
     cut=st.integers(0, 300),
@@ -48,8 +55,8 @@ def test_bits_do_not_depend_on_the_split(law, d, m, n, cut):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_threads_blocks_and_other_types(law, monkeypatch):
-    fm = FeatureMap.from_spec(Spec(law, 6, 300))
-    x = rows(9001, 6)
+    fm = FeatureMap.from_spec(Spec(law, 16, 300))
+    x = rows(9001, 16)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     one = fm.sum(x, backend=law)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -60,11 +67,11 @@ def test_threads_blocks_and_other_types(law, monkeypatch):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_phase_zero_and_norm_bound(law):
-    fm = FeatureMap.from_spec(Spec(law, 3, 130))
-    zero = fm.sum(np.zeros((7, 3), np.float32), backend=law)
+    fm = FeatureMap.from_spec(Spec(law, 18, 130))
+    zero = fm.sum(np.zeros((7, 18), np.float32), backend=law)
     assert (zero == np.repeat([7 * ONE, 0], 130)).all()
     for value in (1e-45, 0.1, 1e9, 3e38):
-        total = fm.sum(np.full((1, 3), value, np.float32), backend=law)
+        total = fm.sum(np.full((1, 18), value, np.float32), backend=law)
         assert np.linalg.norm(total / ONE) <= fm.norm_bound
 
 
@@ -144,8 +151,20 @@ def test_backends_refuse_other_frequencies():
     omega = draw("gaussian", 3, 16, 0)
     with pytest.raises(ConfigError, match="harmonic"):
         structured.prepare_harmonic(omega)
-    with pytest.raises(ConfigError, match="hadamard"):
-        FeatureMap.from_frequencies(omega).sum(rows(3, 3), backend="hadamard")
+    for fm in (FeatureMap.from_frequencies(omega), FeatureMap.from_spec(Spec("hadamard", 3, 16))):
+        with pytest.raises(ConfigError, match="hadamard"):
+            fm.sum(rows(3, 3), backend="hadamard")
+        assert fm.sum(rows(3, 3)).shape == (32,)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("d", [1, 2, 5, 15, 16, 17, 64])
+def test_frequencies_are_finite_and_not_zero(law, d):
+    for m in (0, 1, 500):
+        omega = LAWS_OF_ALL[law](np.random.default_rng(d), d, m, ())
+        assert omega.shape == (d, m)
+        assert np.isfinite(omega).all()
+        assert (np.linalg.norm(omega, axis=0) > 0.4).all()
 
 
 def test_reference_is_what_the_dense_kernel_sums():
