@@ -9,6 +9,7 @@ from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, Spec, build
 from streamsketch.privacy.release import Releaser
+from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
 from streamsketch.schema.schema import as_table
 from streamsketch.sketch import Sketch
@@ -78,7 +79,7 @@ class Sketcher:
         mechanism: str = "none",
         memory: str = "landmark",
         conditional: bool = False,
-        privacy: Mapping[str, Any] | None = None,
+        privacy: Settings | Mapping[str, Any] | None = None,
         dead_letters: DeadLetters | None = None,
         map: str = "fourier",
         stream: str = "stream",
