@@ -55,7 +55,7 @@ def inspect(
     console.print(f"store {facts['store']}", highlight=False, markup=False)
     _print_table(console, "snapshots", facts["snapshots"], facts["snapshots_in_all"])
     _print_table(console, "checkpoints", facts["checkpoints"], facts["checkpoints_in_all"])
-    _print_table(console, "processes", facts["processes"], len(facts["processes"]))
+    _print_table(console, "processes", [_said(p) for p in facts["processes"]], 0)
 
 
 def facts_of(store: str, newest: int = 10) -> dict[str, Any]:
@@ -210,10 +210,19 @@ def _print_table(console: Any, title: str, rows: list[dict[str, Any]], in_all: i
         table.add_column(name.replace("_", " "), no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    if shared:
-        every = ", ".join(f"{n} {rows[0][n]}" for n in shared)
-        table.caption, table.caption_justify = f"all: {every}", "left"
     console.print(table)
+    if shared:
+        every = ", ".join(f"{n} {_cell(rows[0][n])}" for n in shared)
+        console.print(f" all: {every}", highlight=False, markup=False)
+
+
+def _said(process: dict[str, Any]) -> dict[str, Any]:
+    """Processes say different things: each gets one line, not a column for every figure."""
+    from streamsketch.cli.progress import figures
+
+    known = ("name", "phase", "seconds_ago")
+    rest = {k: v for k, v in process.items() if k not in known}
+    return {**{k: process.get(k) for k in known}, "said": figures(rest)}
 
 
 def _cell(value: Any) -> str:

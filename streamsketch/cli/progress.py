@@ -28,7 +28,9 @@ def lines_shown() -> Iterator[Callable[[list[str]], None]]:
         from rich.text import Text
 
         with Live(console=console, refresh_per_second=4) as live:
-            yield lambda lines: live.update(Text("\n".join(lines)))
+            yield lambda lines: live.update(
+                Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+            )
         return
     last: list[str] = []
     shown: list[str] = []

@@ -64,6 +64,11 @@ function card(value, text) {
   made.className = "card";
   return made;
 }
+function said_by({name, phase, seconds_ago, ...rest}) {
+  const figures = Object.entries(rest).filter(([, v]) => v !== null);
+  return {process: name, phase, "seconds ago": seconds_ago,
+    said: figures.map(([k, v]) => `${k.replaceAll("_", " ")} ${show(v)}`).join(", ")};
+}
 function line(values) {
   if (values.length < 2) return element("span", "Needs three snapshots.");
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -81,7 +86,8 @@ async function refresh() {
   try {
     const said = await (await fetch("status")).json();
     if (said.error) throw new Error(said.error);
-    const newest = said.snapshots[0] || {}, sums = said.processes.filter(p => "rows_per_s" in p);
+    const newest = said.snapshots[0] || {}, sums = said.processes.filter(
+      p => "rows_per_s" in p && p.phase !== "ended");
     at("store").textContent = said.store;
     at("when").textContent = new Date().toLocaleTimeString();
     at("when").className = "";
@@ -93,7 +99,7 @@ async function refresh() {
         : "privacy mechanism"));
     at("moved").replaceChildren(
       line(said.snapshots.map(s => s.moved).filter(v => v !== undefined).reverse()));
-    at("processes").replaceChildren(table(said.processes, "None has said anything here."));
+    at("processes").replaceChildren(table(said.processes.map(said_by), "None on this machine."));
     at("snapshots").replaceChildren(table(said.snapshots.slice(0, 10), "None yet."));
     at("checkpoints").replaceChildren(table(said.checkpoints.slice(0, 10), "None yet."));
   } catch (error) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,11 +29,13 @@ class Frame:
         values: (n, c) float64. A number, or the code of a category. A null number is NaN, a null
             category has a code of its own.
         categories: for each column the names of its codes, or None where the column is a number.
+        times: columns that are points in time, in microseconds since 1970.
     """
 
     names: tuple[str, ...]
     values: NDArray[np.float64]
     categories: tuple[tuple[str, ...] | None, ...]
+    times: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -47,7 +49,7 @@ class Frame:
 
     def take(self, rows: NDArray[np.intp]) -> Frame:
         """The given rows, in the given order."""
-        return Frame(self.names, self.values[rows], self.categories)
+        return replace(self, values=self.values[rows])
 
     def sample(self, count: int, rng: np.random.Generator) -> Frame:
         """At most `count` rows without replacement, in order; all of them if there are no more."""
@@ -58,7 +60,7 @@ class Frame:
     def shuffled(self, rng: np.random.Generator) -> Frame:
         """Each column permuted on its own: same marginals, no dependence. The floor to beat."""
         columns = [rng.permutation(column) for column in self.values.T]
-        return Frame(self.names, np.stack(columns, axis=1), self.categories)
+        return replace(self, values=np.stack(columns, axis=1))
 
 
 Data: TypeAlias = "pa.Table | pa.RecordBatch | NDArray[Any] | Frame"
@@ -95,6 +97,7 @@ def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
             raise DataError(msg)
     coded = [_codes(name, [t.column(name) for t in tables], name in categorical) for name in names]
     categories = tuple(entry[1] for entry in coded)
+    times = frozenset(n for n in names if pa.types.is_timestamp(tables[0].schema.field(n).type))
     return tuple(
         Frame(
             tuple(names),
@@ -102,6 +105,7 @@ def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
             if coded
             else np.empty((table.num_rows, 0)),
             categories,
+            times,
         )
         for i, table in enumerate(tables)
     )

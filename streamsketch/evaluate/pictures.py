@@ -123,6 +123,8 @@ def draw_columns(made: Frame, held: Frame, columns: tuple[Marginal, ...]) -> Fig
         names = made.categories[j]
         if names is None:
             _histogram(axes, made.values[:, j], held.values[:, j])
+            if marginal.column in made.times:
+                axes.xaxis.set_major_formatter(_date)
         else:
             _bars(axes, made.values[:, j], held.values[:, j], names)
         axes.set_title(f"{_short(marginal.column, 22)}  TV {marginal.tv:.3f}", fontsize=8.5)
@@ -182,6 +184,7 @@ def _columns(frame: Frame, keep: list[int]) -> Frame:
         tuple(frame.names[j] for j in keep),
         frame.values[:, keep],
         tuple(frame.categories[j] for j in keep),
+        frame.times,
     )
 
 
@@ -252,6 +255,10 @@ def _quiet(axes: Axes, *, ticks: bool = False) -> None:
     if not ticks:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
+
+
+def _date(microseconds: float, _: object) -> str:
+    return np.datetime_as_string(np.datetime64(int(microseconds), "us"), unit="D")[2:]
 
 
 def _short(text: str, most: int) -> str:
