@@ -3,7 +3,8 @@
 A limit read off the data is an unprotected release of it. These queries answer such questions with
 noise, on a pilot of the stream, before the sketch is declared. Queries and releases see the same
 rows, so their budgets add up: `Budget.split` states who gets what, and `Budget.describe` shows it
-before anything runs.
+before anything runs. Queries use exact discrete noise, so a budget given as epsilon is converted by
+the zCDP bound, for queries and releases together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import BudgetError, ConfigError
-from streamsketch.privacy.accountant import check_budget
+from streamsketch.privacy.accountant import check_budget, epsilon_from_rho, rho_from_epsilon
 from streamsketch.privacy.noise import Entropy, discrete_gaussian, system_entropy
 from streamsketch.privacy.settings import Settings
 
@@ -39,7 +40,7 @@ class Budget:
     >>> print(budget.describe())
     bounds    rho = 0.05 (10 %)
     releases  rho = 0.45 (90 %)
-    total     rho = 0.5, epsilon = 4.887 at delta = 1e-06
+    total     rho = 0.5, epsilon = 5.222 at delta = 1e-06
     """
 
     settings: Settings
@@ -67,9 +68,17 @@ class Budget:
         return cls(settings, dict(shares))
 
     @property
+    def whole(self) -> float:
+        """The whole budget as rho."""
+        s = self.settings
+        if s.epsilon is None:
+            return s.budget
+        return rho_from_epsilon(s.epsilon, s.delta, strict=True)
+
+    @property
     def releases(self) -> Settings:
         """The settings for the releaser: what the queries leave."""
-        rho = self.settings.budget * (1.0 - sum(self.shares.values()))
+        rho = self.whole * (1.0 - sum(self.shares.values()))
         return replace(self.settings, epsilon=None, rho=rho)
 
     def pay(self, name: str) -> float:
@@ -85,14 +94,14 @@ class Budget:
                 "Budget.split."
             )
         self.paid = (*self.paid, name)
-        return self.settings.budget * self.shares[name]
+        return self.whole * self.shares[name]
 
     def describe(self) -> str:
         """Who gets what, for people; show it before the run."""
-        whole = self.settings.budget
+        whole = self.whole
         parts = {**self.shares, "releases": 1.0 - sum(self.shares.values())}
         lines = [f"{n:<9} rho = {whole * s:.4g} ({100 * s:.3g} %)" for n, s in parts.items()]
-        epsilon = self.settings.epsilon_of(whole)
+        epsilon = epsilon_from_rho(whole, self.settings.delta, strict=True)
         lines.append(
             f"{'total':<9} rho = {whole:.4g}, epsilon = {epsilon:.4g} at delta = "
             f"{self.settings.delta:g}"
@@ -101,7 +110,7 @@ class Budget:
 
     def entries(self) -> list[dict[str, Any]]:
         """Paid queries as ledger facts: name and charge."""
-        return [{"name": n, "charge": self.settings.budget * self.shares[n]} for n in self.paid]
+        return [{"name": n, "charge": self.whole * self.shares[n]} for n in self.paid]
 
 
 def private_histogram(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from streamsketch.privacy.accountant import epsilon_from_rho
 from streamsketch.privacy.ledger import Ledger
 from streamsketch.privacy.mechanisms import lookup
 from streamsketch.snapshot import Snapshot
@@ -97,6 +98,12 @@ def _ledger(ledger: Ledger) -> str:
         for e in ledger.entries
         if e["kind"] == "query"
     ]
+    if opened is not None and any(e["kind"] == "query" for e in ledger.entries):
+        delta = opened["settings"]["delta"]
+        epsilon = epsilon_from_rho(ledger.spent, delta, strict=True)
+        lines.append(
+            f"Queries and releases together are ({epsilon:.4g}, {delta:.3g})-differentially private."
+        )
     if last is not None and opened is not None:
         planned = opened["settings"]["releases"]
         left = "without a last one" if planned is None else f"of {planned} planned"

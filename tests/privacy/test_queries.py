@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamsketch.errors import BudgetError, ConfigError
-from streamsketch.privacy import Releaser, Settings
+from streamsketch.privacy import Releaser, Settings, epsilon_from_rho
 from streamsketch.privacy.queries import Budget, private_bounds, private_histogram, private_scale
 
 RNG = np.random.default_rng(0)
@@ -15,13 +15,15 @@ ENTROPY = np.random.default_rng(1).bytes
 
 def test_the_budget_is_divided_and_shown():
     budget = Budget.split(Settings(epsilon=1.0, delta=1e-5), {"bounds": 0.1, "scale": 0.2})
-    assert budget.releases.budget == pytest.approx(0.7 * budget.settings.budget)
-    assert budget.pay("scale") == pytest.approx(0.2 * budget.settings.budget)
+    assert budget.releases.budget == pytest.approx(0.7 * budget.whole)
+    assert budget.pay("scale") == pytest.approx(0.2 * budget.whole)
     with pytest.raises(BudgetError, match="asked already"):
         budget.pay("scale")
     with pytest.raises(BudgetError, match="no share"):
         budget.pay("mean")
     assert [e["name"] for e in budget.entries()] == ["scale"]
+    # Discrete and continuous noise together: converted by the zCDP bound.
+    assert epsilon_from_rho(budget.whole, 1e-5, strict=True) == pytest.approx(1.0, rel=1e-6)
     text = budget.describe()
     assert "bounds" in text and "(70 %)" in text and "epsilon = 1" in text
     for shares in ({"a": 0.0}, {"a": math.nan}, {"a": 0.6, "b": 0.4}):
@@ -44,6 +46,7 @@ def test_paid_queries_stand_in_the_ledger():
     r.release(np.zeros(8, np.int64), 0)
     assert r.ledger.spent == pytest.approx(0.5)
     assert "Paid query: scale, rho = 0.05" in explain(r)
+    assert "Queries and releases together are (5.222, 1e-06)" in explain(r)
 
 
 @pytest.mark.parametrize(("adjacency", "squared"), [("add_remove", 1), ("replace_one", 2)])
