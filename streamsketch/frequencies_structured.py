@@ -82,9 +82,9 @@ def factors(rng: np.random.Generator, d: int, m: int) -> Factors:
 def hadamard(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
     """Directions from products of Hadamard matrices and random signs, log-uniform radii.
 
-    O(m log d) a row by its own kernel, against O(m d); for d over about 32. Frequencies are
-    (nearly) orthogonal within a block, which lowers the variance of distances at equal m. Below
-    16 dimensions directions are plain uniform ones.
+    O(m log d) a row by its own kernel, against O(m d); for d over about 32. Distances have the
+    variance of independent frequencies at equal m (measured: docs/performance.md). Below 16
+    dimensions directions are plain uniform ones.
     """
     if d < FEWEST:
         g = rng.standard_normal((d, m))

@@ -1,6 +1,7 @@
 """The compiled kernel against the reference, and the exactness the whole design rests on."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsketch.errors import ConfigError, DataError
-from streamsketch.features import FeatureMap
+from streamsketch.features import FeatureMap, Spec
 from streamsketch.kernels import ONE, cpu, fused, reference
 
 
@@ -194,3 +195,25 @@ def test_compiling_says_so_once_a_machine(tmp_path):
     ]
     assert "compiling the kernel sum_dense" in said[0] and str(tmp_path) in said[0]
     assert "compil" not in said[1]
+
+
+def total_of_two_laws():
+    rows = np.random.default_rng(1).uniform(-1, 1, (301, 70)).astype(np.float32)
+    return [
+        FeatureMap.from_spec(Spec("gaussian", d, 33)).sum(rows[:, :d]).tolist() for d in (3, 70)
+    ]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of one family")
+def test_bits_do_not_depend_on_the_instruction_set(tmp_path):
+    """The same sums on a processor without long vectors or fused multiply-adds."""
+    program = f"import runpy; print(runpy.run_path({__file__!r})['total_of_two_laws']())"
+    env = os.environ | {
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(total_of_two_laws())
