@@ -102,9 +102,12 @@ def _reading(path: str) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import dataset
 
-    kind = _format(path)
+    suffix = _suffix(path)
+    kind = SUFFIXES[suffix]
+    folder = Path(path)
+    files = sorted(str(p) for p in folder.glob(f"*{suffix}")) if folder.is_dir() else path
     try:
-        yield dataset.dataset(path, format=kind)
+        yield dataset.dataset(files, format=kind)
     except (FileNotFoundError, IsADirectoryError) as error:
         msg = f"There is no file {path!r}; give a Parquet, CSV, JSON-lines or Arrow file."
         raise ConfigError(msg) from error
@@ -114,14 +117,15 @@ def _reading(path: str) -> Iterator[Any]:
         raise DataError(msg) from error
 
 
-def _format(path: str) -> str:
+def _suffix(path: str) -> str:
+    """What tells the format: of a folder, the suffix that most of its files have."""
     name = Path(path)
     if name.is_dir():
-        inside = sorted(p.suffix.lower() for p in name.iterdir() if p.suffix.lower() in SUFFIXES)
+        inside = [p.suffix.lower() for p in name.iterdir() if p.suffix.lower() in SUFFIXES]
         if not inside:
             msg = f"The folder {path!r} holds no file that ends in {', '.join(SUFFIXES)}."
             raise ConfigError(msg)
-        return SUFFIXES[inside[0]]
+        return max(sorted(set(inside)), key=inside.count)
     suffix = name.suffix.lower()
     if suffix not in SUFFIXES:
         msg = (
@@ -129,7 +133,7 @@ def _format(path: str) -> str:
             f"{', '.join(SUFFIXES)}."
         )
         raise ConfigError(msg)
-    return SUFFIXES[suffix]
+    return suffix
 
 
 def open_store(path: str) -> Store:

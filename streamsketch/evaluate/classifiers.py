@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import DataError
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate.frame import Data, Frame, frames
 from streamsketch.evaluate.structure import binned
 
@@ -98,12 +98,13 @@ def tstr(
         rest. 0.5 where the synthetic rows hold one class only.
 
     Raises:
-        DataError: there is no such column, or the real rows hold one class only.
+        ConfigError: there is no such column.
+        DataError: the real rows hold one class only.
     """
     train, test = frames(synthetic, real, categorical=(label,))
     if label not in train.names:
         msg = f"There is no column {label!r} to predict; the columns are {list(train.names)}."
-        raise DataError(msg)
+        raise ConfigError(msg)
     train = train.sample(rows, np.random.default_rng(seed))
     at = train.names.index(label)
     truth = test.values[:, at].astype(np.intp)

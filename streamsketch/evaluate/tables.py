@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import DataError
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate.classifiers import MAX_ROWS, binned_auc, tstr, two_sample_auc
 from streamsketch.evaluate.distances import energy_distance, mmd2, pair_squares
 from streamsketch.evaluate.frame import Data, Frame, frames
@@ -154,7 +154,8 @@ def evaluate(
         The scores with floor and ceiling.
 
     Raises:
-        DataError: no column in common, fewer than 30 rows, or a label that does not exist.
+        DataError: no column in common, or fewer than 30 rows.
+        ConfigError: a label that does not exist.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 1)) @ [[1.0, 1.0]]
     >>> e = evaluate(x[:200], x[200:] + 0.01)
@@ -211,7 +212,7 @@ def _parts(
     coded = frames(*tables, categorical={*categorical, *((label,) if label else ())})
     if label is not None and label not in coded[0].names:
         msg = f"There is no column {label!r} to predict; the columns are {list(coded[0].names)}."
-        raise DataError(msg)
+        raise ConfigError(msg)
     coded = tuple(frame.sample(cap, rng) for frame, cap in zip(coded, caps, strict=False))
     few = min(frame.rows for frame in coded)
     if few < 30:

@@ -46,6 +46,16 @@ def test_init_reads_rows_spread_over_the_file(call: Call, tmp_path: Path) -> Non
     assert "50 rows of 1,000" in shown.err
 
 
+def test_init_reads_the_files_of_one_kind_in_a_folder(call: Call, tmp_path: Path) -> None:
+    for i in range(2):
+        csv.write_csv(pa.table({"x": [float(i), 2.5]}), tmp_path / f"{i}.csv")
+    (tmp_path / "notes.parquet").write_bytes(b"something else")
+    (tmp_path / "sub").mkdir()
+    shown = call("init", tmp_path)
+    assert shown.code == 0
+    assert tomllib.loads(shown.out)["schema"]["x"]["low"] == 0.0
+
+
 def test_init_quotes_odd_names(call: Call, tmp_path: Path) -> None:
     names = ['a "b"', "c.d", "é", "plain"]
     parquet.write_table(pa.table({n: [1.5, 2.5] for n in names}), tmp_path / "odd one.parquet")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamsketch.errors import DataError
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate import (
     association_difference,
     associations,
@@ -164,7 +164,7 @@ def test_tstr_of_several_classes_and_of_a_missing_one() -> None:
     without = real.filter(pa.array(label < 2))
     assert 0.6 < tstr(without, real, "digit") < 0.95
     assert tstr(real.filter(pa.array(label == 1)), real, "digit") == 0.5
-    with pytest.raises(DataError, match="no column 'nothing'"):
+    with pytest.raises(ConfigError, match="no column 'nothing'"):
         tstr(real, real, "nothing")
     with pytest.raises(DataError, match="one value in the real rows"):
         tstr(real, real.filter(pa.array(label == 1)), "digit")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamsketch.errors import DataError
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate import METRICS, Evaluation, evaluate
 from streamsketch.evaluate.report import verdict, write_report
 from streamsketch.evaluate.tables import CEILING, FLOOR, SYNTHETIC
@@ -72,7 +72,7 @@ def test_columns_that_only_one_side_has_are_left_out() -> None:
 def test_what_cannot_be_evaluated_is_refused() -> None:
     with pytest.raises(DataError, match="at least 30 rows"):
         evaluate(stream(10, 0), stream(200, 1))
-    with pytest.raises(DataError, match="no column 'fate'"):
+    with pytest.raises(ConfigError, match="no column 'fate'"):
         evaluate(stream(50, 0), stream(200, 1), label="fate")
 
 
