@@ -38,6 +38,7 @@ from streamsketch.kernels.loss import sketch_loss
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "performance.md"
+BLOCK = 128  # rows a time for the peers: the best of 64 to 4096 for torch here
 Run = Callable[[np.ndarray], Any]
 Rows = list[dict[str, Any]]
 
@@ -60,7 +61,7 @@ def torch_blocks(omega: np.ndarray, step: Callable[..., Any]) -> Run:
 
     def run(x: np.ndarray) -> torch.Tensor:
         rows, total = torch.from_numpy(x), torch.zeros(2, w.shape[1])
-        for block in rows.split(1024):
+        for block in rows.split(BLOCK):
             total += step(block, w)
         return total
 
@@ -77,8 +78,8 @@ def numpy_blocks(omega: np.ndarray) -> Run:
 
     def run(x: np.ndarray) -> np.ndarray:
         total = np.zeros((2, w.shape[1]), np.float32)
-        for i in range(0, len(x), 1024):
-            phase = x[i : i + 1024] @ w
+        for i in range(0, len(x), BLOCK):
+            phase = x[i : i + BLOCK] @ w
             total += np.cos(phase).sum(axis=0), np.sin(phase).sum(axis=0)
         return total
 
@@ -93,7 +94,9 @@ def sklearn_blocks(omega: np.ndarray) -> Run:
     sampler = RBFSampler(n_components=2 * m, random_state=0).fit(np.zeros((1, d), np.float32))
 
     def run(x: np.ndarray) -> np.ndarray:
-        return sum(sampler.transform(x[i : i + 1024]).sum(axis=0) for i in range(0, len(x), 1024))
+        return sum(
+            sampler.transform(x[i : i + BLOCK]).sum(axis=0) for i in range(0, len(x), BLOCK)
+        )
 
     return run
 
