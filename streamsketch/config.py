@@ -98,6 +98,7 @@ class TrainerTable(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     seconds: Seconds = 60.0
+    checkpoint_seconds: Seconds = 60.0
     objective: str = "sketch"
     device: str = "auto"
     seed: int = 0

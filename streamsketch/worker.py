@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5  # how often the store is looked at for something new
 
 
+class _Stopped(Exception):
+    """Raised in the middle of a training when the process is asked to end."""
+
+
 def make_source(pipeline: Pipeline) -> Source:
     """The source that a pipeline's [source] table describes."""
     settings = pipeline.source.settings
@@ -81,9 +85,8 @@ def train_new(
     store, t = pipeline.store(), pipeline.trainer
     done, written = _trained_snapshot(pipeline), 0
     while not stop.is_set():
-        last_round = finished(
-            store.state_dir, feeders
-        )  # before looking: what came before it is seen
+        # asked before looking, so that what came last is seen
+        last_round = finished(store.state_dir, feeders)
         newest = store.snapshots.newest(Snapshot.from_bytes)
         if newest is None or newest[1].id == done or newest[1].count <= 0:
             if last_round or not watch:
@@ -92,22 +95,27 @@ def train_new(
             continue
         name, snapshot = newest
         started = store.checkpoints.newest(Generator.from_bytes)
-        start = (
-            started[1]
-            if started is not None and started[1].fingerprint == snapshot.spec.fingerprint
-            else None
-        )
+        fits = started is not None and started[1].fingerprint == snapshot.spec.fingerprint
+        start = started[1] if started is not None and fits else None
         figures = {"snapshot": name, "start": "warm" if start else "cold"}
         report(figures)
 
         def progress(p: "Progress", figures: dict[str, Any] = figures) -> None:
             report({**figures, "loss": round(p.loss, 5), "left_s": round(t.seconds - p.seconds)})
+            if stop.is_set():
+                raise _Stopped
 
-        generator = fit(
-            snapshot, seconds=t.seconds, seed=t.seed, device=t.device, objective=t.objective, start=start,
-            progress=progress,
-            **t.settings,
-        )  # fmt: skip
+        def put(trained: "Generator") -> None:
+            store.checkpoints.put(trained.to_bytes())
+            store.checkpoints.retain(t.keep)
+
+        try:
+            generator = fit(
+                snapshot, seconds=t.seconds, seed=t.seed, device=t.device, objective=t.objective, start=start,
+                progress=progress, on_checkpoint=put, checkpoint_every=t.checkpoint_seconds, **t.settings,
+            )  # fmt: skip
+        except _Stopped:
+            break
         checkpoint = store.checkpoints.put(generator.to_bytes())
         store.checkpoints.retain(t.keep)
         report({"snapshot": name, "checkpoint": checkpoint, **_short(generator.metrics)})
@@ -174,8 +182,13 @@ def _trained_snapshot(pipeline: Pipeline) -> str | None:
     from streamsketch.generator import Generator
 
     newest = pipeline.store().checkpoints.newest(Generator.from_bytes)
-    snapshot = newest[1].snapshot if newest is not None else None
-    return snapshot.id if snapshot is not None else None
+    if (
+        newest is None
+        or newest[1].snapshot is None
+        or newest[1].metrics.get("stopped") == "unfinished"
+    ):
+        return None
+    return newest[1].snapshot.id
 
 
 def _short(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -193,9 +206,8 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    logging.getLogger("kafka.net.selector").setLevel(
-        logging.ERROR
-    )  # it warns of every busy moment
+    # it warns of every busy moment
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     stop = stop_on_signals()
     try:
         pipeline = load(file)

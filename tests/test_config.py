@@ -34,7 +34,9 @@ def test_a_good_file_loads_with_paths_seen_from_its_folder(tmp_path):
 
 
 def test_every_mistake_is_shown_with_its_key(tmp_path):
-    text = GOOD.replace("high = 1", "high = -1").replace("frequencies = 64", "frequencies = 0\nfreq = 3\nlaw = \"cubic\"")
+    text = GOOD.replace("high = 1", "high = -1").replace(
+        "frequencies = 64", 'frequencies = 0\nfreq = 3\nlaw = "cubic"'
+    )
     path = tmp_path / "p.toml"
     path.write_text(text.replace("[store]\npath", "[store]\npaht"))
     with pytest.raises(ConfigError) as e:

@@ -1,0 +1,76 @@
+"""The processes of a pipeline, run in place: what each leaves in the store."""
+
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tomli_w
+
+from streamsketch import Generator, Schema, Snapshot
+from streamsketch.config import load
+from streamsketch.consume import run_ingest
+from streamsketch.supervisor import finish
+from streamsketch.worker import main, make_source, sample_new, train_new
+
+
+@pytest.fixture
+def file(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pa.table({f"x{j}": rng.uniform(-1, 1, 3000) for j in range(2)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    tables = {
+        "source": {"type": "files", "path": "rows.parquet"},
+        "sketch": {"frequencies": 64},
+        "trainer": {"seconds": 1.0, "network": "cl-gn"},
+        "sampler": {"rows": 20, "path": "drawn.csv"},
+        "store": {"path": "store"},
+        "schema": Schema.vectors(2, -1, 1).to_dict(),
+    }
+    (tmp_path / "p.toml").write_text(tomli_w.dumps(tables))
+    return tmp_path / "p.toml"
+
+
+def test_consume_train_and_sample_one_after_the_other(file):
+    pipeline = load(file)
+    stop = threading.Event()
+    progress = run_ingest(pipeline, make_source(pipeline), stop)
+    assert progress.rows == 3000
+    said = []
+    assert train_new(pipeline, stop, watch=False, report=said.append) == 1
+    assert "snapshot" in said[0] and "checkpoint" in said[-1]
+    assert train_new(pipeline, stop, watch=False) == 0  # nothing new
+    finish(pipeline.store().state_dir, "trainer")
+    assert sample_new(pipeline, stop, ["trainer"]) == 20
+    drawn = list(file.parent.glob("drawn*.csv"))
+    assert sum(len(f.read_text().splitlines()) for f in drawn) == 21
+    assert (file.parent / "store" / "history" / "history.safetensors").exists()
+    name, checkpoint = pipeline.store().checkpoints.newest(Generator.from_bytes)
+    _, snapshot = pipeline.store().snapshots.newest(Snapshot.from_bytes)
+    assert checkpoint.snapshot.id == snapshot.id
+
+
+def test_a_trainer_asked_to_end_ends_at_once_and_an_unfinished_training_is_taken_up(file):
+    pipeline = load(file)
+    run_ingest(pipeline, make_source(pipeline), threading.Event())
+    text = file.read_text().replace("seconds = 1.0", "seconds = 600.0\ncheckpoint_seconds = 0.2")
+    file.write_text(text)
+    stop, store = threading.Event(), pipeline.store()
+
+    def stop_after_a_checkpoint(figures):
+        if store.checkpoints.names():
+            stop.set()
+
+    began = time.monotonic()
+    assert train_new(load(file), stop, report=stop_after_a_checkpoint) == 0
+    assert time.monotonic() - began < 120
+    assert store.checkpoints.newest(Generator.from_bytes)[1].metrics["stopped"] == "unfinished"
+    assert train_new(pipeline, threading.Event(), watch=False) == 1
+
+
+def test_a_wrong_role_or_file_is_exit_code_2(file, caplog):
+    assert main(["dance", str(file)]) == 2
+    assert main(["train", str(file.parent / "none.toml")]) == 2
+    assert "role 'dance'" in caplog.text and "none.toml" in caplog.text
