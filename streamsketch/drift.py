@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from river.base import DriftDetector
 
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
-from streamsketch.quadratic import covariance_spectrum, level, null_filter, tail
+from streamsketch.quadratic import covariance_spectrum, level, null_filter, spread_ratio, tail
 
 if TYPE_CHECKING:
     from streamsketch.features import FeatureMap
@@ -96,7 +96,7 @@ class SketchDrift(DriftDetector):
         self._silent = max(self._slow_rows, 50) if warmup is None else warmup
         self._check()
         self._fast, self._slow = 2 / (window + 1), 2 / (self._slow_rows + 1)
-        self._variance, self._step = null_filter(self._fast, self._slow)
+        self._variance, self._step, self._share = null_filter(self._fast, self._slow)
         self.n_detections = 0
         self._prior: tuple[float, Array, Array] | None = None
         self._reset()
@@ -247,7 +247,10 @@ class SketchDrift(DriftDetector):
             eigenvalues = covariance_spectrum(self._weight, self._first, self._second)
             time = self.mean_time - self._silent - self.window
             if eigenvalues.max(initial=0.0) > 1e-9:
-                self.threshold = level(self._variance * eigenvalues, self._step, time)
+                gaussian = level(self._variance * eigenvalues, self._step, time)
+                mean = self._variance * float(eigenvalues.sum())
+                ratio = spread_ratio(self._weight, self._first, self._second, self._share)
+                self.threshold = mean + ratio * (gaussian - mean)
             else:  # all rows were equal: any difference is a change
                 self.threshold = 1e-9
         self._next = int(np.ceil(self.rows * GROWTH))

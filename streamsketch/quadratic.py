@@ -12,6 +12,8 @@ The saddlepoint at a level :math:`h` solves :math:`K'(s) = h`; the density and t
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
@@ -27,6 +29,7 @@ __all__ = [
     "level",
     "null_filter",
     "saddlepoint",
+    "spread_ratio",
     "tail",
 ]
 
@@ -115,7 +118,7 @@ def level(eigenvalues: Array, step: float, mean_time: float) -> float:
     pole = 1 / (2 * float(values.max()))
 
     def excess(share: float) -> float:
-        return float(np.log(_passage_time(values, step, share * pole)) - np.log(mean_time))
+        return float(np.log(_passage_time(values, step, share * pole) / mean_time))
 
     low, high = 1e-3, 0.5
     while excess(high) < 0:
@@ -154,7 +157,7 @@ def _passage_time(values: Array, step: float, top: float) -> float:
     return float(integrand @ _WEIGHTS * top / 2)
 
 
-def null_filter(fast: float, slow: float) -> tuple[float, float]:
+def null_filter(fast: float, slow: float) -> tuple[float, float, float]:
     """How the difference of two averages of independent rows fluctuates.
 
     Args:
@@ -162,15 +165,24 @@ def null_filter(fast: float, slow: float) -> tuple[float, float]:
         slow: Of the second.
 
     Returns:
-        Its variance per unit variance of a row, and the variance of one step of it, standardised:
-        with ``c_k = F (1 - F)^k - s (1 - s)^k``, ``sum c_k^2`` and
-        ``2 - 2 sum c_k c_{k+1} / sum c_k^2``.
+        With ``c_k = F (1 - F)^k - s (1 - s)^k``: the variance ``sum c_k^2`` per unit variance of a
+        row; the variance of one step, standardised, ``2 - 2 sum c_k c_{k+1} / sum c_k^2``; and
+        ``sum c_k^4 / (sum c_k^2)^2``, one over the number of rows that the difference holds.
     """
+    variance, fourth = _power_sum(fast, slow, 2), _power_sum(fast, slow, 4)
     cross = fast * slow / (fast + slow - fast * slow)
-    first, second = fast / (2 - fast), slow / (2 - slow)
-    variance = first + second - 2 * cross
-    lagged = first * (1 - fast) + second * (1 - slow) - cross * (2 - fast - slow)
-    return variance, 2 - 2 * lagged / variance
+    lagged = fast / (2 - fast) * (1 - fast) + slow / (2 - slow) * (1 - slow)
+    lagged -= cross * (2 - fast - slow)
+    return variance, 2 - 2 * lagged / variance, fourth / variance**2
+
+
+def _power_sum(fast: float, slow: float, power: int) -> float:
+    """``sum_k c_k^power``, by the binomial theorem and geometric series."""
+    total = 0.0
+    for j in range(power + 1):
+        ratio = (1 - fast) ** (power - j) * (1 - slow) ** j
+        total += comb(power, j) * (-1) ** j * fast ** (power - j) * slow**j / (1 - ratio)
+    return total
 
 
 def covariance_spectrum(weight: float, first: Array, second: Array) -> Array:
@@ -192,3 +204,27 @@ def covariance_spectrum(weight: float, first: Array, second: Array) -> Array:
     )
     result: Array = center + shrink * (values - center)
     return result
+
+
+def spread_ratio(weight: float, first: Array, second: Array, share: float) -> float:
+    r"""Standard deviation of a squared distance of averages over that of Gaussian ones.
+
+    For :math:`D = \sum_k c_k \tilde\phi_k`, exactly, :math:`\operatorname{Var} \|D\|^2 =
+    2 C_2^2 \operatorname{tr} C^2 + C_4 (E \|\tilde\phi\|^4 - (\operatorname{tr} C)^2
+    - 2 \operatorname{tr} C^2)`. Features have a constant norm, so the second term is negative:
+    averages of few rows are never as far apart as Gaussian ones.
+
+    Args:
+        weight: Number of rows.
+        first: Sum of their features ``(w,)``, of constant norm.
+        second: Sum of their outer products ``(w, w)``.
+        share: ``C_4 / C_2^2``, the third value of `null_filter`.
+    """
+    mean, raw = first / weight, second / weight
+    covariance = raw - np.outer(mean, mean)
+    trace, square = float(np.trace(covariance)), float((covariance**2).sum())
+    square -= trace**2 / weight  # as in `covariance_spectrum`
+    offset = float(np.trace(raw) + mean @ mean)  # |phi - mean|^2 = offset - 2 phi.mean
+    fourth = offset**2 - 4 * offset * float(mean @ mean) + 4 * float(mean @ raw @ mean)
+    ratio = 1 + share * (fourth - trace**2 - 2 * square) / (2 * max(square, 1e-300))
+    return float(np.sqrt(np.clip(ratio, 0.5, 1.5)))

@@ -14,6 +14,7 @@ from streamsketch.quadratic import (
     crossing_rate,
     level,
     null_filter,
+    spread_ratio,
     tail,
 )
 
@@ -43,7 +44,8 @@ def test_filter_constants_are_sums_over_the_weights():
     fast, slow = 0.04, 0.004
     k = np.arange(20_000)
     c = fast * (1 - fast) ** k - slow * (1 - slow) ** k
-    variance, step = null_filter(fast, slow)
+    variance, step, share = null_filter(fast, slow)
+    assert share == pytest.approx((c**4).sum() / (c**2).sum() ** 2, rel=1e-9)
     assert variance == pytest.approx((c**2).sum(), rel=1e-9)
     assert step == pytest.approx(2 - 2 * (c[1:] * c[:-1]).sum() / (c**2).sum(), rel=1e-6)
 
@@ -77,16 +79,34 @@ def test_spread_of_sample_eigenvalues_is_corrected():
     assert np.mean(squares) == pytest.approx((truth**2).sum(), rel=0.1)  # plain ones: 30% more
 
 
+def test_spread_of_distances_of_averages_is_exact():
+    rng = np.random.default_rng(0)
+    fast, slow = 0.2, 0.02
+    fm = FeatureMap.from_frequencies(rng.normal(size=(2, 20)) * 3)
+    values = fm.features(rng.normal(size=(200_000, 2)))
+    variance, _, share = null_filter(fast, slow)
+    first, second = values.sum(0), values.T @ values
+    ratio = spread_ratio(len(values), first, second, share)
+    averages = lfilter([fast], [1, fast - 1], values, axis=0)
+    averages -= lfilter([slow], [1, slow - 1], values, axis=0)
+    distance = (averages[1000:] ** 2).sum(axis=1)
+    weights = variance * covariance_spectrum(len(values), first, second)
+    assert distance.mean() == pytest.approx(weights.sum(), rel=0.03)
+    gaussian = np.sqrt(2 * (weights**2).sum())
+    assert ratio < 0.97
+    assert distance.std() / gaussian == pytest.approx(ratio, rel=0.03)
+
+
 # --- the detector
 
 
 @pytest.mark.parametrize("d", [1, 5])
 def test_mean_time_between_false_alarms_is_the_one_asked_for(d):
     rng = np.random.default_rng(7 + d)
-    n, asked = 150_000, 3000
-    found = detector(d, mean_time=asked, window=30, frequencies=64)
-    alarms = sum(len(found.update_many(rng.normal(size=(15_000, d)))) for _ in range(n // 15_000))
-    assert n / alarms == pytest.approx(asked, rel=0.3)  # 50 alarms: two standard errors are 28%
+    n, asked = 200_000, 3000
+    found = detector(d, mean_time=asked, frequencies=64)
+    alarms = sum(len(found.update_many(rng.normal(size=(20_000, d)))) for _ in range(10))
+    assert n / alarms == pytest.approx(asked, rel=0.3)  # 67 alarms: two standard errors are 25%
 
 
 def equal_means(rng, n, changed):
@@ -97,7 +117,7 @@ def equal_means(rng, n, changed):
 
 @pytest.mark.parametrize("kind", ["mean", "variance", "correlation", "shape"])
 def test_changes_are_found_also_where_every_mean_stays(kind):
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(4)
     before, after = {
         "mean": (rng.normal(size=(3000, 2)), rng.normal(size=(600, 2)) + 1),
         "variance": (rng.normal(size=(3000, 2)), rng.normal(size=(600, 2)) * 2),
