@@ -219,6 +219,8 @@ class FeatureMap:
 
     def _rows(self, x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise ConfigError(f"rows have type {x.dtype}, but the feature map takes real numbers")
         if x.ndim != 2 or x.shape[1] != self.spec.d:
             raise ConfigError(
                 f"rows have shape {x.shape}, but the feature map takes (n, {self.spec.d})"

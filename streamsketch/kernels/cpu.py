@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 F32 = NDArray[np.float32]
 Run = Callable[[F32, int, int, NDArray[np.int64]], int]
 SLAB = 1 << 22  # values converted to float32 at a time, when they come in another type
+COMPILING = threading.Lock()
 HOMES = {
     "sum_dense": "fused",
     "sum_gradient": "fused",
@@ -62,17 +64,18 @@ def kernel(name: str) -> Callable[..., int]:
     """A compiled kernel; compiled once a machine, with a message, and kept on disk."""
     home = import_module(f"streamsketch.kernels.{HOMES[name]}")
     dispatcher: Any = getattr(home, name)
-    if not dispatcher.signatures:
-        folder = dispatcher.stats.cache_path
-        known = folder is not None and any(Path(folder).glob(f"{HOMES[name]}.{name}-*.nbi"))
-        if not known:
-            log.info("compiling the kernel %s for this machine: a few seconds, once", name)
-        start = time.perf_counter()
-        dispatcher.compile(home.SIGNATURES[name])
-        dispatcher.disable_compile()
-        if not known:
-            spent = time.perf_counter() - start
-            log.info("compiled %s in %.1f s, kept in %s", name, spent, folder or "memory only")
+    with COMPILING:
+        if not dispatcher.signatures:
+            folder = dispatcher.stats.cache_path
+            known = folder is not None and any(Path(folder).glob(f"{HOMES[name]}.{name}-*.nbi"))
+            if not known:
+                log.info("compiling the kernel %s for this machine: a few seconds, once", name)
+            start = time.perf_counter()
+            dispatcher.compile(home.SIGNATURES[name])
+            dispatcher.disable_compile()
+            if not known:
+                spent = time.perf_counter() - start
+                log.info("compiled %s in %.1f s, kept in %s", name, spent, folder or "memory only")
     ready: Callable[..., int] = dispatcher
     return ready
 
@@ -113,6 +116,12 @@ def by_rows(work: Callable[[int, int, int], int], n: int, parts: int, block: int
         return work(*spans[0]) + sum(other.result() for other in others)
 
 
+def as_float32(x: NDArray[Any]) -> F32:
+    """Rows in float32; what is too large for it becomes infinite, to be refused by the kernel."""
+    with np.errstate(over="ignore"):
+        return np.asarray(x, np.float32)
+
+
 def slabs(x: NDArray[Any]) -> "list[tuple[int, int]]":
     """Spans of rows to convert one after the other; one span when nothing needs converting."""
     if x.dtype == np.float32 and x.flags.aligned:
@@ -137,7 +146,7 @@ def sum_rows(run: Run, x: NDArray[Any], width: int, block: int) -> NDArray[np.in
     parts = min(threads(), max(1, len(x) * width // WORTH_A_THREAD))
     totals = np.zeros((parts, 2, width), np.int64)
     for first, last in slabs(x):
-        rows = np.asarray(x[first:last], np.float32)
+        rows = as_float32(x[first:last])
 
         def work(part: int, start: int, stop: int, rows: F32 = rows) -> int:
             return run(rows, start, stop, totals[part])

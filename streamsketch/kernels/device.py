@@ -43,7 +43,8 @@ def rows_on(x: NDArray[Any], where: "torch.device") -> "torch.Tensor":
     """
     import torch
 
-    rows = torch.from_numpy(np.array(x, np.float32)).to(where)
+    with np.errstate(over="ignore"):  # refused below
+        rows = torch.from_numpy(np.array(x, np.float32)).to(where)
     if not bool(torch.isfinite(rows).all()):
         raise DataError(NOT_FINITE)
     return rows.clamp_(-LIMIT, LIMIT)

@@ -111,7 +111,7 @@ def pack(x: F32, start: int, stop: int, out: F32) -> int:
                 wrong = np.int32(wrong + np.int32(not finite))
                 cut = min(max(v, -limit), limit)
                 row[b] = cut if finite else np.float32(0)
-            bad += wrong
+            bad += int(wrong)
     return bad
 
 

@@ -41,7 +41,8 @@ def sum_features(x: NDArray[Any], omega: NDArray[np.float64]) -> NDArray[np.int6
     """
     total = np.zeros(2 * omega.shape[1], np.int64)
     for start in range(0, len(x), ROWS):
-        rows = np.asarray(x[start : start + ROWS], np.float32)
+        with np.errstate(over="ignore"):  # refused below
+            rows = np.asarray(x[start : start + ROWS], np.float32)
         if not np.isfinite(rows).all():
             raise DataError(NOT_FINITE)
         units = np.trunc(ONE * features(rows, omega))

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -123,13 +124,13 @@ def test_read_only_memory_mapped_and_unaligned(tmp_path):
     assert (cpu.prepare(omega)(x) == want).all()
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "torch"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
 def test_values_that_are_not_finite_are_refused(bad, backend):
     omega, x = draw(3, 6, 50)
     x = x.astype(np.float64)
     x[17, 1] = bad
-    with np.errstate(over="ignore"), pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="not finite"):
         FeatureMap.from_frequencies(omega).sum(x, backend=backend)
 
 
@@ -139,6 +140,19 @@ def test_norm_bound_holds_for_huge_rows():
     for value in (3e38, 1e20, 1e9, 1e-45):
         total = fm.sum(np.full((1, 3), value, np.float32), backend="cpu")
         assert np.linalg.norm(total / ONE) <= fm.norm_bound
+
+
+@pytest.mark.parametrize("x", [np.array([["a"]]), np.array([[1j]]), np.array([[None]])])
+def test_rows_that_are_not_numbers(x):
+    with pytest.raises(ConfigError, match="real numbers"):
+        FeatureMap.from_frequencies(np.ones((1, 2))).sum(x)
+
+
+def test_compiling_from_many_threads(monkeypatch):
+    cpu.kernel.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(cpu.kernel, ["sum_dense"] * 8))
+    assert len(set(map(id, found))) == 1
 
 
 def test_empty_batch_changes_nothing():
