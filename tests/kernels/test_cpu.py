@@ -50,6 +50,32 @@ def test_polynomials_over_every_phase():
     assert worst / ONE < 7e-7
 
 
+@fused.njit(error_model="numpy")
+def largest_norm(r, p):
+    """Largest squared norm, in units, of the truncated pairs of phases r."""
+    largest = 0
+    for i in range(len(r)):
+        c, s = fused.feature_pair(r[i], p)
+        a, b = np.int64(np.int32(c)), np.int64(np.int32(s))
+        largest = max(largest, a * a + b * b)
+    return largest
+
+
+def test_norm_bound_for_every_phase_there_is():
+    """All float32 numbers from 2^-14 to 1/2, none left out: the bound of the privacy mechanisms.
+
+    Negative phases give the same cosine and the opposite sine. Below 2^-14 turns the sine is under
+    26 units and the cosine at most 65536.
+    """
+    p = fused.polynomials(float(ONE))
+    first, last = (np.array([v], np.float32).view(np.uint32)[0] for v in (2.0**-14, 0.5))
+    for start in range(int(first), int(last) + 1, 1 << 20):
+        bits = np.arange(start, min(start + (1 << 20), int(last) + 1), dtype=np.uint32)
+        assert largest_norm(bits.view(np.float32), p) <= (ONE + 1) ** 2
+    tiny = np.geomspace(1e-45, 2.0**-14, 100_000).astype(np.float32)
+    assert largest_norm(tiny, p) <= ONE**2 + 26**2
+
+
 def test_phase_zero_is_exactly_one():
     for unit in (1.0, ONE, 1 << 21):
         c, s = features_of(np.zeros(3, np.float32), unit)
