@@ -6,6 +6,7 @@ The settings name the folder of its state, the source and its settings, and the 
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from consumers.dead_letter import make_file
@@ -47,7 +48,16 @@ def saved(folder, schema):
 def main(path):
     job = json.loads(Path(path).read_text())
     schema = Schema.from_dict(job["schema"])
-    ingest(job["folder"], job["module"], job["settings"], schema).run(stop_on_signals())
+    run = ingest(job["folder"], job["module"], job["settings"], schema)
+    pause = job.get("seconds_per_chunk", 0.0)  # slow enough to be hit in the middle
+    learn = run.learn
+
+    def slowly(chunk):
+        learn(chunk)
+        time.sleep(pause)
+
+    run.learn = slowly
+    run.run(stop_on_signals())
 
 
 if __name__ == "__main__":

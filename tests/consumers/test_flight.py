@@ -1,0 +1,550 @@
+"""The Flight source: real servers on loopback, clients that retry, servers and clients that die."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as fl
+import pytest
+
+from consumers.flight import FlightSettings, FlightSource, FlightWriter, make
+from streamsketch.errors import ConfigError, SchemaError, SourceError
+from streamsketch.schema import Column, Schema
+from tests.consumers.ingest_worker import ingest, saved
+
+SCHEMA = Schema(
+    [
+        Column("n", "numeric", "int64", low=0, high=1e6),
+        Column("c", "categorical", "string", values=("a", "b")),
+    ]
+)
+KILLS = int(os.environ.get("STREAMSKETCH_TEST_KILLS", "4"))
+
+
+def batch(n, start=0):
+    c = ["a" if i % 3 else "b" for i in range(n)]
+    return pa.record_batch(
+        {"n": np.arange(start, start + n), "extra": np.zeros(n), "c": pa.array(c, pa.string())}
+    )
+
+
+def batches(count, n=100):
+    return [batch(n, k * n) for k in range(count)]
+
+
+class Owner:
+    def __init__(self, position=None):
+        self.position = position
+
+    def claim(self, part):
+        return self.position
+
+
+class Running:
+    """A source that is polled and saved in a thread, as the pipeline does."""
+
+    def __init__(self, position=None, samples=None, save=True, schema=SCHEMA, **settings):
+        self.source = FlightSource(FlightSettings(port=0, **settings), schema, samples)
+        self.source.open(Owner(position))
+        self.save, self.chunks, self.position = save, [], position
+        self.reading = threading.Event()
+        self.reading.set()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stop.is_set():
+            if not self.reading.wait(0.02):
+                continue
+            for chunk in self.source.poll(0.02):
+                self.chunks.append(chunk)
+                self.position = json.loads(json.dumps(chunk.position))
+            if self.save and self.position is not None:
+                self.source.saved({"flight": self.position})
+
+    @property
+    def location(self):
+        return f"grpc://127.0.0.1:{self.source.port}"
+
+    @property
+    def numbers(self):
+        return [v for c in self.chunks if c.batch for v in c.batch.column("n").to_pylist()]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join(5)
+        self.source.close()
+
+
+def wait_for(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_rows_arrive_and_are_acknowledged():
+    with Running(batch_rows=33) as server:
+        with FlightWriter(server.location, "me") as writer:
+            assert writer.position == 0
+            for b in batches(5):
+                writer.write(b)
+        assert writer.position == 5
+        assert server.numbers == list(range(500))
+        assert server.position == {"clients": {"me": [5, 0]}}
+        assert max(c.batch.num_rows for c in server.chunks) == 33
+        assert server.chunks[1].position == {"clients": {"me": [0, 66]}}
+        assert server.chunks[1].where == {"client": "me", "batch": 1, "row": 33}
+        assert server.chunks[0].batch.schema.names == ["n", "c"]
+
+
+def test_clients_do_not_disturb_each_other():
+    with Running() as server:
+
+        def produce(k):
+            with FlightWriter(server.location, f"client {k}") as writer:
+                for b in batches(10):
+                    writer.write(b)
+
+        threads = [threading.Thread(target=produce, args=(k,)) for k in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(30)
+        assert sorted(server.numbers) == sorted(list(range(1000)) * 8)
+        assert server.position["clients"] == {f"client {k}": [10, 0] for k in range(8)}
+
+
+def test_nothing_is_acknowledged_before_it_is_saved():
+    with Running(save=False) as server:
+        writer = FlightWriter(server.location, "me", patience=0.5)
+        writer.write(batch(100))
+        wait_for(lambda: len(server.numbers) == 100)
+        with pytest.raises(
+            SourceError, match=r"acknowledged nothing for 0.5 s.*look whether it saves"
+        ):
+            writer.flush()
+        assert writer.position == 0
+        server.save = True
+        writer.close()
+        assert writer.position == 1
+
+
+def raw_put(server, name, messages, wait=True):
+    """What a client without our helper does: put numbered batches; the numbers acknowledged."""
+    client = fl.connect(server.location)
+    writer, reader = client.do_put(fl.FlightDescriptor.for_path("rows", name), batch(1).schema)
+    for number, b in messages:
+        writer.write_with_metadata(b, str(number).encode() if isinstance(number, int) else number)
+    writer.done_writing()
+    told = []
+    while wait and (answer := reader.read()) is not None:
+        told.append(int(answer.to_pybytes()))
+    writer.close()
+    client.close()
+    return told
+
+
+def test_a_batch_that_comes_twice_counts_once():
+    b = batches(4)
+    with Running() as server:
+        raw_put(server, "me", [(1, b[0]), (2, b[1]), (2, b[1]), (1, b[0])])
+        told = raw_put(server, "me", [(1, b[0]), (2, b[1]), (3, b[2])])
+        assert told[-1] == 3
+        raw_put(server, "me", [(3, b[2]), (4, b[3])])
+        assert server.numbers == list(range(400))
+
+
+@pytest.mark.parametrize(
+    ("messages", "complaint"),
+    [
+        ([(2, batch(1))], "batch 2 of client 'me' follows batch 0; send batch 1"),
+        ([(1, batch(1)), (3, batch(1))], "batch 3 of client 'me' follows batch 1"),
+        ([(b"one", batch(1))], "batch number b'one' must be 1, 2, 3"),
+        ([(b"", batch(1))], "must be 1, 2, 3"),
+        ([(b"-1", batch(1))], "must be 1, 2, 3"),
+        ([(b"9" * 30, batch(1))], "must be 1, 2, 3"),
+    ],
+)
+def test_wrong_numbers_are_refused(messages, complaint):
+    with Running() as server:
+        with pytest.raises(fl.FlightServerError, match=complaint) as caught:
+            raw_put(server, "me", messages)
+        assert "Traceback" not in str(caught.value)
+        with FlightWriter(server.location, "me") as writer:  # and the server goes on
+            writer.write_all([batch(1), batch(2)])
+        assert server.position == {"clients": {"me": [2, 0]}}
+
+
+def test_wrong_columns_are_refused_at_once():
+    with Running() as server:
+        writer = FlightWriter(server.location, "me")
+        with pytest.raises(
+            SourceError, match=r"refuses client 'me': client 'me' has no column 'c'"
+        ):
+            for _ in range(100):
+                writer.write(batch(1).select(["n"]))
+                writer.flush()
+        with FlightWriter(server.location, "me") as writer:
+            writer.write(batch(1))
+            with pytest.raises(SchemaError, match="columns changed from .* to .*another writer"):
+                writer.write(batch(1).select(["n", "c"]))
+
+
+def test_wrong_stream_client_action_and_ticket():
+    with Running() as server:
+        with pytest.raises(SourceError, match="stream 'rows'; correct it"):
+            with FlightWriter(server.location, "me", stream="other") as writer:
+                writer.write(batch(1))
+        with pytest.raises(SourceError, match="1 to 128 printable"):
+            FlightWriter(server.location, "x" * 129)
+        client = fl.connect(server.location)
+        with pytest.raises(fl.FlightServerError, match="use open"):
+            list(client.do_action(fl.Action("drop", b"")))
+        for body in (b"", b"[]", b"{}", b"\xff"):
+            with pytest.raises(fl.FlightServerError, match="JSON object with the key 'client'"):
+                list(client.do_action(fl.Action("open", body)))
+        with pytest.raises(fl.FlightServerError, match="no samples"):
+            client.do_get(fl.Ticket(b'{"rows": 3}')).read_all()
+        assert [a.type for a in client.list_actions()] == ["open"]
+        client.close()
+
+
+def test_too_many_clients():
+    with Running(max_clients=2) as server:
+        for name in ("a", "b", "a"):
+            FlightWriter(server.location, name).close()
+        with pytest.raises(SourceError, match="one more than the 2 that are remembered"):
+            FlightWriter(server.location, "c")
+
+
+def test_a_batch_that_is_too_large():
+    with Running(max_batch_bytes=1000) as server:
+        with pytest.raises(SourceError, match="more than the 1000 allowed; send smaller"):
+            with FlightWriter(server.location, "me") as writer:
+                writer.write(batch(1000))
+
+
+def test_an_empty_batch_counts_as_a_number():
+    with Running() as server:
+        with FlightWriter(server.location, "me") as writer:
+            writer.write_all([batch(0), batch(3), batch(0)])
+        assert server.position == {"clients": {"me": [3, 0]}} and server.numbers == [0, 1, 2]
+
+
+def test_an_older_connection_of_the_same_client_is_shut_out():
+    with Running() as server:
+        old = FlightWriter(server.location, "me")
+        old.write(batch(10))
+        old.flush()
+        new = FlightWriter(server.location, "me")
+        assert new.position == 1
+        with pytest.raises(SourceError, match="connected anew; this connection is shut out"):
+            old.write(batch(10, 1000))
+            old.flush()
+        new.write(batch(10, 10))
+        new.close()
+        assert server.numbers == list(range(20))
+
+
+def test_a_fast_client_waits_and_the_server_does_not_fill_up():
+    with Running(queue_bytes=200_000) as server:
+        server.reading.clear()
+        writer = FlightWriter(server.location, "me", unacknowledged_bytes=1 << 40)
+        sent = []
+
+        def produce():
+            for b in batches(2000, 1000):
+                sent.append(writer.write(b))
+
+        thread = threading.Thread(target=produce, daemon=True)
+        thread.start()
+        time.sleep(1.0)
+        stuck = len(sent)
+        assert server.source.lag()["flight"] <= 200_000 / 13 + 1
+        time.sleep(0.3)
+        assert len(sent) == stuck < 2000  # it waits in its own write
+        server.reading.set()
+        thread.join(60)
+        writer.close()
+        assert server.numbers == list(range(2_000_000))
+
+
+def test_the_client_keeps_no_more_than_it_was_told_to():
+    with Running(save=False) as server:
+        writer = FlightWriter(server.location, "me", unacknowledged_bytes=10_000, patience=0.5)
+        with pytest.raises(SourceError, match="acknowledged nothing"):
+            for b in batches(100):
+                writer.write(b)
+        assert writer._bytes < 10_000 + batch(100).nbytes
+        server.save = True
+        writer.close()
+
+
+def test_token(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKETCH_TOKEN", "secret")
+    (tmp_path / "token").write_text("secret\n")
+    for where in ({"token_env": "SKETCH_TOKEN"}, {"token_file": str(tmp_path / "token")}):
+        with Running(**where) as server:
+            for token in (None, "", "secre", "secret2"):
+                with pytest.raises(SourceError, match="token is missing or wrong") as caught:
+                    FlightWriter(server.location, "me", token=token)
+                assert "secret" not in str(caught.value)
+            with FlightWriter(server.location, "me", token="secret") as writer:
+                writer.write(batch(5))
+            assert server.numbers == [0, 1, 2, 3, 4]
+            with pytest.raises(ConfigError, match="ASCII"):
+                FlightWriter(server.location, "me", token="sécret")
+            with pytest.raises(fl.FlightUnauthenticatedError):
+                raw_put(server, "me", [(1, batch(1))])
+
+
+def certificate(folder, name="localhost"):
+    """A self-signed certificate made by OpenSSL's command."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+        + ["-keyout", str(key), "-out", str(cert)],
+        capture_output=True,
+        check=False,
+    )
+    return None if made.returncode else (str(cert), str(key))
+
+
+def test_tls(tmp_path):
+    try:
+        pair = certificate(tmp_path)
+    except FileNotFoundError:
+        pair = None
+    if pair is None:
+        pytest.skip("needs the openssl command")
+    with Running(tls_cert=pair[0], tls_key=pair[1]) as server:
+        location = f"grpc+tls://localhost:{server.source.port}"
+        trusted = (tmp_path / "cert.pem").read_bytes()
+        with FlightWriter(location, "me", tls_root_certs=trusted) as writer:
+            writer.write(batch(5))
+        assert server.numbers == [0, 1, 2, 3, 4]
+        with pytest.raises(SourceError):  # a certificate that nobody trusts
+            FlightWriter(location, "me", patience=0.5)
+        with pytest.raises(SourceError):  # no encryption
+            FlightWriter(server.location, "me", patience=0.5)
+
+
+def test_samples():
+    def draw(rows):
+        return pa.table({"n": range(rows)})
+
+    with Running(samples=draw, max_sample_rows=100) as server:
+        client = fl.connect(server.location)
+        assert client.do_get(fl.Ticket(b'{"rows": 100}')).read_all()["n"].to_pylist() == list(
+            range(100)
+        )
+        for rows in ("0", "101", '"x"', "1.5", "null"):
+            with pytest.raises(fl.FlightServerError, match="number from 1 to 100"):
+                client.do_get(fl.Ticket(f'{{"rows": {rows}}}'.encode())).read_all()
+        client.close()
+
+
+def test_samples_from_a_store_without_checkpoint(tmp_path):
+    source = make({"port": 0, "samples": str(tmp_path)}, SCHEMA)
+    source.open(Owner())
+    client = fl.connect(f"grpc://127.0.0.1:{source.port}")
+    with pytest.raises(fl.FlightServerError, match="no checkpoint yet; train one first"):
+        client.do_get(fl.Ticket(b'{"rows": 1}')).read_all()
+    client.close()
+    source.close()
+
+
+def test_close_with_clients_connected_is_quick():
+    server = Running(save=False)
+    writer = FlightWriter(server.location, "me", patience=1.0)
+    writer.write(batch(10))
+    begin = time.monotonic()
+    server.__exit__()
+    assert time.monotonic() - begin < 3.0
+    with pytest.raises(SourceError):
+        writer.flush()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def waiting(source):
+    return source.lag()["flight"]
+
+
+def test_a_server_that_restarts_in_mid_batch():
+    """The position within a large batch is kept: its rows count once although it comes again."""
+    with Running(batch_rows=10) as first:
+        writer = FlightWriter(first.location, "me")
+        writer.write(batch(1000))
+        writer.flush()
+        inside = first.chunks[41].position
+    assert inside == {"clients": {"me": [0, 420]}}
+    with Running(position=inside, batch_rows=10) as second:
+        with FlightWriter(second.location, "me") as writer:
+            assert writer.position == 0
+            writer.write_all([batch(1000)])
+        assert second.numbers == list(range(420, 1000))
+
+
+def test_a_client_that_comes_back_to_another_server():
+    port, done = free_port(), []
+    settings = {"port": port}
+
+    def run(position):
+        source = FlightSource(FlightSettings(**settings), SCHEMA)
+        source.open(Owner(position))
+        return source
+
+    source = run(None)
+    writer = FlightWriter(f"grpc://127.0.0.1:{port}", "me", patience=20.0)
+    position = None
+    for k in range(4):
+        writer.write(batch(10, 10 * k))
+        wait_for(partial(waiting, source))
+        (chunk,) = source.poll(1.0)
+        if k % 2:  # saved, but the server dies before or while it tells the client
+            position = chunk.position
+            done += chunk.batch.column("n").to_pylist()
+            source.saved({"flight": position})
+        source.close()
+        source = run(position)
+        if not k % 2:  # what was not saved comes again
+            wait_for(partial(waiting, source), 20.0)
+            (chunk,) = source.poll(1.0)
+            position = chunk.position
+            done += chunk.batch.column("n").to_pylist()
+            source.saved({"flight": position})
+    writer.close()
+    source.close()
+    assert done == list(range(40)) and position == {"clients": {"me": [4, 0]}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prot": 1}, "'prot' is not a setting; use host, port"),
+        ({"port": 70000}, "port = 70000 must be between"),
+        ({"host": "0.0.0.0"}, "lets anyone in the network feed rows; set token_env"),
+        ({"tls_cert": "x"}, "tls_cert and tls_key belong together"),
+        ({"tls_client_ca": "x"}, "needs tls_cert"),
+        ({"token_env": "A", "token_file": "B"}, "contradict"),
+        ({"token_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE holds no token; set it"),
+        ({"token_file": "nowhere"}, "cannot read 'nowhere'"),
+        ({"queue_bytes": 0}, "queue_bytes = 0 must be at least 1"),
+    ],
+)
+def test_wrong_settings(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        make(wrong, SCHEMA)
+
+
+def test_a_taken_port_and_no_server():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        source = make({"port": taken.getsockname()[1]}, SCHEMA)
+        with pytest.raises(SourceError, match="free the port or choose another"):
+            source.open(Owner())
+        source.close()
+    with pytest.raises(SourceError, match=r"cannot be reached for 0.3 s.*start it"):
+        FlightWriter(f"grpc://127.0.0.1:{free_port()}", "me", patience=0.3)
+
+
+CLIENT = """
+import sys, numpy as np, pyarrow as pa
+from consumers.flight_client import FlightWriter
+sys.path.insert(0, ".")
+from tests.consumers.test_flight import batches
+with FlightWriter(sys.argv[1], sys.argv[2], patience=60.0, unacknowledged_bytes=20_000) as writer:
+    writer.write_all(batches(int(sys.argv[3]), 50))
+"""
+
+
+def test_servers_and_clients_killed_at_random_moments(tmp_path):
+    """kill -9 of the sketching process and of its clients: the sums are those of one quiet run."""
+    count, names, port, rng = 120, ("a", "b"), free_port(), random.Random(3)
+    job = tmp_path / "job.json"
+    settings = {"port": port, "batch_rows": 20, "queue_bytes": 5000}
+    job.write_text(
+        json.dumps(
+            {
+                "folder": str(tmp_path / "killed"),
+                "module": "consumers.flight",
+                "settings": settings,
+                "schema": SCHEMA.to_dict(),
+                "seconds_per_chunk": 0.005,
+            }
+        )
+    )
+
+    def serve():
+        command = [sys.executable, "-m", "tests.consumers.ingest_worker", str(job)]
+        return subprocess.Popen(command)
+
+    def produce(name):
+        command = [sys.executable, "-c", CLIENT, f"grpc://127.0.0.1:{port}", name, str(count)]
+        return subprocess.Popen(command)
+
+    def rows():
+        return (
+            saved(tmp_path / "killed", SCHEMA)[0].count if job.with_name("killed").exists() else 0
+        )
+
+    def reaches(target):
+        return rows() >= target
+
+    server, clients, reached = serve(), {name: produce(name) for name in names}, []
+    try:
+        for kill in range(KILLS):
+            target = rows() + rng.randrange(1, 2 * 50 * count // (KILLS + 1))
+            wait_for(partial(reaches, target), 60.0)
+            if kill % 2:
+                name = rng.choice(names)
+                clients[name].kill()
+                clients[name].wait(10)
+                clients[name] = produce(name)
+            else:
+                server.kill()
+                server.wait(10)
+                reached.append(rows())
+                server = serve()
+        assert all(client.wait(90) == 0 for client in clients.values())
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    finally:
+        for process in (server, *clients.values()):
+            process.kill()
+            process.wait(10)
+    assert 0 < reached[0] < 2 * 50 * count
+    total, positions = saved(tmp_path / "killed", SCHEMA)[:2]
+    assert positions["flight"] == {"clients": {name: [count, 0] for name in names}}
+
+    quiet = ingest(tmp_path / "quiet", "consumers.flight", {"port": free_port()}, SCHEMA)
+    stop = threading.Event()
+    thread = threading.Thread(target=quiet.run, args=(stop,))
+    thread.start()
+    for name in names:
+        with FlightWriter(f"grpc://127.0.0.1:{quiet.source.settings.port}", name) as writer:
+            writer.write_all(batches(count, 50))
+    stop.set()
+    thread.join(20)
+    expected = saved(tmp_path / "quiet", SCHEMA)[0]
+    assert total.count == expected.count == 2 * 50 * count
+    np.testing.assert_array_equal(total.total, expected.total)
