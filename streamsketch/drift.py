@@ -250,6 +250,9 @@ class SketchDrift(DriftDetector):
                 gaussian = level(self._variance * eigenvalues, self._step, time)
                 mean = self._variance * float(eigenvalues.sum())
                 ratio = spread_ratio(self._weight, self._first, self._second, self._share)
+                # eigenvalues of few rows err by sqrt(2 / rows); the mean rate of alarms over such
+                # errors is that of a scale this much too small (tail exponent squared, halved)
+                ratio *= 1 + 2 * np.log(max(time * self._step, 2.0)) / self._weight
                 self.threshold = mean + ratio * (gaussian - mean)
             else:  # all rows were equal: any difference is a change
                 self.threshold = 1e-9

@@ -127,7 +127,7 @@ def test_changes_are_found_also_where_every_mean_stays(kind):
             rng.choice([-1.0, 1.0], (600, 2)) + 0.1 * rng.normal(size=(600, 2)),
         ),
     }[kind]
-    found = detector(2, mean_time=50_000)
+    found = detector(2, mean_time=1_000_000)
     assert found.update_many(before) == []
     alarms = found.update_many(after)
     assert alarms
