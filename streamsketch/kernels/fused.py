@@ -16,6 +16,9 @@ Phases are counted in turns: :math:`t = \omega\cdot x / 2\pi`, :math:`r = t - \m
 so that phase 0 gives exactly 1. The coefficients are minimax fits of our own (degrees 9 and 8);
 `tests/kernels` checks them over every phase.
 
+numba's cache on disk notices a change of the file a kernel stands in, not of `vectors`: whoever
+changes that one must touch this one.
+
 This module imports numba and compiles on first use: import it inside functions.
 """
 
