@@ -50,7 +50,7 @@ class Model(nn.Module):
         self.config = config
         self.classes = classes
         self.told = classes if classes > 1 else 0
-        self.head = Head(blocks, config.tau, config.bounded, label if self.told else None)
+        self.head = Head(blocks, config.bounded, label if self.told else None)
         self.latent = Latent(config.latent, config.mixture)
         self.network = NETWORKS[config.name](config, config.latent + self.told, self.head.d)
         self.register_buffer("shares", torch.full((classes,), 1.0 / classes))

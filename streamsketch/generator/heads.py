@@ -1,9 +1,10 @@
 """The output of a generator: raw numbers to encoded rows, column by column as the schema says.
 
-Raw outputs have the layout of encoded rows. A number becomes tanh, a category a straight-through
-Gumbel softmax (Jang, Gu, Poole 2017; Maddison, Mnih, Teh 2017), a circle a normalised pair; a
-column with a state (an atom, a null) takes the value 0 unless its state is regular, as the
-schema encodes it.
+Raw outputs have the layout of encoded rows. A number becomes tanh, a circle a normalised pair, a
+category is drawn from its softmax (by the Gumbel trick) with the straight-through gradient of the
+probabilities themselves (Bengio, Leonard, Courville 2013): the gradient of a relaxed draw (Gumbel
+softmax) was measured to be noisier and to learn worse at every temperature. A column with a state
+(an atom, a null) takes the value 0 unless its state is regular, as the schema encodes it.
 
 Categories are drawn with noise of their own, which no latent knows. So that columns still agree
 (a city and its state), what is drawn for a column is linked to the raw outputs of the columns
@@ -42,7 +43,6 @@ class Head(nn.Module):
 
     Args:
         blocks: The schema's layout.
-        tau: Temperature of the relaxed categories.
         bounded: Whether numbers are kept in [-1, 1] by tanh; otherwise they pass unchanged.
         label: The label's block, where the generator is told the label.
     """
@@ -50,12 +50,11 @@ class Head(nn.Module):
     def __init__(
         self,
         blocks: Sequence[Block],
-        tau: float = 1.0,
         bounded: bool = True,
         label: Block | None = None,
     ) -> None:
         super().__init__()
-        self.tau, self.bounded, self.label = tau, bounded, label
+        self.bounded, self.label = bounded, label
         self.d = sum(b.width for b in blocks)
         self.groups = _groups(blocks)
         drawn = [b for g in self.groups for b in g.choices if b != label]
@@ -76,8 +75,8 @@ class Head(nn.Module):
 
         Args:
             raw: (n, d) outputs of a network.
-            noise: Gumbel noise: categories are drawn, one-hot, with the relaxed gradient. None:
-                categories are their probabilities (smooth, nothing is drawn).
+            noise: Gumbel noise: categories are drawn, one-hot, with the gradient of their
+                probabilities. None: categories are their probabilities (nothing is drawn).
             labels: (n,) codes of the label, where the generator is told it.
         """
         rows: list[Tensor] = []
@@ -119,17 +118,12 @@ class Head(nn.Module):
     def _choose(self, raw: Tensor, block: Block, group: _Group, noise: Tensor | None) -> Tensor:
         """The drawn category of a block; a group has one block of categories at most."""
         logits = raw[:, block.start - group.start : block.start - group.start + block.width]
-        logits = GAIN * logits
+        chances = torch.softmax(GAIN * logits, 1)
         if noise is None:
-            return torch.softmax(logits, 1)
-        return _harden(torch.softmax((logits + noise) / self.tau, 1))
-
-
-def _harden(relaxed: Tensor) -> Tensor:
-    """One-hot of the largest entry, with the gradient of `relaxed`."""
-    index = relaxed.argmax(1, keepdim=True)
-    hard = torch.zeros_like(relaxed).scatter_(1, index, 1.0)
-    return hard + (relaxed - relaxed.detach())
+            return chances
+        index = (GAIN * logits.detach() + noise).argmax(1, keepdim=True)
+        drawn = torch.zeros_like(chances).scatter_(1, index, 1.0)
+        return drawn + (chances - chances.detach())
 
 
 def _groups(blocks: Sequence[Block]) -> list[_Group]:

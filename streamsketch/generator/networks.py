@@ -30,7 +30,6 @@ class NetworkConfig:
         width: Units per layer (`conv`: channels at full resolution).
         depth: Layers or blocks.
         mixture: Components of a learned Gaussian mixture of the latents; 0 for one standard normal.
-        tau: Temperature of the categories.
         bounded: Whether numbers are bounded by tanh.
     """
 
@@ -39,7 +38,6 @@ class NetworkConfig:
     width: int = 256
     depth: int = 3
     mixture: int = 0
-    tau: float = 1.0
     bounded: bool = True
 
     def __post_init__(self) -> None:
@@ -50,17 +48,15 @@ class NetworkConfig:
         for field in ("latent", "width", "depth"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
-        if self.mixture < 0 or not self.tau > 0:
-            raise ConfigError(
-                f"mixture = {self.mixture} must be 0 or more, and tau = {self.tau} positive"
-            )
+        if self.mixture < 0:
+            raise ConfigError(f"mixture = {self.mixture} must be 0 or more")
 
 
 def preset(name: str, d: int) -> NetworkConfig:
     """The usual configuration of a network for encoded rows of dimension d.
 
     >>> preset("cl-gn", 2)
-    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, tau=1.0, bounded=False)
+    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, bounded=False)
     """
     if name == "cl-gn":
         return NetworkConfig("cl-gn", latent=10, width=10, depth=7, bounded=False)

@@ -125,3 +125,16 @@ def test_links_let_one_category_decide_another():
 
 def test_plain_points_have_no_links():
     assert Head(Schema.vectors(3, -1, 1).blocks).links is None
+
+
+def test_the_gradient_of_a_draw_is_that_of_its_mean():
+    schema = Schema([Column("c", "categorical", "string", values=("x", "y", "z"))])
+    head, n = Head(schema.blocks), 1000
+    rng = torch.Generator().manual_seed(0)
+    raw = torch.tensor([0.2, -0.1, 0.0]).repeat(n, 1).requires_grad_()
+    worth = torch.tensor([1.0, -2.0, 0.5])
+    y = head(raw, head.noise(n, rng, torch.device("cpu")))
+    (y @ worth).sum().backward()
+    p = torch.softmax(GAIN * raw.detach()[0], 0)
+    exact = GAIN * p * (worth - p @ worth)
+    assert torch.allclose(raw.grad.mean(0), exact, atol=1e-5)

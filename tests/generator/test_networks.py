@@ -53,7 +53,7 @@ def test_conv_refuses_what_is_no_image(d):
         Generator.create(Schema.vectors(d, -1, 1), config="conv")
 
 
-BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"tau": 0.0}, {"mixture": -1})
+BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"mixture": -1})
 
 
 @pytest.mark.parametrize("bad", BAD)
