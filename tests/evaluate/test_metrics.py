@@ -231,3 +231,19 @@ def test_every_column_type_becomes_numbers() -> None:
 def test_tables_with_other_columns_are_refused() -> None:
     with pytest.raises(DataError, match="Column 'b' of the first table is missing"):
         marginals(pa.table({"a": [1], "b": [2]}), pa.table({"a": [1], "c": [2]}))
+
+
+def test_cramers_v_of_few_rows_is_not_inflated() -> None:
+    # Uncorrected, 60 rows of two independent columns of six categories give 0.28 on average.
+    rng = np.random.default_rng(0)
+    found = [
+        associations(pa.table({n: rng.integers(0, 6, 60).astype(str) for n in "ab"}))[0, 1]
+        for _ in range(30)
+    ]
+    assert np.mean(found) < 0.12
+
+
+def test_kolmogorov_smirnov_with_ties() -> None:
+    a, b = np.array([1.0, 1.0, 2.0, 2.0]), np.array([1.0, 2.0, 2.0, 2.0])
+    ks = [marginals(a, x)[0].ks for x in (a, b, np.full(3, np.nan))]
+    assert ks == [0.0, 0.25, 1.0]
