@@ -16,9 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import argparse
 import json
-import logging
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -33,91 +31,24 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peak
+from benchmarks.kernel_peers import (
+    Run,
+    compiled,
+    complex_loss,
+    eager,
+    numpy_blocks,
+    plain_loss,
+    pycle_sketch,
+    sklearn_blocks,
+    take_turns,
+    torch_blocks,
+)
 from streamsketch.features import FeatureMap, Spec
 from streamsketch.kernels.loss import sketch_loss
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "performance.md"
-BLOCK = 128  # rows a time for the peers: the best of 64 to 4096 for torch here
-Run = Callable[[np.ndarray], Any]
 Rows = list[dict[str, Any]]
-
-
-def take_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Least CPU seconds of each call, and median over least, with the calls taking turns."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            spent[name].append(time.process_time() - start)
-    return {name: (min(s), statistics.median(s) / min(s)) for name, s in spent.items()}
-
-
-def torch_blocks(omega: np.ndarray, step: Callable[..., Any]) -> Run:
-    w = torch.from_numpy(omega.astype(np.float32))
-
-    def run(x: np.ndarray) -> torch.Tensor:
-        rows, total = torch.from_numpy(x), torch.zeros(2, w.shape[1])
-        for block in rows.split(BLOCK):
-            total += step(block, w)
-        return total
-
-    return run
-
-
-def eager(block: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    phase = block @ w
-    return torch.stack([phase.cos().sum(dim=0), phase.sin().sum(dim=0)])
-
-
-def numpy_blocks(omega: np.ndarray) -> Run:
-    w = omega.astype(np.float32)
-
-    def run(x: np.ndarray) -> np.ndarray:
-        total = np.zeros((2, w.shape[1]), np.float32)
-        for i in range(0, len(x), BLOCK):
-            phase = x[i : i + BLOCK] @ w
-            total += np.cos(phase).sum(axis=0), np.sin(phase).sum(axis=0)
-        return total
-
-    return run
-
-
-def sklearn_blocks(omega: np.ndarray) -> Run:
-    """RBFSampler has one cosine per component: two components stand for one frequency."""
-    from sklearn.kernel_approximation import RBFSampler
-
-    d, m = omega.shape
-    sampler = RBFSampler(n_components=2 * m, random_state=0).fit(np.zeros((1, d), np.float32))
-
-    def run(x: np.ndarray) -> np.ndarray:
-        return sum(
-            sampler.transform(x[i : i + BLOCK]).sum(axis=0) for i in range(0, len(x), BLOCK)
-        )
-
-    return run
-
-
-def pycle_sketch(omega: np.ndarray) -> Run | None:
-    try:
-        import pycle.sketching as sk
-    except ImportError:
-        return None
-    phi = sk.SimpleFeatureMap("complexExponential", omega)
-    return lambda x: sk.computeSketch(x, phi)
-
-
-def compiled(omega: np.ndarray, x: np.ndarray) -> Run | None:
-    try:
-        run = torch_blocks(omega, torch.compile(eager))
-        run(x[:2048])
-    except Exception as e:  # no compiler, or a version that cannot
-        logging.getLogger(__name__).info("torch.compile is left out: %s", e)
-        return None
-    return run
 
 
 def sketching(rounds: int, quick: bool) -> Rows:
@@ -184,18 +115,6 @@ def structured(rounds: int, quick: bool) -> Rows:
             }
         )  # fmt: skip
     return found
-
-
-def plain_loss(y: torch.Tensor, omega: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    phase = y @ omega
-    mean = torch.cat([phase.cos().mean(dim=0), phase.sin().mean(dim=0)])
-    return (mean - z).square().sum() / omega.shape[1]
-
-
-def complex_loss(y: torch.Tensor, omega: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    m = omega.shape[1]
-    mean = torch.exp(1j * (y @ omega)).mean(dim=0)
-    return (mean - torch.complex(z[:m], z[m:])).abs().square().sum() / m
 
 
 def training(rounds: int, quick: bool) -> Rows:

@@ -257,3 +257,10 @@ def test_bits_do_not_depend_on_the_instruction_set(tmp_path):
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == str(total_of_two_laws())
+
+
+def test_without_numba_the_sums_are_the_reference(monkeypatch):
+    omega, x = draw(4, 10, 30)
+    monkeypatch.setattr("streamsketch.kernels.has_numba", lambda: False)
+    fm = FeatureMap.from_frequencies(omega)
+    assert (fm.sum(x) == reference.sum_features(x, omega)).all()
