@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _ROUND = 16  # most outputs chosen from one set of candidates
 _SHARE = 25  # candidates per output
 _ENERGY_BATCH = 64
-_POOL = 8192  # candidates drawn at once: the generator's own chunk
+_POOL = 8192  # most candidates drawn at once: the generator's own chunk
 _SOBOL = 1 << 30  # points of one sequence
 _TRIES = 20  # pools without one new row before unique output is given up
 
@@ -128,7 +128,8 @@ def history_aware(job: Job, n: int) -> Points:
     issued: list[Points] = []
     have = idle = 0
     while have < n:
-        pool = goal.propose(max(_POOL, job.candidates))
+        rounds = -(-(n - have) // per_round)
+        pool = goal.propose(min(rounds * job.candidates, max(_POOL, job.candidates)))
         usable = job.new(pool.rows)
         idle = 0 if usable.any() else idle + 1
         _refuse_exhausted(idle, have, n)
