@@ -111,15 +111,59 @@ def test_sparse_touches_one_to_three_columns():
     assert set(touched) == {1, 2, 3}
 
 
-def test_multiscale_on_a_table_keeps_categories_within_a_few_radians():
-    schema = mixed()
-    omega = draw("multiscale", schema.d, 2000, seed=0, blocks=schema.blocks)
-    slots = np.concatenate(
-        [omega[b.slice].ravel() for b in schema.blocks if b.kind in ("onehot", "state")]
+def touched(schema, omega):
+    names = dict.fromkeys(b.column for b in schema.blocks)
+    cuts = [[b.slice for b in schema.blocks if b.column == name] for name in names]
+    return np.array([np.any([np.any(omega[s] != 0, axis=0) for s in own], axis=0) for own in cuts])
+
+
+def test_multiscale_on_a_table_has_every_order():
+    schema = Schema(
+        [Column(f"c{k}", "categorical", "string", values=("x", "y")) for k in range(40)]
     )
-    assert abs(slots.std() - 0.7) < 0.02
-    assert np.abs(omega[0]).max() < 20
-    assert (omega != 0).all()
+    omega = draw("multiscale", schema.d, 4000, seed=0, blocks=schema.blocks)
+    order = touched(schema, omega).sum(axis=0)
+    assert abs((order == 40).mean() - 0.5) < 0.03
+    few = order[order < 40]
+    assert few.min() == 1 and few.max() == 16
+    assert abs((few == 1).mean() - np.log(2) / np.log(17)) < 0.04
+
+
+def test_multiscale_takes_wide_columns_more_often():
+    values = tuple(str(k) for k in range(64))
+    schema = Schema(
+        [
+            Column("wide", "categorical", "string", values=values),
+            *(Column(f"c{k}", "boolean", "bool") for k in range(5)),
+        ]
+    )
+    omega = draw("multiscale", schema.d, 4000, seed=0, blocks=schema.blocks)
+    hit = touched(schema, omega)
+    single = hit[:, hit.sum(axis=0) == 1].mean(axis=1)
+    assert abs(single[0] - 8 / (8 + 5 * np.sqrt(2))) < 0.06
+
+
+@pytest.mark.parametrize("columns", [3, 20, 100])
+def test_multiscale_phases_stay_within_a_few_radians(columns):
+    schema = Schema(
+        [
+            *(Column(f"n{k}", "numeric", low=0, high=1) for k in range(columns)),
+            *(
+                Column(f"c{k}", "categorical", "string", values=("x", "y", "z"))
+                for k in range(columns)
+            ),
+        ]
+    )
+    omega = draw("multiscale", schema.d, 1000, seed=0, blocks=schema.blocks)
+    rng = np.random.default_rng(0)
+    x = np.hstack(
+        [
+            rng.uniform(-1, 1, (300, columns)),
+            np.eye(3)[rng.integers(0, 3, (300, columns))].reshape(300, -1),
+        ]
+    )
+    modulus = np.abs(np.exp(1j * x @ omega).mean(axis=0))
+    assert (modulus > 0.12).mean() > 0.4  # well above the sampling noise of 300 rows, 0.06
 
 
 def test_a_union_has_equal_parts_of_its_laws():
