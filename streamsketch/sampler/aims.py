@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 _FIRST_POOL = 65_536  # draws that first estimate a generator's own sketch
 
@@ -183,6 +186,13 @@ def _data(job: Job) -> Aim:
             'has none; use target="generator".'
         )
     fm, spec = snapshot.features, snapshot.spec
+    if job.label is not None and spec.classes == 1:
+        _log.warning(
+            "the sketch has no block per label (conditional = true), so that the %r rows aim at "
+            "the generator's own law of that label, not at the data's",
+            job.label,
+        )
+        return _own(job)
     wanted = {"kind": "snapshot", "fingerprint": spec.fingerprint, "d": spec.d, "m": spec.m}
     key = _key(job, "data")
     job.history.operator(key, wanted)
@@ -194,12 +204,7 @@ def _data_mean(job: Job, selector: DebtSelector) -> Array:
     """Mean features of the data, or of its rows with one label."""
     snapshot = job.generator.snapshot
     blocks = snapshot.mean.reshape(snapshot.spec.classes, -1)
-    if job.label is None or len(blocks) == 1:
-        if job.label is not None:
-            raise ConfigError(
-                f"label={job.label!r} with target=\"data\" needs a sketch with one block per "
-                'label; sketch with conditional = true, or use target="generator".'
-            )
+    if job.label is None:
         return np.asarray(blocks.sum(axis=0))
     block = blocks[job.generator.schema.label_classes.index(job.label)]
     # A block is the share of its label times the label's mean; the share follows from a draw of

@@ -48,7 +48,8 @@ class Sampler:
         unique: Never issue a row twice, by a filter of fixed size over decoded rows.
         unique_capacity: Rows for which a new row is refused with probability 1e-4 at most; more
             rows only raise that rate.
-        label: Only rows with this value of the label column.
+        label: Only rows with this value of the label column. Target "data" then needs a sketch
+            with a block per label; without one the generator's law of that label is the target.
 
     Raises:
         ConfigError: An unknown method, target or solver, or a number out of range.
@@ -93,6 +94,9 @@ class Sampler:
         ):
             if value < least:
                 raise ConfigError(f"Sampler: {name}={value} must be at least {least}.")
+        if label is not None and label not in generator.schema.label_classes:
+            known = ", ".join(repr(c) for c in generator.schema.label_classes) or "none declared"
+            raise ConfigError(f"label={label!r} is not a value of the label column ({known}).")
         self.generator, self.seed, self.method, self.label = generator, seed, method, label
         self._settings: dict[str, Any] = {
             "target": target,
