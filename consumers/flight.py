@@ -165,7 +165,7 @@ class FlightSource:
             self._closing = True
             self._changed.notify_all()
         if self._server is not None:
-            self._server.shutdown()
+            self._server.stop()
 
     # --- the clients' side, in the server's threads
 

@@ -27,9 +27,8 @@ _AWAY = (
     fl.FlightInternalError,
 )
 
-_CHANNEL = [
-    ("grpc.use_local_subchannel_pool", 1)
-]  # a new connection does not wait out the old's back-off
+# a new connection does not wait out the back-off of an old one
+_CHANNEL = [("grpc.use_local_subchannel_pool", 1)]
 HANG_UP_SECONDS = 5.0
 
 
@@ -37,8 +36,8 @@ class FlightWriter:
     """Puts batches to a Flight source so that each row counts exactly once.
 
     Batches are kept until the server says that they are durable; when the connection breaks or the
-    server restarts, they are sent again under the same numbers. A writer that is restarted itself
-    learns from `position` how many of its batches are durable.
+    server restarts, the next `write`, `flush` or `close` sends them again under the same numbers.
+    A writer that is restarted itself learns from `position` how many of its batches are durable.
 
     Args:
         location: `grpc://host:port`, or `grpc+tls://host:port`.

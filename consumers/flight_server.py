@@ -3,8 +3,12 @@
 import hmac
 import json
 import logging
+import os
+import socket
 import threading
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -34,7 +38,22 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         if token is not None:
             extra["middleware"] = {"token": _TokenFactory(token)}
         self._source = source
+        self._telling: set[threading.Thread] = set()
         super().__init__(location, **extra)
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Stop serving; calls that do not end by themselves lose their connection."""
+        for thread in list(self._telling):
+            thread.join(timeout=1.0)
+        waiting = threading.Thread(target=self.shutdown, daemon=True)
+        waiting.start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            waiting.join(timeout=0.05)
+            if not waiting.is_alive():
+                return
+            _cut_connections(self.port)
+        log.warning("some Flight calls have not ended within %g s", seconds)
 
     def do_put(
         self,
@@ -48,6 +67,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         name, connection = source.connect(descriptor, reader.schema)
         done = threading.Event()
         acks = threading.Thread(target=self._acknowledge, args=(name, writer, done), daemon=True)
+        self._telling.add(acks)
         acks.start()
         try:
             last = 0
@@ -58,6 +78,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
             done.set()
             source.wake()
             acks.join()
+            self._telling.discard(acks)
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> list[fl.Result]:
         """Answer `open`."""
@@ -109,6 +130,22 @@ class _TokenFactory(fl.ServerMiddlewareFactory):  # type: ignore[misc]
             raise fl.FlightUnauthenticatedError(
                 "the token is missing or wrong; send authorization: Bearer TOKEN"
             )
+
+
+def _cut_connections(port: int) -> None:
+    """Shut down the TCP connections that were accepted at a port.
+
+    Flight's shutdown waits for calls in progress without end, a call waits for its client without
+    end, and pyarrow has no deadline for either: a silent client would keep this process alive.
+    """
+    for name in [p.name for p in Path("/dev/fd").iterdir()]:
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as s:
+                internet = s.family in (socket.AF_INET, socket.AF_INET6)
+                if internet and s.getsockname()[1] == port:
+                    s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # gone, not a socket, or not connected
 
 
 def _json(body: bytes, key: str) -> Any:
