@@ -39,7 +39,7 @@ def main() -> None:
 
     generator = fit(snapshot, seconds=given.seconds)
     given.out.mkdir(parents=True, exist_ok=True)
-    drawn = Sampler(generator).sample(5000)
+    drawn = Sampler(generator).sample(min(5000, given.rows))
     pq.write_table(drawn, given.out / "flights.parquet")
     print(drawn.slice(0, 3).to_pylist())
 

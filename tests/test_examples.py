@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 EXAMPLES = {
-    "shapes": (["--points", "2000", "--seconds", "0.5"], ["shapes.png"]),
+    "shapes": (["--points", "2000", "--seconds", "0.3"], ["shapes.png"]),
     "files": (
-        ["--rows", "4000", "--seconds", "1"],
+        ["--rows", "1200", "--seconds", "0.5"],
         [
             "flights-columns.png",
             "flights-pairs.png",
@@ -21,7 +21,7 @@ EXAMPLES = {
             "flights.parquet",
         ],
     ),
-    "kafka": (["--rows", "2500", "--seconds", "1"], ["kafka.png"]),
+    "kafka": (["--rows", "2500", "--seconds", "0.5"], ["kafka.png"]),
 }
 
 
