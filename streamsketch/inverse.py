@@ -59,7 +59,7 @@ def recover(
     forward: Any,
     generator: Any,
     *,
-    lam: float = 1e-3,
+    lam: float = 1e-2,
     restarts: int = 16,
     steps: int = 400,
     deviation: bool | float = False,
@@ -76,7 +76,8 @@ def recover(
             (anything with a method ``A``; give ``shape`` for images).
         generator: A `Generator`, or any function from latents ``(n, p)`` to rows ``(n, d)`` with
             an attribute ``latent_dim``.
-        lam: Weight of the squared norm of the latent vector.
+        lam: Weight of the squared norm of the latent vector. The likeliest row has the variance
+            of one measurement's error: its noise, and what the generator cannot reach.
         restarts: Starts, descended from together.
         steps: Steps of Adam.
         deviation: Whether the row may depart sparsely from the range; a number is the weight of
