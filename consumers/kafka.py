@@ -190,6 +190,8 @@ class KafkaSource:
         if self.settings.until == "end":
             self._ends = self._end_offsets(CLOSE_MS * 3)
         self._live.subscribe(self.settings.topics, listener=_Listener(self))
+        # Learn the partitions before joining, not after: that would mean to join twice.
+        self._live.topics()
         self._subscribed = True
 
     def _end_offsets(self, timeout_ms: int) -> dict[TopicPartition, int]:

@@ -45,14 +45,16 @@ class BrokerProcess:
     def start(self) -> None:
         """Start it and wait until it listens."""
         command = [sys.executable, "-m", "tests.broker", str(self._folder), str(self._port)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [*command, "--until-eof"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
         wait_for_port(self._port, self._process)
 
     def kill(self) -> None:
         """SIGKILL: no goodbye to anybody."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._process.communicate()
             self._process = None
 
     close = kill
