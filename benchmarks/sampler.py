@@ -176,7 +176,7 @@ def gain(seeds: int) -> Rows:
         rows.append({"target": name, "history": spread(debt), "Sobol": spread(quasi)})
     for latent in (2, 8, 32):
         g = network(latent)
-        pool = g(sobol(latent, 1 << 15, 99))
+        pool = g(sobol(latent, 1 << 13, 99))
         length = float(np.sqrt(squared_distances(pool[:1000], pool[1000:2000])).mean())
         debt = [
             energy_gain(

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from streamsketch.generator import Generator
+    from streamsketch.sampler import Sampler
 
 
 Target = Literal["data", "generator", "latent"]
@@ -51,6 +54,10 @@ def sample(
         bool, typer.Option("--forget", help="Neither read nor write a history.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="PNG", help="Print diversity scores, and draw the rows here."),
+    ] = None,
 ) -> None:
     """Draw new rows that differ from those drawn before: the history is kept between calls."""
     from streamsketch.cli.console import say
@@ -71,9 +78,32 @@ def sample(
         unique=unique,
         label=label_value(generator, label),
     )
-    write_rows(drawer.sample(count), output)
+    rows = drawer.sample(count)
+    write_rows(rows, output)
+    if report is not None:
+        _report(drawer, rows, report)
     how = "independent draws" if iid else f"history {history}" if history else "no history"
     say(f"{count} rows from {name} to {output} ({how})")
+
+
+def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
+    """Scores to standard error, beside those of as many independent draws; the picture to a file."""
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from streamsketch.cli.console import err
+    from streamsketch.files import write_atomic
+    from streamsketch.sampler import sampling_report
+
+    found = sampling_report(drawer, rows)
+    table = Table(title=f"{rows.num_rows} rows against {found.reference}; {found.outputs} in all")
+    for name in ("score", "these rows", "independent draws"):
+        table.add_column(name, justify="left" if name == "score" else "right")
+    for name, pair in found.scores.items():
+        table.add_row(name, *(f"{value:.4g}" for value in pair))
+    err().print(table)
+    write_atomic(Path(path), found.picture)
 
 
 def open_generator(store: str) -> tuple[str, Generator]:

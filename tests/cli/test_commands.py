@@ -192,6 +192,16 @@ def test_samples_of_a_label(call: Call, trained: Path) -> None:
     assert "its values are" in wrong.err
 
 
+def test_a_report_of_the_draws(call: Call, trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "draws.png"
+    shown = call("sample", trained, "-n", 40, "--forget", "--report", picture)
+    assert shown.code == 0
+    assert len(shown.out.splitlines()) == 40
+    for score in ("energy gain", "Vendi", "coverage", "duplicates"):
+        assert score in shown.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_checkpoint_file_is_sampled_too(call: Call, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.safetensors"
     path.write_bytes((trained / "checkpoints" / "checkpoint-00000000.safetensors").read_bytes())
