@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Bad", "Decoder", "Limits", "Options", "Rows"]
+__all__ = ["Bad", "Decoder", "Limits", "Options", "Rows", "joined"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,14 @@ class Rows:
     def moved(self, index: Sequence[int]) -> "Rows":
         """The rows with message number `i` replaced by `index[i]`."""
         return Rows(self.batch, np.asarray(index, np.int64)[self.origin])
+
+
+def joined(rows: Sequence[Rows]) -> list[Rows]:
+    """Rows of one Arrow schema put together."""
+    if len(rows) < 2:
+        return list(rows)
+    batch = pa.concat_batches([part.batch for part in rows])
+    return [Rows(batch, np.concatenate([part.origin for part in rows]))]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from consumers.columns import text_types
-from consumers.decode.base import Bad, Decoder, Options, Rows
+from consumers.decode.base import Bad, Decoder, Options, Rows, joined
 from consumers.decode.values import Columns, split
 from consumers.uncancelled import uncancelled
 from streamsketch.errors import ConfigError
@@ -26,6 +26,7 @@ from streamsketch.schema import Schema
 __all__ = ["csv", "json", "ndjson"]
 
 BOM = b"\xef\xbb\xbf"
+AT_ONCE = 500  # JSON objects held as Python values: more of them fall out of the processor's cache
 
 
 def json(schema: Schema, options: Options) -> Decoder:
@@ -57,6 +58,16 @@ def _columns(schema: Schema, options: Options) -> Columns:
 
 
 def _objects(
+    columns: Columns, values: Sequence[bytes | None], index: Sequence[int]
+) -> tuple[list[Rows], list[Bad]]:
+    parts = [
+        _some_objects(columns, values[i : i + AT_ONCE], index[i : i + AT_ONCE])
+        for i in range(0, len(values), AT_ONCE)
+    ]
+    return joined([row for rows, _ in parts for row in rows]), [b for _, bad in parts for b in bad]
+
+
+def _some_objects(
     columns: Columns, values: Sequence[bytes | None], index: Sequence[int]
 ) -> tuple[list[Rows], list[Bad]]:
     import orjson

@@ -199,6 +199,15 @@ def test_good_messages_have_no_bad(name):
     assert sorted({i for part in rows for i in part.origin}) == list(range(len(values)))
 
 
+def test_a_long_block_is_its_messages():
+    good = [b'{"x0": %d, "x1": 0, "x2": 1}' % i for i in range(3000)]
+    values = [b"?" if i % 701 == 0 else value for i, value in enumerate(good)]
+    (rows,), bad = decoder("json", Schema.vectors(3, 0, 10**6))(values)
+    expected = [i for i in range(3000) if i % 701]
+    assert rows.origin.tolist() == expected == rows.batch["x0"].to_pylist()
+    assert [b.index for b in bad] == list(range(0, 3000, 701))
+
+
 def test_json_values_and_reasons():
     decode = decoder("json", MIXED)
     values = [dumps(), dumps(x="3"), dumps(n=None), b"nope", dumps(b=1), b"[]", b'{"x": 1}']
