@@ -116,6 +116,8 @@ class ArrowSource:
         self._schema = schema
         self._names = wanted(schema)
         self._rows = 0
+        self._small: list[pa.RecordBatch] = []
+        self._small_rows = 0
         self._first: pa.Schema | None = None
         self._held: _Rows | None = None
         self._stop = threading.Event()
@@ -200,29 +202,45 @@ class ArrowSource:
     def _read_wire(self, wire: Wire) -> None:
         """Read one connection: stream after stream until the other side closes."""
         again = self._rows if self.settings.replayed else 0
+        wire.before_wait = self._hand_over
         try:
             for batch in self._batches(wire):
                 passed = min(again, batch.num_rows)
                 again -= passed
-                if passed < batch.num_rows:
-                    self._put(_Rows(batch.slice(passed), self._rows))
-                    self._rows += batch.num_rows - passed
+                self._gather(batch.slice(passed))
+            self._hand_over()
             if again:
                 raise DataError(
-                    f"the stream has {again} rows fewer than were counted before ({self._rows}), "
-                    f"but replayed = "
-                    "true says that it begins at the beginning; correct the producer or the "
-                    "setting"
+                    f"the stream has {again} rows fewer than were counted before "
+                    f"({self._rows}), but replayed = true says that it begins at the beginning; "
+                    "correct the producer or the setting"
                 )
         except (DataError, SchemaError) as e:
+            self._hand_over()
             self._put(_Fault(e, self._rows))
+
+    def _gather(self, batch: pa.RecordBatch) -> None:
+        """Put small batches that come together into one; a long one is not copied."""
+        if self._small_rows + batch.num_rows > self.settings.batch_rows:
+            self._hand_over()
+        if batch.num_rows:
+            self._small.append(batch)
+            self._small_rows += batch.num_rows
+
+    def _hand_over(self) -> None:
+        """Queue what was gathered."""
+        if self._small:
+            small, self._small, self._small_rows = self._small, [], 0
+            whole = pa.concat_batches(small) if len(small) > 1 else small[0]
+            self._put(_Rows(whole, self._rows))
+            self._rows += whole.num_rows
 
     def _batches(self, wire: Wire) -> Iterator[pa.RecordBatch]:
         n = 0
         try:
             while not wire.at_end():
                 reader = pa.ipc.open_stream(wire)
-                self._check(reader.schema)
+                self._check(reader.schema, n)
                 for whole in reader:
                     batch = select(whole, self._names)
                     batch.validate(full=True)
@@ -236,14 +254,14 @@ class ArrowSource:
                     )
                     return
         except (*DAMAGE, DataError) as e:
-            self._check_change(wire)
+            self._check_change(wire, n)
             raise DataError(
                 f"the Arrow stream {self.settings.path!r} is cut or damaged after {n} rows at "
                 f"byte {wire.offset} "
                 f"({e}); the rows before are kept; look at the producer"
             ) from e
 
-    def _check(self, found: pa.Schema) -> None:
+    def _check(self, found: pa.Schema, rows: int) -> None:
         """Compare a stream's columns with the schema, and with the first stream's."""
         check_columns(self._schema, found, f"stream {self.settings.path!r}")
         mine = pa.schema([found.field(n) for n in self._names])
@@ -251,12 +269,12 @@ class ArrowSource:
             self._first = mine
         if not mine.equals(self._first):
             raise SchemaError(
-                f"the columns changed in mid-stream after {self._rows} rows, from "
+                f"the columns changed in mid-stream after {rows} rows, from "
                 f"({_line(self._first)}) to "
                 f"({_line(mine)}); send rows of one type, or another stream"
             )
 
-    def _check_change(self, wire: Wire) -> None:
+    def _check_change(self, wire: Wire, rows: int) -> None:
         """Say so if the message that was refused is a new schema."""
         message = b"\xff\xff\xff\xff" + len(wire.last).to_bytes(4, "little") + wire.last
         try:
@@ -264,7 +282,7 @@ class ArrowSource:
         except DAMAGE:
             return
         if self._first is not None:
-            self._check(found)
+            self._check(found, rows)
 
     def _put(self, item: _Rows | _Fault | None) -> None:
         while True:

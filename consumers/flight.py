@@ -20,7 +20,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -129,20 +129,51 @@ class FlightSource:
         with self._changed:
             if not self._changed.wait_for(lambda: self._queue, timeout):
                 return ()
-            item = self._queue.popleft()
-            head = item.batch.slice(0, self.settings.batch_rows)
-            rest = item.batch.slice(head.num_rows)
-            reached = [item.seq, 0]
-            if rest.num_rows:
-                row = item.row + head.num_rows
-                self._queue.appendleft(_Waiting(item.client, item.seq, row, rest))
-                reached = [item.seq - 1, row]
-            self._bytes += rest.nbytes - item.batch.nbytes
+            taken = self._take()
             self._changed.notify_all()
-        self._position = {**self._position, item.client: reached}
-        where = {"client": item.client, "batch": item.seq, "row": item.row}
-        batch = head if head.num_rows else None
-        return (Chunk(self.settings.part, {"clients": self._position}, batch, where=where),)
+        reached = {w.client: [w.seq, 0] for w in taken}
+        last, most = taken[-1], self.settings.batch_rows
+        batch = last.batch.slice(0, most)
+        if last.batch.num_rows > most:
+            reached[last.client] = [last.seq - 1, last.row + most]
+        if len(taken) > 1:
+            batch = pa.concat_batches([w.batch for w in taken])
+        self._position = {**self._position, **reached}
+        position = {"clients": self._position}
+        where = {"client": last.client, "batch": last.seq, "row": last.row}
+        if len(taken) > 1:
+            where = {
+                "rows": [
+                    {"client": w.client, "batch": w.seq, "row": w.row + i}
+                    for w in taken
+                    for i in range(w.batch.num_rows)
+                ]
+            }
+        return (
+            Chunk(self.settings.part, position, batch if batch.num_rows else None, where=where),
+        )
+
+    def _take(self) -> list[_Waiting]:
+        """The first batch of the queue, with more of its kind as long as they fit together.
+
+        A batch that is too long alone stays in the queue with the rows that will be left.
+        """
+        first = self._queue.popleft()
+        most = self.settings.batch_rows
+        if first.batch.num_rows > most:
+            rest = replace(first, batch=first.batch.slice(most), row=first.row + most)
+            self._queue.appendleft(rest)
+            self._bytes += rest.batch.nbytes - first.batch.nbytes
+            return [first]
+        taken, rows = [first], first.batch.num_rows
+        self._bytes -= first.batch.nbytes
+        while self._queue and rows + self._queue[0].batch.num_rows <= most:
+            if not self._queue[0].batch.schema.equals(first.batch.schema):
+                break
+            taken.append(self._queue.popleft())
+            rows += taken[-1].batch.num_rows
+            self._bytes -= taken[-1].batch.nbytes
+        return taken
 
     def saved(self, positions: Mapping[str, Position]) -> None:
         """Acknowledge to each client what is durable."""

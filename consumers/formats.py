@@ -139,7 +139,38 @@ def read_pieces(path: Path, kind: str, start: int, wanted: Wanted, name: str) ->
     if size == 0:
         _reached(0, start, name)
         return
-    yield from FORMATS[kind](path, start, wanted, name)
+    yield from _joined(FORMATS[kind](path, start, wanted, name), wanted.batch_rows)
+
+
+def _joined(pieces: Iterator[Piece], most: int) -> Iterator[Piece]:
+    """The pieces, small ones put together: a file of a million tiny batches is read as one."""
+    held: list[Piece] = []
+    rows = 0
+    try:
+        for piece in pieces:
+            size = len(piece.rows) + len(piece.dead)
+            if held and rows + size > most:
+                yield _join(held)
+                held, rows = [], 0
+            held.append(piece)
+            rows += size
+    except Exception:
+        if held:
+            yield _join(held)
+        raise
+    if held:
+        yield _join(held)
+
+
+def _join(pieces: list[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(
+        pa.concat_batches([p.batch for p in pieces]),
+        np.concatenate([p.rows for p in pieces]),
+        pieces[-1].next_row,
+        tuple(d for p in pieces for d in p.dead),
+    )
 
 
 def cut(piece: Piece, k: int) -> tuple[Piece, Piece]:

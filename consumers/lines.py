@@ -80,7 +80,7 @@ def _read(
     try:
         with _open(path) as stream:
             for line, whole in _records(stream, wanted):
-                if row == 0:
+                if row == 0 and not header:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if row >= start and not whole:
                     dead.append(_too_long(line, row, name, wanted))

@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from streamsketch.errors import ConfigError, DataError, SourceError
@@ -35,6 +35,7 @@ class Wire(io.RawIOBase):
         offset: Bytes read so far.
         last: What the last read returned, unless it was large.
         ended: The other side has closed.
+        before_wait: Called when a read is about to wait.
     """
 
     def __init__(self, fd: int, stop: threading.Event, limit: int) -> None:
@@ -47,6 +48,7 @@ class Wire(io.RawIOBase):
         self.offset = 0
         self.last = b""
         self.ended = False
+        self.before_wait: Callable[[], object] = lambda: None
 
     def readable(self) -> bool:
         """True."""
@@ -86,6 +88,8 @@ class Wire(io.RawIOBase):
         super().close()
 
     def _some(self, into: memoryview) -> int:
+        if not self._ready.poll(0):
+            self.before_wait()
         while not self._ready.poll(TICK * 1000):
             if self._stop.is_set():
                 raise Stopped

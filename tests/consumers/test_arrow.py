@@ -362,6 +362,26 @@ def test_a_batch_of_ten_million_rows_is_cut_without_copies(tmp_path):
     assert grown < 2.2 * 40_000_000  # the message itself, and what reads it
 
 
+def test_tiny_batches_leave_together(tmp_path):
+    (tmp_path / "s").write_bytes(stream(rows(5000), batch=1))
+    got = read(opened(path=str(tmp_path / "s"), batch_rows=1000))
+    assert numbers(got) == list(range(5000)) and len(got) == 5
+    assert [c.position["rows"] for c in got] == [1000, 2000, 3000, 4000, 5000]
+
+
+def test_tiny_batches_do_not_wait_for_more():
+    source = opened(path="tcp://127.0.0.1:0", listen=True)
+    data = stream(rows(5), batch=1)
+    with socket.create_connection(source.address) as s:
+        s.sendall(data[:-200])
+        got, end = [], time.monotonic() + 5
+        while len(numbers(got)) < 4:
+            assert time.monotonic() < end
+            got += source.poll(0.05)
+        s.sendall(data[-200:])
+    assert numbers(got + read(source)) == list(range(5))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -445,6 +445,15 @@ def test_altered_bytes_end_in_an_error_not_in_a_crash(kind, data, tmp_path_facto
         SCHEMA.encode(chunk.batch)
 
 
+@pytest.mark.parametrize("kind", ["arrow file", "arrow stream", "parquet", "feather"])
+def test_tiny_batches_are_read_together(kind, tmp_path):
+    suffix, write = WRITERS[kind]
+    write(rows(500), tmp_path / f"a{suffix}", 1)
+    got = chunks(opened(path=str(tmp_path), batch_rows=100))
+    assert numbers(got) == list(range(500))
+    assert [c.batch.num_rows for c in got] == [100] * 5
+
+
 def test_what_a_folder_holds(tmp_path):
     for name in ("b.parquet", "a/z.parquet", "a/_SUCCESS.parquet", ".hidden/x.parquet", "c.tmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

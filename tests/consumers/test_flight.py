@@ -245,6 +245,34 @@ def test_an_empty_batch_counts_as_a_number():
         assert server.position == {"clients": {"me": [3, 0]}} and server.numbers == [0, 1, 2]
 
 
+def test_tiny_batches_leave_together():
+    with Running(batch_rows=50) as server:
+        server.reading.clear()
+        time.sleep(0.1)
+        with FlightWriter(server.location, "me") as writer:
+            for k in range(120):
+                writer.write(batch(1, k))
+            wait_for(lambda: server.source.lag()["flight"] == 120)
+            server.reading.set()
+        assert server.numbers == list(range(120))
+        assert [c.batch.num_rows for c in server.chunks] == [50, 50, 20]
+        assert server.chunks[0].where["rows"][7] == {"client": "me", "batch": 8, "row": 0}
+
+
+def test_the_example(tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    from examples.flight_client import main
+
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_batches(batches(25, 1000)), path)
+    with Running() as server:
+        for _ in range(2):  # the second time it has nothing to send
+            main(server.location, str(path))
+        assert server.numbers == list(range(25_000))
+    assert capsys.readouterr().out == "3 batches are durable\n" * 2
+
+
 def test_an_older_connection_of_the_same_client_is_shut_out():
     with Running() as server:
         old = FlightWriter(server.location, "me")
