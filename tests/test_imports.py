@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "kafka", "numba", "river", "sklearn", "matplotlib", "scipy", "pandas", "dp_accounting"]
+HEAVY = [
+    "torch",
+    "kafka",
+    "numba",
+    "river",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "dp_accounting",
+]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +29,9 @@ HEAVY = ["torch", "kafka", "numba", "river", "sklearn", "matplotlib", "scipy", "
 )
 def test_nothing_heavy_is_loaded(code):
     check = f"{code}; import sys; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

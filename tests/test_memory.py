@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from streamsketch.errors import ConfigError
 from streamsketch.memory import MEMORIES, make_memory
 
-PANES = st.lists(st.tuples(st.integers(-(2**40), 2**40), st.integers(0, 1000)), min_size=1, max_size=12)
+PANES = st.lists(
+    st.tuples(st.integers(-(2**40), 2**40), st.integers(0, 1000)), min_size=1, max_size=12
+)
 SLOW = {  # the definition: what panes p (oldest first) amount to
     "landmark": lambda p: sum(p),
     "decayed": lambda p: sum(0.9 ** (len(p) - 1 - i) * v for i, v in enumerate(p)),
@@ -44,7 +46,9 @@ def test_resuming_goes_on_to_the_bit(name, panes, cut):
         assert (again == value).all() and again_weight == weight
 
 
-@pytest.mark.parametrize("text", ["never", "decayed:1.5", "decayed:x", "sliding:0", "sliding:2.5", "landmark:3"])
+@pytest.mark.parametrize(
+    "text", ["never", "decayed:1.5", "decayed:x", "sliding:0", "sliding:2.5", "landmark:3"]
+)
 def test_a_wrong_memory_is_refused(text):
     with pytest.raises(ConfigError, match="memory"):
         make_memory(text)

@@ -135,7 +135,9 @@ def test_a_batch_of_another_shape_does_not_stop_the_consumer(tmp_path):
         def poll(self, timeout):
             for chunk in super().poll(timeout):
                 if chunk.position["row"] == 20:
-                    chunk = Chunk("rows", chunk.position, pa.record_batch({"y": ["?", "?"]}), (), chunk.where)
+                    chunk = Chunk(
+                        "rows", chunk.position, pa.record_batch({"y": ["?", "?"]}), (), chunk.where
+                    )
                 yield chunk
 
     letters = Letters()
@@ -157,7 +159,12 @@ def test_dead_letters_of_the_source_are_counted_too(tmp_path):
     class Broken(Scripted):
         def poll(self, timeout):
             for chunk in super().poll(timeout):
-                yield Chunk(chunk.part, chunk.position, chunk.batch, (Dead(b"{", "broken JSON", {"line": 3}),))
+                yield Chunk(
+                    chunk.part,
+                    chunk.position,
+                    chunk.batch,
+                    (Dead(b"{", "broken JSON", {"line": 3}),),
+                )
 
     letters = Letters()
     ingest(tmp_path, Broken(20, 10), letters).run(threading.Event())
@@ -178,7 +185,9 @@ def test_a_release_finished_but_not_published_is_published_as_it_was(tmp_path):
     run.run(threading.Event())
     store = Store(tmp_path)
     name, first = store.snapshots.newest(Snapshot.from_bytes)
-    store.fs.rm_file(store.snapshots.path(name))  # as if killed between write-ahead and publication
+    store.fs.rm_file(
+        store.snapshots.path(name)
+    )  # as if killed between write-ahead and publication
     release_now(run.state, store, run.new_releaser)
     again, second = Store(tmp_path).snapshots.newest(Snapshot.from_bytes)
     assert (again, second.id) == (name, first.id)
@@ -218,7 +227,10 @@ def test_decayed_and_tumbling_memories_release_panes(tmp_path):
     run = ingest(tmp_path, Scripted(40, 10), release_rows=10)
     run.new_releaser = lambda: Releaser(FM, SCHEMA, memory="tumbling")
     run.run(threading.Event())
-    counts = [Snapshot.from_bytes(Store(tmp_path).snapshots.read(n)).count for n in Store(tmp_path).snapshots.names()]
+    counts = [
+        Snapshot.from_bytes(Store(tmp_path).snapshots.read(n)).count
+        for n in Store(tmp_path).snapshots.names()
+    ]
     assert sum(counts) == 40 and max(counts) <= 20
 
 
@@ -235,8 +247,6 @@ def test_stopping_saves_what_was_read(tmp_path):
     run.run(stop)
     saved = run.state.cut()[1]["rows"]["row"]
     assert saved >= 30 and (run.state.cut()[0].total == expected(range(saved))).all()
-
-
 
 
 def test_every_chunk_of_a_poll_is_learned_even_when_a_save_is_due_or_a_stop_comes(tmp_path):

@@ -22,7 +22,9 @@ def slow_sum(x, omega):
     total = np.zeros(2 * omega.shape[1], np.int64)
     for row in x.astype(np.float64):
         phases = [float(sum(a * b for a, b in zip(row, w, strict=True))) for w in omega.T]
-        units = [np.trunc(ONE * np.cos(p)) for p in phases] + [np.trunc(ONE * np.sin(p)) for p in phases]
+        units = [np.trunc(ONE * np.cos(p)) for p in phases] + [
+            np.trunc(ONE * np.sin(p)) for p in phases
+        ]
         total += np.array(units, np.int64)
     return total
 
@@ -52,7 +54,9 @@ def test_any_split_and_order_gives_the_same_bits(backend, data):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_norm_bound_holds_for_one_row(backend):
     fm = FeatureMap.from_spec(Spec("multiscale", 3, 64))
-    points = np.concatenate([POINTS, np.zeros((1, 3)), POINTS * 1e-4, POINTS * 1e3]).astype(np.float32)
+    points = np.concatenate([POINTS, np.zeros((1, 3)), POINTS * 1e-4, POINTS * 1e3]).astype(
+        np.float32
+    )
     norms = [np.linalg.norm(fm.sum(p[None], backend=backend) / ONE) for p in points[::5]]
     assert max(norms) <= fm.norm_bound
     assert min(norms) > 0.99 * fm.norm_bound  # and the bound is not idle
@@ -149,13 +153,17 @@ def test_refused_rows_raise_and_nothing_is_learned_or_go_to_the_dead_letters():
         strict.learn_many(table)
     assert strict.sketch.count == 0
     seen = []
-    lenient = Sketcher(schema, frequencies=4, dead_letters=lambda rejected, rows: seen.extend(rejected))
+    lenient = Sketcher(
+        schema, frequencies=4, dead_letters=lambda rejected, rows: seen.extend(rejected)
+    )
     lenient.learn_many(table)
     assert lenient.sketch.count == 2 and [r.row for r in seen] == [1]
 
 
 def test_a_conditional_sketch_has_a_block_per_label():
-    schema = Schema([Column("x", "numeric", low=-1, high=1), Column("y", "label", "string", values=("a", "b"))])
+    schema = Schema(
+        [Column("x", "numeric", low=-1, high=1), Column("y", "label", "string", values=("a", "b"))]
+    )
     table = pa.table({"x": [0.1, 0.2, 0.3], "y": ["a", "b", "a"]})
     conditional = Sketcher(schema, frequencies=8, conditional=True)
     conditional.learn_many(table)
@@ -181,6 +189,8 @@ def test_a_river_users_loop():
 
     sketcher = Sketcher(Schema.vectors(2, 0, 1), frequencies=16)
     rows = [{"x0": 0.1, "x1": 0.9}, {"x0": 0.4, "x1": 0.2}]
-    for x, _ in stream.iter_array(np.array([[r["x0"], r["x1"]] for r in rows]), feature_names=["x0", "x1"]):
+    for x, _ in stream.iter_array(
+        np.array([[r["x0"], r["x1"]] for r in rows]), feature_names=["x0", "x1"]
+    ):
         sketcher.learn_one(x)
     assert sketcher.release().count == 2

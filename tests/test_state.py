@@ -50,7 +50,9 @@ def test_an_exclusive_part_has_one_live_reader(tmp_path):
         State(tmp_path, FM).claim("files", exclusive=True)
     other.kill()
     other.join()
-    assert State(tmp_path, FM).claim("files", exclusive=True).epoch == 2  # a dead owner holds nothing
+    assert (
+        State(tmp_path, FM).claim("files", exclusive=True).epoch == 2
+    )  # a dead owner holds nothing
 
 
 def test_state_of_another_operator_is_refused_with_both_fingerprints(tmp_path):

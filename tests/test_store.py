@@ -59,7 +59,9 @@ def test_retention_by_age(tmp_path):
     assert len(store.snapshots.retain(max_age=500)) == 2 and len(store.snapshots.names()) == 1
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "snapshot-1.safetensors", "checkpoint-00000000.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "snapshot-1.safetensors", "checkpoint-00000000.safetensors"]
+)
 def test_names_cannot_leave_the_folder(store, name):
     with pytest.raises(StoreError, match="not the name"):
         store.snapshots.read(name)

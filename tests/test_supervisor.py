@@ -32,7 +32,9 @@ def test_a_crashed_process_is_started_again_until_it_ends_well(tmp_path, quick):
 
 
 def test_a_wrong_configuration_is_not_tried_again_and_ends_the_others(tmp_path, quick, caplog):
-    bad = Child("bad", python("import sys; sys.stderr.write('pipeline.toml has 1 mistake'); sys.exit(2)"))
+    bad = Child(
+        "bad", python("import sys; sys.stderr.write('pipeline.toml has 1 mistake'); sys.exit(2)")
+    )
     other = Child("other", python("import time; time.sleep(60)"))
     began = time.monotonic()
     assert Supervisor([other, bad], tmp_path).run(threading.Event()) == 2
@@ -41,12 +43,18 @@ def test_a_wrong_configuration_is_not_tried_again_and_ends_the_others(tmp_path, 
 
 def test_it_gives_up_in_the_end(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(supervisor, "GIVE_UP", 1)
-    assert Supervisor([Child("a", python("raise SystemExit(3)"))], tmp_path).run(threading.Event()) == 1
+    assert (
+        Supervisor([Child("a", python("raise SystemExit(3)"))], tmp_path).run(threading.Event())
+        == 1
+    )
 
 
 def test_stopping_terminates_and_kills_who_does_not_listen(tmp_path, quick):
     deaf = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up',flush=True); time.sleep(60)"
-    children = [Child("deaf", python(deaf)), Child("good", python("import time; print('up',flush=True); time.sleep(60)"))]
+    children = [
+        Child("deaf", python(deaf)),
+        Child("good", python("import time; print('up',flush=True); time.sleep(60)")),
+    ]
     stop = threading.Event()
     s = Supervisor(children, tmp_path)
 
