@@ -77,8 +77,8 @@ class KMeans(Estimator):
             ConfigError: An argument is out of range, or the snapshot is of another map.
 
         Warns:
-            UserWarning: Too few frequencies for K (says how many), or fewer distinct clusters
-                than K were found.
+            UserWarning: Too few frequencies for K (says how many), frequencies of the wrong
+                scale, or fewer distinct clusters than K were found.
         """
         clusters = solve.check_components(self.n_clusters, "n_clusters")
         if self.atoms not in ("gaussian", "dirac"):
@@ -93,6 +93,7 @@ class KMeans(Estimator):
         else:
             solve.warn_few(target, clusters, target.d)
             fit = solve.decode(target, kind, clusters, rng, starts)
+        solve.warn_poor(target, fit)
         centers = space.out(fit.theta[:, : target.d])
         weights = fit.weights / fit.weights.sum()
         self._space = space

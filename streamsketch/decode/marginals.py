@@ -240,7 +240,7 @@ class _Inversion:
         right = self.right.copy()
         right[: len(self.atoms)] = np.concatenate([z.real, z.imag])
         probability: Array = nnls(self.design, right, maxiter=50 * self.design.shape[1])[0]
-        return probability / probability.sum()
+        return np.asarray(probability / probability.sum())
 
     def redraw(self, probability: Array, rng: np.random.Generator) -> Array:
         """Histograms ``(R, B)`` from coefficients with fresh errors around the fitted ones."""
@@ -264,7 +264,7 @@ def _along(target: Target, j: int) -> NDArray[np.int64]:
 
 
 def _cumulated(probability: Array) -> Array:
-    return np.append(0.0, np.minimum(np.cumsum(probability), 1.0))
+    return np.asarray(np.append(0.0, np.minimum(np.cumsum(probability), 1.0)))
 
 
 def _crossing(q: float, curve: Array, index: Array) -> float:

@@ -83,7 +83,8 @@ class GaussianMixture(Estimator):
             ConfigError: An argument is out of range, or the snapshot is of another map.
 
         Warns:
-            UserWarning: Too few frequencies for K; says how many are needed.
+            UserWarning: Too few frequencies for K (says how many are needed), or frequencies of
+                the wrong scale.
         """
         components = solve.check_components(self.n_components, "n_components")
         if self.covariance_type not in KINDS:
@@ -100,6 +101,7 @@ class GaussianMixture(Estimator):
         else:
             solve.warn_few(target, components, size)
             fit = solve.decode(target, kind, components, rng, starts)
+        solve.warn_poor(target, fit)
         means, covariances = gaussians(fit.theta, kind, target.d)
         weights = fit.weights / fit.weights.sum()
         if self.efficient and np.isfinite(target.count):

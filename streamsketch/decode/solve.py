@@ -57,6 +57,32 @@ def warn_few(target: Target, components: int, size: int) -> None:
         )
 
 
+def warn_poor(target: Target, fit: Fit) -> None:
+    """Warn when the frequencies of the sketch do not suit the stream, with the remedy."""
+    total = float((np.abs(target.z) ** 2).sum())
+    finest = np.argsort((target.omega**2).sum(axis=0))[-max(target.m // 10, 1) :]
+    unseen = float((np.abs(target.z[finest]) ** 2).mean())
+    expected = target.floor + 1e-9 * total
+    coarse = fit.cost > 3 * expected and unseen > 0.2
+    # any few components explain a sketch that has hardly begun to fall
+    coarse |= len(fit.weights) > 1 and 0.7 < unseen < 0.999
+    if total < 4 * target.floor or fit.cost > 0.1 * total:
+        problem = "its frequencies may be too high for this stream: sketch it with a larger scale"
+    elif coarse:
+        problem = (
+            "its highest frequencies still see few details: sketch the stream with a smaller "
+            "scale, or declare tighter limits"
+        )
+    else:
+        return
+    warnings.warn(
+        f"the sketch does not show the stream's structure well (squared distance of the decoded "
+        f"model {fit.cost:.2g}, expected {target.floor:.2g}): {problem}, or with the default law",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def decode(
     target: Target, kind: str, components: int, rng: np.random.Generator, n_init: int | None = None
 ) -> Fit:

@@ -66,7 +66,8 @@ class StableMixture(Estimator):
                 of different ranges make "isotropic" mean nothing in the data's units.
 
         Warns:
-            UserWarning: Too few frequencies for K; says how many are needed.
+            UserWarning: Too few frequencies for K (says how many are needed), or frequencies of
+                the wrong scale.
         """
         components = solve.check_components(self.n_components, "n_components")
         if components is None:
@@ -82,6 +83,7 @@ class StableMixture(Estimator):
         solve.warn_few(target, components, target.d + 2)
         rng = np.random.default_rng(self.random_state)
         fit = solve.decode(target, "stable", components, rng, starts)
+        solve.warn_poor(target, fit)
         order = np.argsort(-fit.weights)
         theta, d = fit.theta[order], target.d
         self.weights_ = fit.weights[order] / fit.weights.sum()

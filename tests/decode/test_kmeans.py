@@ -143,3 +143,14 @@ def test_same_seed_same_centres():
         warnings.simplefilter("error")
         a, b = (KMeans(3, random_state=5).fit(snapshot).cluster_centers_ for _ in range(2))
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("scale", "remedy"), [(0.01, "larger scale"), (100.0, "smaller scale")])
+def test_frequencies_of_the_wrong_scale_warn_with_the_remedy(scale, remedy):
+    rows = clustered(9, n=20_000, d=3, clusters=5, spread=0.1)
+    s = Sketcher(Schema.vectors(3, -2, 2), frequencies=200, scale=scale)
+    s.learn_many(rows)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        KMeans(5).fit(s.release())
+    assert any(remedy in str(w.message) for w in caught)
