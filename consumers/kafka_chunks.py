@@ -52,7 +52,7 @@ class Messages:
         found = []
         for i, run in enumerate(rows):
             stop = len(records) if i == len(rows) - 1 else int(run.origin[-1]) + 1
-            here = [b for b in bad if b.index < stop]
+            here = [b for b in bad if b.message < stop]
             bad = bad[len(here) :]
             found.append(self._chunk(tp, records[:stop], gaps, run, here))
         return found or [self._chunk(tp, records, gaps, None, bad)]
@@ -66,7 +66,7 @@ class Messages:
         bad: Sequence[Bad],
     ) -> Chunk:
         position = position_at(int(records[-1].offset) + 1, gaps)
-        dead = tuple(_dead(records[b.index], b) for b in bad)
+        dead = tuple(_dead(records[b.message], b) for b in bad)
         if run is None:
             return Chunk(part_name(tp), position, dead=dead)
         batch = run.batch

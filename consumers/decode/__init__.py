@@ -54,7 +54,7 @@ def decoder(format: str, schema: Schema, options: Options | None = None) -> Deco
     >>> rows, bad = decode([b'{"x0": 0.5, "x1": 1}', b'{"x0": 2', b'{"x0": 0}'])
     >>> rows[0].batch.to_pylist(), rows[0].origin.tolist()
     ([{'x0': 0.5, 'x1': 1.0}], [0])
-    >>> [(b.index, b.reason) for b in bad][1]
+    >>> [(b.message, b.reason) for b in bad][1]
     (2, "no field 'x1'")
     """
     options = options or Options()
@@ -74,7 +74,7 @@ def _limited(decode: Decoder, limits: Limits) -> Decoder:
         kept = [i for i, problem in enumerate(problems) if not problem]
         rows, others = decode([values[i] for i in kept])
         rows = [row.moved(kept) for row in rows]
-        return rows, sorted([*bad, *(b.moved(kept) for b in others)], key=lambda b: b.index)
+        return rows, sorted([*bad, *(b.moved(kept) for b in others)], key=lambda b: b.message)
 
     return limited
 

@@ -1,8 +1,8 @@
 """What decoders take and give."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -72,25 +72,24 @@ def joined(rows: Sequence[Rows]) -> list[Rows]:
     return [Rows(batch, np.concatenate([part.origin for part in rows]))]
 
 
-@dataclass(frozen=True)
-class Bad:
+class Bad(NamedTuple):
     """A message, or a line of one, that could not be decoded.
 
     Attributes:
-        index: Number of the message.
+        message: Number of the message.
         reason: What is wrong with it.
         raw: The line, where a message has several; None for the whole message.
         line: Number of that line in the message, from 0.
     """
 
-    index: int
+    message: int
     reason: str
     raw: bytes | None = None
     line: int | None = None
 
     def moved(self, index: Sequence[int]) -> "Bad":
         """The same with message number `i` replaced by `index[i]`."""
-        return replace(self, index=index[self.index])
+        return Bad(index[self.message], self.reason, self.raw, self.line)
 
 
 Decoder: TypeAlias = Callable[[list[bytes | None]], tuple[list[Rows], list[Bad]]]

@@ -63,7 +63,7 @@ def avro(schema: Schema, options: Options) -> Decoder:
             except Exception as e:  # fastavro raises what its readers happen to raise
                 bad.append(Bad(i, f"not a record of the Avro schema: {e or type(e).__name__}"))
         rows, others = columns.build(records, kept)
-        return rows, sorted([*bad, *others], key=lambda b: b.index)
+        return rows, sorted([*bad, *others], key=lambda b: b.message)
 
     return decode
 

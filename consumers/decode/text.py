@@ -86,7 +86,7 @@ def _some_objects(
         except orjson.JSONDecodeError as e:
             bad.append(Bad(i, f"not valid JSON: {e}"))
     rows, others = columns.build(records, kept)
-    return rows, sorted([*bad, *others], key=lambda b: b.index)
+    return rows, sorted([*bad, *others], key=lambda b: b.message)
 
 
 class _Lines:
@@ -110,11 +110,11 @@ class _Lines:
     def place(self, rows: list[Rows], bad: list[Bad]) -> tuple[list[Rows], list[Bad]]:
         """From line numbers to message numbers."""
         placed = [
-            Bad(self._message[b.index], b.reason, self.lines[b.index], self._number[b.index])
+            Bad(self._message[b.message], b.reason, self.lines[b.message], self._number[b.message])
             for b in bad
         ]
         placed += [Bad(i, "no line with a row") for i in self._empty]
-        placed.sort(key=lambda b: (b.index, b.line or 0))
+        placed.sort(key=lambda b: (b.message, b.line or 0))
         return [row.moved(self._message) for row in rows], placed
 
 
@@ -127,9 +127,13 @@ def csv(schema: Schema, options: Options) -> Decoder:
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         lines = _Lines(values)
-        texts, wrong = reader.read([line or b"" for line in lines.lines])
-        rows, others = _typed(texts, types, wrong)
-        return lines.place(rows, others)
+        texts, kept = reader.read([line or b"" for line in lines.lines])
+        rows, wrong = _typed(texts, types)
+        there = set(kept)
+        bad = [Bad(i, reader.problem) for i in range(len(lines.lines)) if i not in there]
+        return lines.place(
+            [row.moved(kept) for row in rows], [*bad, *(b.moved(kept) for b in wrong)]
+        )
 
     return decode
 
@@ -140,33 +144,45 @@ class _CsvLines:
     def __init__(self, types: dict[str, pa.DataType], delimiter: str) -> None:
         self._names = list(types)
         self._delimiter = delimiter
+        self._separator = delimiter.encode()
+        self.problem = f"not {len(types)} values separated by {delimiter!r}, in UTF-8 text"
 
-    def read(self, lines: list[bytes]) -> tuple[pa.Table, dict[int, str]]:
-        """The columns of all lines, null for the lines that are bad; these with their reason."""
-        bad: dict[int, str] = {}
-        parts: list[pa.Table] = []
-        self._read(lines, 0, parts, bad)
-        empty = pa.table({name: pa.array([], pa.string()) for name in self._names})
-        return pa.concat_tables([empty, *parts]).combine_chunks(), bad
+    def read(self, lines: list[bytes]) -> tuple[pa.Table, list[int]]:
+        """The columns of the good lines, and their numbers."""
+        table = self._whole(lines) if lines else None
+        if table is not None:
+            return table, list(range(len(lines)))
+        parts: list[pa.Table] = [
+            pa.table({name: pa.array([], pa.string()) for name in self._names})
+        ]
+        kept: list[int] = []
+        self._halve(lines, [i for i, line in enumerate(lines) if self._plain(line)], parts, kept)
+        for i, line in enumerate(lines):
+            # without a quote, too many or too few values are so whatever stands beside them
+            if b'"' in line:
+                self._halve(lines, [i], parts, kept)
+        return pa.concat_tables(parts).take(pa.array(np.argsort(kept))), sorted(kept)
 
-    def _read(
-        self, lines: list[bytes], start: int, parts: list[pa.Table], bad: dict[int, str]
+    def _plain(self, line: bytes) -> bool:
+        if b'"' in line or BOM in line or line.count(self._separator) + 1 != len(self._names):
+            return False
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def _halve(
+        self, lines: list[bytes], which: list[int], parts: list[pa.Table], kept: list[int]
     ) -> None:
-        if not lines:
-            return
-        table = self._whole(lines)
+        table = self._whole([lines[i] for i in which]) if which else None
         if table is not None:
             parts.append(table)
-        elif len(lines) == 1:
-            bad[start] = (
-                f"not {len(self._names)} values separated by {self._delimiter!r}, in UTF-8 text"
-            )
-            blank = pa.array([None], pa.string())
-            parts.append(pa.table({name: blank for name in self._names}))
-        else:
-            middle = len(lines) // 2
-            self._read(lines[:middle], start, parts, bad)
-            self._read(lines[middle:], start + middle, parts, bad)
+            kept += which
+        elif len(which) > 1:
+            middle = len(which) // 2
+            self._halve(lines, which[:middle], parts, kept)
+            self._halve(lines, which[middle:], parts, kept)
 
     def _whole(self, lines: list[bytes]) -> pa.Table | None:
         """The lines as a table, None unless each of them is one whole row."""
@@ -196,13 +212,11 @@ class _CsvLines:
         return table if table.num_rows == len(lines) else None
 
 
-def _typed(
-    texts: pa.Table, types: dict[str, pa.DataType], wrong: dict[int, str]
-) -> tuple[list[Rows], list[Bad]]:
+def _typed(texts: pa.Table, types: dict[str, pa.DataType]) -> tuple[list[Rows], list[Bad]]:
     arrays = []
+    wrong: dict[int, str] = {}
     for name, kind in types.items():
-        column = texts.column(name)
-        text = column.chunk(0) if column.num_chunks else pa.array([], pa.string())
+        text = texts.column(name).combine_chunks()
         if not pa.types.is_string(kind):
             text = pc.utf8_trim_whitespace(text)
         array, rows = split(text, partial(_cast, kind=kind), kind)

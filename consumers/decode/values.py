@@ -66,7 +66,7 @@ class Columns:
             bad += [Bad(int(origin[row]), reason) for row, reason in wrong.items()]
             batch, origin = batch.take(pa.array(keep)), origin[keep]
         rows_found = [Rows(batch, origin)] if len(origin) else []
-        return rows_found, sorted(bad, key=lambda b: b.index)
+        return rows_found, sorted(bad, key=lambda b: b.message)
 
     def _mappings(
         self, records: Sequence[Any], index: Sequence[int]

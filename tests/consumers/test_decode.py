@@ -72,7 +72,7 @@ def outcome(decode, values):
         part.batch.validate(full=True)
         assert len(part.origin) == part.batch.num_rows
         found += zip(part.origin.tolist(), map(repr, part.batch.to_pylist()), strict=True)
-    return found, [(b.index, b.line, b.raw) for b in bad]
+    return found, [(b.message, b.line, b.raw) for b in bad]
 
 
 def check_each_alone(name, schema, values):
@@ -205,7 +205,7 @@ def test_a_long_block_is_its_messages():
     (rows,), bad = decoder("json", Schema.vectors(3, 0, 10**6))(values)
     expected = [i for i in range(3000) if i % 701]
     assert rows.origin.tolist() == expected == rows.batch["x0"].to_pylist()
-    assert [b.index for b in bad] == list(range(0, 3000, 701))
+    assert [b.message for b in bad] == list(range(0, 3000, 701))
 
 
 def test_json_values_and_reasons():
@@ -215,7 +215,7 @@ def test_json_values_and_reasons():
     assert rows[0].origin.tolist() == [0, 2]
     expected = GOOD | {"n": 3.0, "t": dt.datetime(2013, 5, 1, 10)}
     assert rows[0].batch.to_pylist() == [expected, expected | {"n": None}]
-    reasons = {b.index: b.reason for b in bad}
+    reasons = {b.message: b.reason for b in bad}
     assert reasons[1] == "field 'x' is '3', not a number"
     assert reasons[3].startswith("not valid JSON")
     assert reasons[4] == "field 'b' is 1, not true or false"
@@ -246,10 +246,13 @@ def test_split_finds_exactly_the_bad(values):
 def test_vector_columns():
     schema = Schema([Column("v", "vector", "fixed_size_list<float>[2]", low=0, high=1)])
     rows, bad = decoder("json", schema)([b'{"v": [0, 1]}', b'{"v": [0]}', b'{"v": "ab"}'])
-    assert rows[0].batch.column(0).to_pylist() == [[0.0, 1.0]] and [b.index for b in bad] == [1, 2]
+    assert rows[0].batch.column(0).to_pylist() == [[0.0, 1.0]] and [b.message for b in bad] == [
+        1,
+        2,
+    ]
     rows, bad = decoder("raw-f32", schema)([struct.pack("<4f", 0, 1, 2, 3), b"abc"])
     assert rows[0].batch.column(0).to_pylist() == [[0.0, 1.0], [2.0, 3.0]]
-    assert rows[0].origin.tolist() == [0, 0] and bad[0].index == 1
+    assert rows[0].origin.tolist() == [0, 0] and bad[0].message == 1
 
 
 def test_raw_f32_refuses_other_columns():
@@ -302,7 +305,7 @@ def test_arrow_category_out_of_the_declared_type_is_bad():
     schema = Schema([Column("k", "categorical", "int8", values=(1, 2))])
     values = [ipc(pa.table({"k": [1]})), ipc(pa.table({"k": [300]}))]
     rows, bad = decoder("arrow", schema)(values)
-    assert rows[0].batch.to_pydict() == {"k": [1]} and bad[0].index == 1
+    assert rows[0].batch.to_pydict() == {"k": [1]} and bad[0].message == 1
 
 
 def test_avro_header_and_trailing_bytes():
@@ -310,7 +313,7 @@ def test_avro_header_and_trailing_bytes():
     decode = decoder("avro", POINTS, options("avro", confluent_header=True))
     rows, bad = decode([b"\0\0\0\0\7" + record, record, b"\0\0\0\0\7" + record + b"!"])
     assert rows[0].batch.to_pylist() == [{"x0": 1.0, "x1": None, "x2": 2.0}]
-    assert [b.index for b in bad] == [1, 2]
+    assert [b.message for b in bad] == [1, 2]
 
 
 @pytest.mark.parametrize(
