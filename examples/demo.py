@@ -46,7 +46,9 @@ def start_broker() -> Any:
     try:
         return TansuProcess()
     except Unavailable as e:
-        say(f"No embedded broker on this machine ({e}): the flights are replayed from a file instead.")
+        say(
+            f"No embedded broker on this machine ({e}): the flights are replayed from a file instead."
+        )
         return None
 
 
@@ -115,7 +117,9 @@ def report(out: Path, held: pa.Table, stream: pa.Table) -> Path:
     drawn = pq.read_table(files[-1])  # from the last checkpoint
     scores = evaluate(drawn, held, train=stream, categorical=["month"], rows=5000)
     Console().print(scores.table("1000 new flights against flights held out"))
-    return write_report(out / "report", drawn, held, scores, title="New flights from a sketch of 303,000 real ones")
+    return write_report(
+        out / "report", drawn, held, scores, title="New flights from a sketch of 303,000 real ones"
+    )
 
 
 def main() -> int:
@@ -131,7 +135,9 @@ def main() -> int:
     broker = start_broker()
     try:
         if broker is not None:
-            say(f"Producing {stream.num_rows:,} flights to a broker at {broker.bootstrap}, {PARTITIONS} partitions.")
+            say(
+                f"Producing {stream.num_rows:,} flights to a broker at {broker.bootstrap}, {PARTITIONS} partitions."
+            )
             produce(broker.bootstrap, stream)
             source = {
                 "type": "kafka", "bootstrap_servers": broker.bootstrap, "topic": TOPIC, "group": "demo",
@@ -148,7 +154,9 @@ def main() -> int:
     if code:
         return code
     page = report(out, held, stream)
-    say(f"\nThe report: {page}\nIts pictures: {page.parent}/*.png\nThe new flights: {out}/flights*.parquet")
+    say(
+        f"\nThe report: {page}\nIts pictures: {page.parent}/*.png\nThe new flights: {out}/flights*.parquet"
+    )
     say(f"Everything took {time.monotonic() - began:.0f} s.")
     return 0
 

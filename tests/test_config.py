@@ -42,7 +42,8 @@ def test_every_mistake_is_shown_with_its_key(tmp_path):
     with pytest.raises(ConfigError) as e:
         load(path)
     for part in ("6 mistakes", "sketch.frequencies", "sketch.freq: unknown key", "sketch.law", "gaussian",
-                 "store.path: the key is missing", "store.paht: unknown key; known are path, state", "'x': bounds are reversed"):  # fmt: skip
+                 "store.path: the key is missing", "store.paht: unknown key; known are path, state",
+                 "'x': bounds are reversed"):  # fmt: skip
         assert part in str(e.value), part
     assert e.value.exit_code == 2
 

@@ -39,5 +39,5 @@ def test_an_unknown_name_is_an_attribute_error():
     import streamsketch
 
     with pytest.raises(AttributeError, match="nonesuch"):
-        streamsketch.nonesuch
+        _ = streamsketch.nonesuch
     assert all(hasattr(streamsketch, name) for name in streamsketch.__all__)

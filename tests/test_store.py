@@ -70,7 +70,7 @@ def test_names_cannot_leave_the_folder(store, name):
 def test_state_is_private_and_a_remote_store_needs_a_local_folder(tmp_path):
     assert Store(tmp_path / "s").state_dir.stat().st_mode & 0o777 == 0o700
     with pytest.raises(ConfigError, match="local folder"):
-        Store("memory://somewhere").state_dir
+        _ = Store("memory://somewhere").state_dir
     with pytest.raises(ConfigError, match="cannot be opened"):
         Store("nosuchprotocol://x")
 

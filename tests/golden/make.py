@@ -11,8 +11,8 @@ import numpy as np
 from streamsketch import Generator, Sampler, Schema, Sketcher
 from streamsketch.files import write_atomic
 from streamsketch.generator import NetworkConfig
-from streamsketch.releasing import release_now
 from streamsketch.privacy.release import Releaser
+from streamsketch.releasing import release_now
 from streamsketch.state import State
 from streamsketch.store import Store
 
@@ -28,7 +28,9 @@ def main(folder):
     write_atomic(folder / "sketch.safetensors", sketcher.sketch.to_bytes())
     snapshot = sketcher.release()
     snapshot.save(folder / "snapshot.safetensors")
-    generator = Generator.create(schema, snapshot, NetworkConfig(latent=2, width=4, depth=1), seed=0)
+    generator = Generator.create(
+        schema, snapshot, NetworkConfig(latent=2, width=4, depth=1), seed=0
+    )
     generator.save(folder / "checkpoint.safetensors")
     Sampler(generator, history=folder / "history.safetensors", seed=0, window=8).sample(5)
     state = State(folder / "state", sketcher.features)
