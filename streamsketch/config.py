@@ -56,7 +56,9 @@ class SketchTable(_Table):
         from streamsketch.frequencies import LAWS
 
         if any(part not in LAWS for part in law.split("+")):
-            raise ValueError(f"{law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +")
+            raise ValueError(
+                f"{law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +"
+            )
         return law
 
     @field_validator("memory")

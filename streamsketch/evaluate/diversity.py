@@ -47,9 +47,7 @@ def energy_gain(points: ArrayLike, target: ArrayLike) -> float:
     return spread / (2.0 * len(x) * distance) if distance > 1e-15 * spread else float("inf")
 
 
-def sketch_gain(
-    mean: ArrayLike, target: ArrayLike, weights: ArrayLike, count: int
-) -> float:
+def sketch_gain(mean: ArrayLike, target: ArrayLike, weights: ArrayLike, count: int) -> float:
     """`energy_gain` from two sketches: nothing but mean features is needed.
 
     Args:
