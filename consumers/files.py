@@ -26,6 +26,8 @@ __all__ = ["FileSettings", "FileSource", "make"]
 
 log = logging.getLogger(__name__)
 
+WATCHED = 100  # files read last, of which growth is still noticed
+
 
 @dataclass(frozen=True)
 class FileSettings:
@@ -130,7 +132,7 @@ class FileSource:
         self._pace = _pace(settings)
         self._pieces: Iterator[tuple[str, Piece] | None] = iter(())
         self._held: tuple[str, Piece] | None = None
-        self._done: tuple[str, ...] = ()
+        self._done: list[str] = []
 
     def open(self, owner: Ownership) -> None:
         """Take the part over and go to its saved position."""
@@ -173,7 +175,7 @@ class FileSource:
     def _chunk(self, name: str, piece: Piece) -> Chunk:
         position: Position = {"file": name, "row": piece.next_row}
         if self.settings.follow or self._done:
-            position["done"] = list(self._done)
+            position["done"] = self._done  # never changed in place
         n = piece.batch.num_rows
         where: dict[str, Any] = {"file": name, "row": int(piece.rows[0]) if n else piece.next_row}
         if n and piece.rows[-1] - piece.rows[0] != n - 1:
@@ -184,7 +186,7 @@ class FileSource:
     def _once(self, saved: Position | None) -> Iterator[tuple[str, Piece] | None]:
         names, row = self._files.now(), 0
         if saved is not None:
-            self._done = tuple(saved.get("done", ()))
+            self._done = list(saved.get("done", ()))
             names, row = self._rest(names, saved)
         elif not names:
             raise self._files.none_found()
@@ -211,31 +213,38 @@ class FileSource:
         row, current = 0, None
         if saved is not None:
             names = self._files.now()
-            self._done = tuple(saved.get("done", ()))
+            self._done = list(saved.get("done", ()))
             rest, row = self._rest(names, saved)
             if "done" not in saved:  # it was read without follow: what comes before is done
-                self._done = tuple(n for n in names if n not in rest)
+                self._done = [n for n in names if n not in rest]
             current = str(saved["file"]) if saved["file"] not in self._done else None
         read: dict[str, int] = {}
+        known = set(self._done)
         while True:
-            known = set(self._done)
-            complete = self._files.complete(self.settings.settle_seconds)
+            waiting = self._files.complete(self.settings.settle_seconds, known)
             self._warn_of_growth(read)
-            waiting = [n for n in complete if n not in known]
-            name, current = current or (waiting[0] if waiting else None), None
-            if name is None:
+            if current is not None:
+                waiting, current = [current], None
+            if not waiting:
                 yield None
-                continue
-            read[name] = (self._files.root / name).stat().st_size
-            end = row
-            for item in self._one(name, row):
-                end = item[1].next_row
-                yield item
-            row = 0
-            self._done = (*self._done, name)
-            yield name, _nothing(self._wanted, end)
+            for name in waiting:
+                path = self._files.root / name
+                if row == 0 and not path.exists():
+                    log.warning("file %r went away before it was read", name)
+                    continue
+                read[name] = path.stat().st_size
+                end = row
+                for item in self._one(name, row):
+                    end = item[1].next_row
+                    yield item
+                row = 0
+                known.add(name)
+                self._done = [*self._done, name]
+                yield name, _nothing(self._wanted, end)
 
     def _warn_of_growth(self, read: dict[str, int]) -> None:
+        for name in list(read)[:-WATCHED]:
+            del read[name]
         for name, size in list(read.items()):
             path = self._files.root / name
             if path.exists() and path.stat().st_size != size:

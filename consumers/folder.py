@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
 from consumers.formats import COMPRESSED, SUFFIXES, format_of
@@ -49,8 +49,8 @@ class Files:
         """Names of the files that are there, in order."""
         return self._list()
 
-    def complete(self, settle_seconds: float) -> list[str]:
-        """Names of the files that are complete, in order.
+    def complete(self, settle_seconds: float, known: Set[str] = frozenset()) -> list[str]:
+        """Names of the files that are complete, in order, without the `known`.
 
         A file is complete when it was last written `settle_seconds` ago or longer (so is one that
         was written elsewhere and then renamed), or when its size and time of writing have not
@@ -58,6 +58,9 @@ class Files:
         """
         done = []
         for name in self.now():
+            if name in known:
+                self._sizes.pop(name, None)
+                continue
             try:
                 stat = (self.root / name).stat()
             except OSError:
