@@ -10,6 +10,7 @@ from streamsketch.errors import ConfigError
 __all__ = ["Connection", "KafkaSettings", "TopicSettings", "secret"]
 
 SECRETS = ("sasl_plain_username", "sasl_plain_password", "ssl_password")
+FRAME_BYTES = 256 << 20  # a broker sends a message whole, however large: it becomes a dead letter
 ASSIGNMENTS = ("range", "roundrobin", "sticky", "cooperative")
 
 
@@ -192,7 +193,7 @@ class KafkaSettings(Connection):
             "max_poll_records": self.max_records,
             "fetch_max_bytes": self.fetch_bytes,
             "max_partition_fetch_bytes": self.fetch_bytes,
-            "receive_message_max_bytes": max(100_000_000, 4 * self.fetch_bytes),
+            "receive_message_max_bytes": max(FRAME_BYTES, 4 * self.fetch_bytes),
             "session_timeout_ms": self.session_timeout_ms,
             "heartbeat_interval_ms": max(1, min(3000, self.session_timeout_ms // 6)),
             "metadata_max_age_ms": int(self.metadata_seconds * 1000),

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers import kafka
 from consumers.kafka_settings import KafkaSettings
@@ -292,6 +292,19 @@ def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
     started = time.monotonic()
     stream.close()
     assert time.monotonic() - started < 6
+
+
+def test_a_huge_message_is_a_dead_letter_and_reading_goes_on(own_broker):
+    topic, size = new_topic(own_broker.bootstrap, 1), 20 << 20
+    producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, max_request_size=size * 2)
+    for value in (b'{"x0": 1}', b'{"x0": "' + b"1" * size, b'{"x0": 2}'):
+        producer.send(topic, value, partition=0).get(20)
+    producer.close()
+    member = read_all(source(own_broker.bootstrap, topic, until="end"))
+    assert member.shared.rows() == [1, 2]
+    (letter,) = member.dead
+    assert "more than max_message_bytes" in letter.reason
+    assert letter.where["bytes"] == size + 8 and len(letter.raw) == 1 << 20
 
 
 def test_no_broker_at_the_start():
