@@ -34,9 +34,9 @@ ROWS = st.lists(
             "gain": st.integers(0, 99999),
             "city": st.sampled_from(["a", "b", "c", None]),
             "smokes": st.booleans(),
-            "when": st.datetimes(dt.datetime(2013, 1, 1), dt.datetime(2013, 12, 31, 23, 59, 59)).map(
-                lambda t: t.replace(microsecond=0)
-            ),
+            "when": st.datetimes(
+                dt.datetime(2013, 1, 1), dt.datetime(2013, 12, 31, 23, 59, 59)
+            ).map(lambda t: t.replace(microsecond=0)),
             "y": st.sampled_from([0, 1]),
         }
     ),
@@ -79,11 +79,15 @@ def test_decoding_anything_stays_within_the_limits(seed, spread):
         values = [v for v in table[name].to_pylist() if v is not None]
         assert all(low <= v <= high for v in values), name
     times = table["when"].to_pylist()
-    assert all(dt.datetime(2013, 1, 1) <= t <= dt.datetime(2013, 12, 31, 23, 59, 59) for t in times)
+    assert all(
+        dt.datetime(2013, 1, 1) <= t <= dt.datetime(2013, 12, 31, 23, 59, 59) for t in times
+    )
     assert MIXED.encode(table).rejected == ()
 
 
-@pytest.mark.parametrize("kind", ["float", "double", "halffloat", "int8", "uint16", "decimal128(10, 3)"])
+@pytest.mark.parametrize(
+    "kind", ["float", "double", "halffloat", "int8", "uint16", "decimal128(10, 3)"]
+)
 def test_bounds_hold_after_rounding_to_the_columns_type(kind):
     schema = Schema([Column("v", "numeric", kind, low=0.1, high=3.3)])
     values = [float(v) for v in schema.decode(np.linspace(-1, 1, 101)[:, None])["v"].to_pylist()]
@@ -92,11 +96,17 @@ def test_bounds_hold_after_rounding_to_the_columns_type(kind):
 
 def test_numbers_fill_the_box_linearly():
     schema = Schema.vectors(1, -2, 6)
-    assert schema.encode_array(np.array([[-2.0], [2.0], [6.0]])).ravel().tolist() == [-1.0, 0.0, 1.0]
+    assert schema.encode_array(np.array([[-2.0], [2.0], [6.0]])).ravel().tolist() == [
+        -1.0,
+        0.0,
+        1.0,
+    ]
 
 
 def test_knots_map_to_their_positions_and_back():
-    schema = Schema([Column("v", "numeric", low=0, high=10, knots=(0, 1, 10), positions=(-1, 0.5, 1))])
+    schema = Schema(
+        [Column("v", "numeric", low=0, high=10, knots=(0, 1, 10), positions=(-1, 0.5, 1))]
+    )
     x = schema.encode(pa.table({"v": [0.0, 0.5, 1.0, 5.5, 10.0]})).x.ravel()
     assert x.tolist() == [-1.0, -0.25, 0.5, 0.75, 1.0]
     assert schema.decode(x[:, None])["v"].to_pylist() == [0.0, 0.5, 1.0, 5.5, 10.0]
@@ -116,7 +126,11 @@ def test_vector_columns_and_their_slices():
         ({"v": [1.0, math.nan]}, Column("v", "numeric", low=0, high=2), "not a finite number"),
         ({"v": [1.0, math.inf]}, Column("v", "numeric", low=0, high=2), "not a finite number"),
         ({"v": [1.0, None]}, Column("v", "numeric", low=0, high=2), "null"),
-        ({"v": [1.0, 5.0]}, Column("v", "numeric", low=0, high=2, outside="refuse"), "outside the declared limits"),
+        (
+            {"v": [1.0, 5.0]},
+            Column("v", "numeric", low=0, high=2, outside="refuse"),
+            "outside the declared limits",
+        ),
         ({"v": ["a", "z"]}, Column("v", "categorical", "string", values=("a",)), "not declared"),
         ({"v": ["a", None]}, Column("v", "categorical", "string", values=("a",)), "null"),
     ],
@@ -172,7 +186,10 @@ def test_a_table_that_does_not_fit_names_the_column(table, says):
         ({"kind": "numeric", "low": 0, "high": 1, "lo": 3}, "unknown keys"),
         ({"kind": "numeric", "low": 0, "high": 1, "type": "floaty"}, "not an Arrow type"),
         ({"kind": "numeric", "low": 0, "high": 1, "knots": [0, 0]}, "increase"),
-        ({"kind": "timestamp", "type": "timestamp[s]", "low": "yesterday", "high": "today"}, "ISO"),
+        (
+            {"kind": "timestamp", "type": "timestamp[s]", "low": "yesterday", "high": "today"},
+            "ISO",
+        ),
         ({"kind": "vector", "low": 0, "high": 1}, "fixed_size_list"),
         ({"kind": "ignore"}, "no column to sketch"),
     ],
@@ -221,8 +238,10 @@ def test_propose_reads_limits_and_round_trips_its_own_table():
     assert not encoded.rejected
     back = schema.decode(encoded.x)
     for name in ("amount", "whole", "few", "kind", "flag"):
-        assert np.allclose(back[name].to_numpy(), table[name].to_numpy()) if name in ("amount", "whole") else (
-            back[name].to_pylist() == table[name].to_pylist()
+        assert (
+            np.allclose(back[name].to_numpy(), table[name].to_numpy())
+            if name in ("amount", "whole")
+            else (back[name].to_pylist() == table[name].to_pylist())
         )
     assert back["hole"].null_count == table["hole"].null_count
 
@@ -241,7 +260,12 @@ def test_even_coordinates_decode_to_the_frequencies_of_a_proposed_column(kind):
     rest = hours[hours != 40]
     assert (made != 40).all()
     bins = np.arange(0.5, 100)
-    wrong = 0.5 * np.abs(np.histogram(made, bins)[0] / 20000 - np.histogram(rest, bins)[0] / len(rest)).sum()
+    wrong = (
+        0.5
+        * np.abs(
+            np.histogram(made, bins)[0] / 20000 - np.histogram(rest, bins)[0] / len(rest)
+        ).sum()
+    )
     assert wrong < 0.04  # two samples of this size differ by 0.02; quantile knots gave 0.2
 
 
@@ -251,8 +275,14 @@ def test_propose_refuses_an_empty_table():
 
 
 def test_constant_and_all_null_columns_are_survived():
-    schema = Schema.propose(pa.table({"c": [2.5] * 40, "n": pa.array([None] * 40, pa.float64()), "s": ["k"] * 40}))
-    assert {c.name: c.kind for c in schema.columns} == {"c": "numeric", "n": "ignore", "s": "categorical"}
+    schema = Schema.propose(
+        pa.table({"c": [2.5] * 40, "n": pa.array([None] * 40, pa.float64()), "s": ["k"] * 40})
+    )
+    assert {c.name: c.kind for c in schema.columns} == {
+        "c": "numeric",
+        "n": "ignore",
+        "s": "categorical",
+    }
 
 
 def test_encode_rows_refuses_with_row_column_and_remedy():
