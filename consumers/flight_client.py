@@ -38,6 +38,7 @@ class FlightWriter:
     Batches are kept until the server says that they are durable; when the connection breaks or the
     server restarts, the next `write`, `flush` or `close` sends them again under the same numbers.
     A writer that is restarted itself learns from `position` how many of its batches are durable.
+    A writer belongs to one thread.
 
     Args:
         location: `grpc://host:port`, or `grpc+tls://host:port`.
@@ -230,9 +231,11 @@ class FlightWriter:
 
     def _pause(self, error: Exception | None) -> None:
         if time.monotonic() - self._progress > self._patience:
+            what = (
+                f"cannot be reached ({error})" if error else "has not saved what was sent before"
+            )
             raise SourceError(
-                f"the Flight server {self._location} cannot be reached for {self._patience:g} s "
-                f"({error}); start it, "
+                f"the Flight server {self._location} {what} for {self._patience:g} s; start it, "
                 "correct the address, or raise patience"
             ) from error
         time.sleep(0.1)

@@ -27,6 +27,12 @@ __all__ = ["main", "make_sink", "make_source", "sample_new", "train_new"]
 
 log = logging.getLogger(__name__)
 
+# keys of [source] that name files as seen from the pipeline file
+PATHS = {
+    "files": ("path",),
+    "arrow": ("path",),
+    "flight": ("samples", "token_file", "tls_cert", "tls_key", "tls_client_ca"),
+}
 LOOK_SECONDS = 0.5  # how often the store is looked at for something new
 
 
@@ -37,13 +43,12 @@ class _Stopped(Exception):
 def make_source(pipeline: Pipeline) -> Source:
     """The source that a pipeline's [source] table describes."""
     settings = pipeline.source.settings
-    if pipeline.source.type in ("files", "arrow") and "path" in settings:
-        paths = settings["path"]
-        settings["path"] = (
-            [pipeline.resolve(p) for p in paths]
-            if isinstance(paths, list)
-            else pipeline.resolve(paths)
-        )
+    for key in PATHS.get(pipeline.source.type, ()):
+        value = settings.get(key)
+        if isinstance(value, str):
+            settings[key] = pipeline.resolve(value)
+        elif isinstance(value, list):
+            settings[key] = [pipeline.resolve(path) for path in value]
     source: Source = plugin("sources", pipeline.source.type)(settings, pipeline.schema)
     return source
 

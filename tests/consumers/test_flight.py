@@ -495,7 +495,7 @@ def test_a_taken_port_and_no_server():
         with pytest.raises(SourceError, match="free the port or choose another"):
             source.open(Owner())
         source.close()
-    with pytest.raises(SourceError, match=r"cannot be reached for 0.3 s.*start it"):
+    with pytest.raises(SourceError, match=r"cannot be reached .*for 0.3 s; start it"):
         FlightWriter(f"grpc://127.0.0.1:{free_port()}", "me", patience=0.3)
 
 
