@@ -14,6 +14,7 @@ from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, Tr
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.networks import NetworkConfig
 from streamsketch.generator.objectives import OBJECTIVES, Problem
+from streamsketch.generator.threads import Threads
 from streamsketch.generator.trainer import Candidate, HeldOut, TrainingConfig
 from streamsketch.schema.schema import as_table
 from streamsketch.snapshot import Snapshot
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 WARM_RATE = 0.5  # of the full learning rate, after a warm start
 MIN_ROWS = 10
+WORSE = 1.25  # a held-out distance this much above the least seen is more than its noise
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,12 @@ def fit(
     rows = _samples(snapshot, objective, samples)
     training, held = _problem(snapshot, rows, config, seed, where)
     budget = _Budget(begun, seconds, steps)
-    generator = _Fit(snapshot, training, held, config, budget, objective, seed, progress).run(
-        start, network, where, on_checkpoint, checkpoint_every
-    )
-    return generator.to("cpu")
+    threads = Threads(adapt=steps is None and where.type == "cpu")
+    work = _Fit(snapshot, training, held, config, budget, objective, seed, progress, threads)
+    try:
+        return work.run(start, network, where, on_checkpoint, checkpoint_every).to("cpu")
+    finally:
+        threads.restore()
 
 
 @dataclass
@@ -144,6 +148,7 @@ class _Fit:
     objective: str
     seed: int
     progress: Callable[[Progress], None] | None
+    threads: Threads
 
     def run(
         self,
@@ -207,11 +212,12 @@ class _Fit:
         gap = 1.0 / self.config.validations
         recent: list[float] = []
         check = budget.done + gap
-        good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
+        good = best = _weights(candidate)
+        least = math.inf
         while budget.done < until:
             try:
                 before = candidate.steps
-                candidate.step(budget.done)
+                self.threads.run(lambda: candidate.step(budget.done))
                 budget.used += candidate.steps - before
             except TrainingError as e:
                 log.warning("training stopped: %s", e)
@@ -227,7 +233,9 @@ class _Fit:
                     candidate.average.load_state_dict(good)
                     candidate.validate(self.held)
                     return "loss not finite"
-                good = {k: v.clone() for k, v in candidate.average.state_dict().items()}
+                good = _weights(candidate)
+                if distance < least:
+                    least, best = distance, good
                 recent = [*recent[-4:], distance]  # one look is noisier than the floor
                 if len(recent) == 5 and sum(recent) <= 5 * self.held.floor:
                     return "held-out distance at the sketch's own noise"
@@ -235,9 +243,14 @@ class _Fit:
                 saved = budget.elapsed
                 candidate.validate(self.held)
                 save()
-        candidate.validate(self.held)
+        stopped = "budget"
+        if candidate.validate(self.held) > WORSE * max(least, self.held.floor):
+            # more training has fitted the frequencies it sees at the cost of the others
+            candidate.average.load_state_dict(best)
+            candidate.validate(self.held)
+            stopped = "budget; earlier weights were better on held-out frequencies"
         self._report(candidate)
-        return "budget"
+        return stopped
 
     def _report(self, c: Candidate) -> None:
         if self.progress is not None:
@@ -261,6 +274,10 @@ class _Fit:
             "snapshot": self.snapshot.id,
         }
         return fresh
+
+
+def _weights(candidate: Candidate) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in candidate.average.state_dict().items()}
 
 
 def _device(name: str) -> torch.device:
