@@ -20,6 +20,7 @@ from kafka.structs import MemberState
 
 from consumers import settings as checked
 from consumers.kafka_chunks import Messages, blocks, part_name, position_at
+from consumers.kafka_contact import Contact
 from consumers.kafka_settings import KafkaSettings
 from streamsketch.errors import SourceError, StreamSketchError
 from streamsketch.schema import Schema
@@ -30,7 +31,6 @@ __all__ = ["KafkaSource", "make"]
 log = logging.getLogger(__name__)
 
 CLOSE_MS = 3000  # leaving the group must not hold up the end of a process
-PROBE_SECONDS = 5.0  # of silence, after which the brokers are asked whether they are there
 GAPS = 100  # gaps remembered one by one
 
 
@@ -68,8 +68,7 @@ class KafkaSource:
         self._blocks: deque[tuple[TopicPartition, Sequence[Any]]] = deque()
         self._chunks: deque[tuple[TopicPartition, Chunk]] = deque()
         self._ends: dict[TopicPartition, int] = {}
-        self._heard = time.monotonic()
-        self._silent_since: float | None = None
+        self._contact = Contact(settings.servers)
         self._subscribed = False
         self._paused = False
         self._stable = False
@@ -258,8 +257,8 @@ class KafkaSource:
             return
         self._keep_joining()
         if records:
-            self._answered()
-        elif time.monotonic() - self._heard > PROBE_SECONDS:
+            self._contact.answered()
+        elif self._contact.quiet:
             self._probe()
         for tp, part in self._parts.items():
             if part.next is None:
@@ -336,23 +335,8 @@ class KafkaSource:
                 f"Kafka topic {', '.join(self.settings.topics)} cannot be read on: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        self._silent(error)
+        self._contact.failed(error)
         time.sleep(min(timeout, 0.5))
-
-    def _silent(self, error: KafkaError) -> None:
-        if self._silent_since is None:
-            self._silent_since = self._heard
-            log.warning(
-                "the Kafka brokers %s do not answer (%s); reading goes on when they are back",
-                ", ".join(self.settings.servers),
-                type(error).__name__,
-            )
-
-    def _answered(self) -> None:
-        self._heard = time.monotonic()
-        if self._silent_since is not None:
-            log.warning("Kafka answers again after %.0f s", self._heard - self._silent_since)
-            self._silent_since = None
 
     def _probe(self) -> None:
         """Nothing came for a while: is the stream quiet, or are the brokers gone?"""
@@ -361,10 +345,9 @@ class KafkaSource:
         try:
             self._live.end_offsets(list(self._parts), timeout_ms=1000)
         except KafkaError as e:
-            self._silent(e)
-            self._heard = time.monotonic()
+            self._contact.failed(e)
         else:
-            self._answered()
+            self._contact.answered()
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The broker does not have the offset that is next."""

@@ -26,6 +26,7 @@ from tests.kafka_member import SCHEMA, D, features, ingest
 
 SESSION_MS = 2000
 FROZEN_SECONDS = 3.5  # longer than the session: the group gives its partitions away
+MOST = 8  # members at a time
 BAD_EVERY = 997  # every so many messages one that is no row
 
 
@@ -146,8 +147,9 @@ class KafkaRun:
         """Several member processes, disturbed at random moments; returns when all is read.
 
         Args:
-            faults: In order: `kill` a member, `freeze` one for longer than its session, `broker`
-                is killed and started again.
+            faults: In order: `kill` a member and start another, `freeze` one for longer than its
+                session, `join` and `leave` by a member (at most `MOST`, at least one), `broker` is
+                killed and started again.
             members: How many processes.
             rest: Seconds a member waits after each chunk.
             pause: Shortest and longest time between two faults, in seconds.
@@ -182,7 +184,15 @@ class KafkaRun:
         self, fault: str, rng: random.Random, rest: float, changes: dict[str, Any]
     ) -> None:
         victim = rng.randrange(len(self.members))
-        if fault == "kill":
+        if fault == "join":
+            if len(self.members) < MOST:
+                self.members.append(self.start_member(rest, **changes))
+        elif fault == "leave":
+            if len(self.members) > 1:
+                leaving = self.members.pop(victim)
+                leaving.send_signal(signal.SIGTERM)
+                leaving.wait(30)
+        elif fault == "kill":
             self.members[victim].kill()
             self.members[victim].wait()
             self.members[victim] = self.start_member(rest, **changes)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from consumers import kafka
+from consumers import kafka, kafka_contact
 from consumers.kafka_settings import KafkaSettings
 from consumers.kafka_sink import make as make_sink
 from streamsketch.errors import ConfigError, SourceError
@@ -272,7 +272,7 @@ def test_a_position_beyond_the_end_stops(own_broker):
 
 
 def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(kafka, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_contact, "PROBE_SECONDS", 0.3)
     broker = BrokerProcess(tmp_path)
     topic = new_topic(broker.bootstrap)
     produce(broker.bootstrap, topic, numbers(0, 100))
