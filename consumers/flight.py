@@ -335,15 +335,27 @@ def make(settings: Mapping[str, Any], schema: Schema) -> FlightSource:
 
 def _newest_of(url: str) -> Samples:
     """Draws from the newest checkpoint of a store: a released object, never the sums."""
+    lock = threading.Lock()
+    kept: dict[str, Any] = {}
 
-    def draw(rows: int) -> pa.Table:
+    def newest() -> Any:
         from streamsketch.generator import Generator
         from streamsketch.store import Store
 
-        newest = Store(url).checkpoints.newest(Generator.from_bytes)
-        if newest is None:
-            raise SourceError(f"store {url!r} holds no checkpoint yet; train one first")
-        return newest[1].sample(rows, seed=secrets.randbits(62))
+        checkpoints = Store(url).checkpoints
+        names = checkpoints.names()
+        if not names or names[-1] not in kept:
+            found = checkpoints.newest(Generator.from_bytes)
+            if found is None:
+                raise SourceError(f"store {url!r} holds no checkpoint yet; train one first")
+            kept.clear()
+            kept[found[0]] = found[1]
+        return next(iter(kept.values()))
+
+    def draw(rows: int) -> pa.Table:
+        with lock:
+            generator = newest()
+        return generator.sample(rows, seed=secrets.randbits(62))
 
     return draw
 
