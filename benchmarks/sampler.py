@@ -349,10 +349,11 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.only.split(","):
-        found[name] = SECTIONS[name](options.seeds)
-        show(name, found[name])
+        rows = SECTIONS[name](options.seeds)
+        show(name, rows)
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        found[name] = rows
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 

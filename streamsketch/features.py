@@ -179,7 +179,7 @@ class FeatureMap:
         """`features` in float32, for choices among rows; never for sums that are kept."""
         from streamsketch.kernels import reference
 
-        return reference.features(self._rows(x), self.omega, np.float32)
+        return reference.features32(self._rows(x), self.omega)
 
     def sum(self, x: NDArray[np.floating[Any]], backend: str = "auto") -> NDArray[np.int64]:
         """Sum over rows of the features, truncated to multiples of 2^-16.

@@ -18,19 +18,26 @@ from streamsketch.kernels import NOT_FINITE, ONE
 if TYPE_CHECKING:
     from streamsketch.features import Spec
 
-__all__ = ["features", "prepare", "sum_features"]
+__all__ = ["features", "features32", "prepare", "sum_features"]
 
 ROWS = 256  # keeps a block of features within a few megabytes
 
 
-def features(
-    x: NDArray[np.floating[Any]], omega: NDArray[np.float64], dtype: Any = np.float64
-) -> NDArray[Any]:
-    """cos(x @ omega), then sin(x @ omega): (n, 2m) of `dtype` for rows (n, d), frequencies (d, m)."""
-    phase = np.zeros((x.shape[0], omega.shape[1]), dtype)
+def features(x: NDArray[np.floating[Any]], omega: NDArray[np.float64]) -> NDArray[np.float64]:
+    """cos(x @ omega), then sin(x @ omega): (n, 2m) float64 for rows (n, d), frequencies (d, m)."""
+    phase = np.zeros((x.shape[0], omega.shape[1]))
     for k in range(omega.shape[0]):
-        phase += x[:, k, None].astype(dtype) * omega[k].astype(dtype)
+        phase += x[:, k, None].astype(np.float64) * omega[k]
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+
+
+def features32(x: NDArray[np.floating[Any]], omega: NDArray[np.float64]) -> NDArray[np.float32]:
+    """`features` in float32 by one matrix product: its bits depend on the batch."""
+    phase = x.astype(np.float32) @ omega.astype(np.float32)
+    out = np.empty((len(x), 2 * omega.shape[1]), np.float32)
+    np.cos(phase, out=out[:, : omega.shape[1]])
+    np.sin(phase, out=out[:, omega.shape[1] :])
+    return out
 
 
 def sum_features(x: NDArray[Any], omega: NDArray[np.float64]) -> NDArray[np.int64]:

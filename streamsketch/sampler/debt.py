@@ -217,9 +217,10 @@ class DebtSelector:
                 "DebtSelector: candidates hold NaN or inf; the generator is broken, train it again."
             )
         phi = self.features.features32(x)
-        weighted = phi * self._twice.astype(np.float32)
-        pays = weighted @ owed.astype(np.float32)
-        due = weighted @ target.astype(np.float32)
+        v = self._twice
+        scores = phi @ np.stack([v * owed, v * target], axis=1).astype(np.float32)
+        pays, due = scores.T
+        weights = v.astype(np.float32)
         near = _Guard(x, recent, self.guard)
         rows = np.empty(k, dtype=np.int64)
         free = np.ones(len(x), dtype=bool)
@@ -229,7 +230,7 @@ class DebtSelector:
                 allowed = free & (near.gap >= near.gap[free].max())
             row = int(np.argmax(np.where(allowed, pays + due, -np.inf)))
             rows[i], free[row] = row, False
-            pays = np.float32(self.forget) * pays + due - weighted @ phi[row]
+            pays = np.float32(self.forget) * pays + due - phi @ (weights * phi[row])
             near.add(row)
         return Chosen(rows, self._pay(owed, target, self.features.features(x[rows])))
 
