@@ -31,6 +31,7 @@ __all__ = ["KafkaSource", "make"]
 log = logging.getLogger(__name__)
 
 CLOSE_MS = 3000  # leaving the group must not hold up the end of a process
+HIDDEN_SECONDS = 3.0  # without messages before the end: those that are left are not committed
 GAPS = 100  # gaps remembered one by one
 
 
@@ -69,6 +70,7 @@ class KafkaSource:
         self._chunks: deque[tuple[TopicPartition, Chunk]] = deque()
         self._ends: dict[TopicPartition, int] = {}
         self._contact = Contact(settings.servers)
+        self._received = time.monotonic()
         self._subscribed = False
         self._paused = False
         self._stable = False
@@ -114,6 +116,7 @@ class KafkaSource:
             tp, chunk = self._chunks.popleft()
             self._parts[tp].next = chunk.position["offset"]
             yield chunk
+            self._received = time.monotonic()
         self.finished = self._at_end()
 
     def saved(self, positions: Mapping[str, Position]) -> None:
@@ -310,19 +313,20 @@ class KafkaSource:
         """Whether all partitions of this member have come to the ends seen at the start."""
         if self.settings.until != "end" or not self._parts or self._consumer is None:
             return False
-        for tp, part in self._parts.items():
-            if part.end is None:
-                part.end = self._highwater(tp)
-            if part.end is None:
-                return False
-            # Tansu 0.6.0 names the start of the last batch when it is asked for the end
-            end = max(self._ends.get(tp, 0), part.end)
-            if part.next is None or part.next < end:
-                # behind the last message may stand a transaction's marker, which is no message
-                position = self._position(tp)
-                if position is None or position < end:
-                    return False
-        return True
+        return all(self._part_at_end(tp, part) for tp, part in self._parts.items())
+
+    def _part_at_end(self, tp: TopicPartition, part: _Partition) -> bool:
+        if part.end is None:
+            part.end = self._highwater(tp)
+        at = part.next
+        if at is None or at < self._ends.get(tp, 0):
+            # behind the last message may stand a transaction's marker, which is no message
+            at = self._position(tp)
+        if part.end is None or at is None or at < self._ends.get(tp, 0):
+            return False
+        # Tansu 0.6.0 names the start of the last batch when it is asked for the end, so what a
+        # fetch says counts as well; but an open transaction may stand there and hide for good.
+        return at >= part.end or time.monotonic() - self._received > HIDDEN_SECONDS
 
     # --- what can go wrong
 

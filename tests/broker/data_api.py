@@ -3,7 +3,7 @@
 import time
 
 from kafka.protocol.consumer import FetchResponse, ListOffsetsResponse
-from kafka.protocol.producer import InitProducerIdResponse, ProduceResponse
+from kafka.protocol.producer import ProduceResponse
 
 from tests.broker.log import OutOfOrder
 from tests.broker.state import (
@@ -14,18 +14,9 @@ from tests.broker.state import (
     State,
 )
 
+PARTITION_DATA = FetchResponse.FetchableTopicResponse.PartitionData
+COMMITTED = 1  # the isolation level that hides aborted and open transactions
 LATEST, EARLIEST = -1, -2  # the timestamps that ListOffsets gives a meaning of their own
-
-
-def init_producer_id(state: State, request: Message, version: int) -> Message:
-    """Give an idempotent producer its id."""
-    return InitProducerIdResponse(
-        version=version,
-        throttle_time_ms=0,
-        error_code=0,
-        producer_id=state.storage.new_producer(),
-        producer_epoch=0,
-    )
 
 
 def produce(state: State, request: Message, version: int) -> Message | None:
@@ -83,24 +74,32 @@ class Fetch:
 
     def _partition(self, topic: str, part: Message) -> Message:
         storage = self._state.storage
-        error, end, start, records = UNKNOWN_PARTITION, -1, -1, b""
+        committed = self._request.isolation_level == COMMITTED
+        error, end, start, stable, records = UNKNOWN_PARTITION, -1, -1, -1, b""
+        aborted: list[Message] = []
         if storage.has(topic, part.partition):
             log = storage.log(topic, part.partition)
-            end, start = log.end, storage.start(topic, part.partition)
+            end, start, stable = log.end, storage.start(topic, part.partition), log.stable
             error = 0 if start <= part.fetch_offset <= end else OFFSET_OUT_OF_RANGE
             room = min(part.partition_max_bytes, self._request.max_bytes - self.size)
             if not error and (self.size == 0 or room > 0):
-                records = log.read(part.fetch_offset, room)
+                records = log.read(part.fetch_offset, room, stable if committed else end)
+                aborted = [
+                    PARTITION_DATA.AbortedTransaction(
+                        version=self._version, producer_id=found.producer, first_offset=found.first
+                    )
+                    for found in log.aborted(part.fetch_offset)
+                ]
         self.size += len(records)
         self.failed = self.failed or error != 0
-        return FetchResponse.FetchableTopicResponse.PartitionData(
+        return PARTITION_DATA(
             version=self._version,
             partition_index=part.partition,
             error_code=error,
             high_watermark=end,
-            last_stable_offset=end,
+            last_stable_offset=stable,
             log_start_offset=start,
-            aborted_transactions=None,
+            aborted_transactions=aborted if committed else None,
             preferred_read_replica=-1,
             records=records,
         )
@@ -134,7 +133,8 @@ def list_offsets(state: State, request: Message, version: int) -> Message:
                 log = state.storage.log(topic.name, part.partition_index)
                 start = state.storage.start(topic.name, part.partition_index)
                 if part.timestamp == LATEST:
-                    offset = log.end
+                    committed = version >= 2 and request.isolation_level == COMMITTED
+                    offset = log.stable if committed else log.end
                 elif part.timestamp == EARLIEST:
                     offset = start
                 else:

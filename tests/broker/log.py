@@ -15,6 +15,8 @@ from kafka.record import MemoryRecords
 HEADER = struct.Struct(">qiibIhiqqqhii")
 LENGTH_PREFIX = 12  # the offset and length fields are not counted in batchLength
 REMEMBERED = 5  # batches a producer may have in flight, hence may send again
+TRANSACTIONAL, CONTROL = 0x10, 0x20  # bits of the attributes
+MARKER_TYPE = HEADER.size + 8  # place of the lower byte of a marker's type: 0 abort, 1 commit
 
 
 class OutOfOrder(Exception):
@@ -31,6 +33,16 @@ class Batch(NamedTuple):
     max_timestamp: int
     producer: int
     sequence: int
+    attributes: int
+    marker: int  # of a control batch: 0 aborts the producer's transaction, 1 commits it
+
+
+class Aborted(NamedTuple):
+    """A transaction whose records readers of committed records skip."""
+
+    producer: int
+    first: int
+    last: int
 
 
 @dataclass
@@ -57,7 +69,10 @@ def batches(data: bytes | bytearray, position: int = 0) -> Iterator[Batch]:
         if size < HEADER.size or at + size > len(data):
             return
         last = head[0] + head[6]
-        yield Batch(head[0], last, position + at, size, head[8], head[9], head[11])
+        marker = data[at + MARKER_TYPE] if head[5] & CONTROL else 0
+        yield Batch(
+            head[0], last, position + at, size, head[8], head[9], head[11], head[5], marker
+        )
         at += size
 
 
@@ -69,6 +84,8 @@ class PartitionLog:
         self._index: list[Batch] = []
         self._bases: list[int] = []
         self._producers: dict[int, Producer] = {}
+        self._open: dict[int, int] = {}  # producer -> first offset of its transaction
+        self._aborted: list[Aborted] = []
         self.end = 0
         self._file.seek(0)
         for batch in batches(self._file.read()):
@@ -80,8 +97,24 @@ class PartitionLog:
         self._index.append(batch)
         self._bases.append(batch.base)
         self.end = batch.last + 1
+        if batch.attributes & CONTROL:
+            first = self._open.pop(batch.producer, batch.base)
+            if batch.marker == 0:
+                self._aborted.append(Aborted(batch.producer, first, batch.last))
+            return
+        if batch.attributes & TRANSACTIONAL:
+            self._open.setdefault(batch.producer, batch.base)
         if batch.producer >= 0:
             self._producers.setdefault(batch.producer, Producer()).remember(batch)
+
+    @property
+    def stable(self) -> int:
+        """The first offset that belongs to a transaction still open, else the end."""
+        return min(self._open.values(), default=self.end)
+
+    def aborted(self, offset: int) -> list[Aborted]:
+        """The transactions that were aborted at or after an offset."""
+        return [found for found in self._aborted if found.last >= offset]
 
     def append(self, records: bytes) -> int:
         """Store the batches, numbered from the end of the log; the first one's offset.
@@ -91,7 +124,7 @@ class PartitionLog:
         first = self.end
         for sent in batches(records):
             producer = self._producers.get(sent.producer)
-            if sent.producer >= 0 and producer is not None:
+            if sent.sequence >= 0 and producer is not None:
                 if sent.sequence in producer.recent:
                     return producer.recent[sent.sequence]
                 if sent.sequence != producer.next_sequence:
@@ -107,14 +140,17 @@ class PartitionLog:
         self._file.flush()
         return first
 
-    def read(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches from the one that holds ``offset``: at least one, else up to a size."""
+    def read(self, offset: int, max_bytes: int, end: int) -> bytes:
+        """Whole batches from the one that holds ``offset``: at least one, else up to a size.
+
+        Nothing at or after the offset ``end`` is read.
+        """
         at = bisect_right(self._bases, offset) - 1
-        if at < 0 or offset >= self.end:
+        if at < 0 or offset >= end:
             return b""
         start, size = self._index[at].position, self._index[at].size
         for batch in self._index[at + 1 :]:
-            if size + batch.size > max_bytes:
+            if size + batch.size > max_bytes or batch.base >= end:
                 break
             size += batch.size
         return os.pread(self._file.fileno(), size, start)

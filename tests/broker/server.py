@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kafka.protocol import admin, consumer, metadata, producer
 
-from tests.broker import data_api, group_api, topics_api
+from tests.broker import data_api, group_api, topics_api, transactions_api
 from tests.broker.state import Message, State
 from tests.broker.storage import Storage
 
@@ -55,7 +55,9 @@ APIS: dict[int, Api] = {
         Api(admin.CreateTopicsRequest, 0, 4, topics_api.create_topics),
         Api(admin.CreatePartitionsRequest, 0, 1, topics_api.create_partitions),
         Api(admin.DeleteRecordsRequest, 0, 1, topics_api.delete_records),
-        Api(producer.InitProducerIdRequest, 0, 1, data_api.init_producer_id),
+        Api(producer.InitProducerIdRequest, 0, 1, transactions_api.init_producer_id),
+        Api(producer.AddPartitionsToTxnRequest, 0, 2, transactions_api.add_partitions),
+        Api(producer.EndTxnRequest, 0, 2, transactions_api.end_transaction),
         Api(producer.ProduceRequest, 3, 8, data_api.produce),
         Api(consumer.FetchRequest, 4, 11, data_api.fetch),
         Api(consumer.ListOffsetsRequest, 1, 5, data_api.list_offsets),

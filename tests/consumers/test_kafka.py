@@ -294,6 +294,29 @@ def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
     assert time.monotonic() - started < 6
 
 
+@pytest.mark.parametrize("level", ["read_committed", "read_uncommitted"])
+def test_aborted_transactions_are_hidden_or_not(own_broker, level):
+    topic = new_topic(own_broker.bootstrap, 1)
+    producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, transactional_id=f"p{topic}")
+    producer.init_transactions()
+    for start, commit in ((0, True), (10, False), (20, True), (30, False)):
+        producer.begin_transaction()
+        for partition, value in numbers(start, start + 10, 1):
+            producer.send(topic, value, partition=partition)
+        producer.flush()  # an abort would drop what was not sent yet
+        producer.commit_transaction() if commit else producer.abort_transaction()
+    member = read_all(source(own_broker.bootstrap, topic, until="end", isolation_level=level))
+    committed = [*range(10), *range(20, 30)]
+    assert member.shared.rows() == (committed if level == "read_committed" else list(range(40)))
+    producer.begin_transaction()  # and one that is still open
+    producer.send(topic, numbers(50, 51, 1)[0][1], partition=0)
+    producer.flush()
+    again = read_all(source(own_broker.bootstrap, topic, until="end", isolation_level=level))
+    assert (50 in again.shared.rows()) == (level == "read_uncommitted")
+    producer.abort_transaction()
+    producer.close()
+
+
 def test_a_huge_message_is_a_dead_letter_and_reading_goes_on(own_broker):
     topic, size = new_topic(own_broker.bootstrap, 1), 20 << 20
     producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, max_request_size=size * 2)
