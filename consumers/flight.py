@@ -106,10 +106,7 @@ class FlightSource:
         Raises:
             SourceError: The address is taken or not this machine's.
         """
-        saved = owner.claim(self.settings.part)
-        self._position = dict(saved["clients"]) if saved else {}
-        for name, (seq, row) in self._position.items():
-            self._clients[name] = _Client(seq, row, seq)
+        self._restore(owner.claim(self.settings.part))
         s = self.settings
         scheme = "grpc+tls" if s.tls_cert is not None else "grpc"
         host = f"[{s.host}]" if ":" in s.host else s.host
@@ -123,6 +120,11 @@ class FlightSource:
         if self._token is not None and scheme == "grpc" and s.host not in LOOPBACK:
             log.warning("the token travels in the clear; set tls_cert and tls_key")
         log.info("listening for Flight clients at %s://%s:%d", scheme, s.host, self.port)
+
+    def _restore(self, saved: Position | None) -> None:
+        self._position = dict(saved["clients"]) if saved else {}
+        for name, (seq, row) in self._position.items():
+            self._clients[name] = _Client(seq, row, seq)
 
     def poll(self, timeout: float) -> Sequence[Chunk]:
         """The next rows; nothing after about `timeout` seconds without any."""

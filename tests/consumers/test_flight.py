@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consumers.flight import FlightSettings, FlightSource, FlightWriter, make
 from streamsketch.errors import ConfigError, SchemaError, SourceError
@@ -406,6 +409,64 @@ def test_close_with_clients_connected_is_quick():
     assert time.monotonic() - begin < 3.0
     with pytest.raises(SourceError):
         writer.flush()
+
+
+@dataclass
+class Message:
+    app_metadata: pa.Buffer
+    data: pa.RecordBatch
+
+
+STEP = st.one_of(
+    st.tuples(st.just("send"), st.sampled_from("ab"), st.integers(-3, 1)),
+    st.tuples(st.sampled_from(["poll", "save", "crash"]), st.just(""), st.just(0)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(STEP, max_size=60), batch_rows=st.integers(1, 12))
+def test_any_order_of_retries_saves_and_crashes(steps, batch_rows):
+    """Rows summed along the line of saved states are each client's rows, once and in order."""
+    sizes = [3, 0, 7, 1, 5, 12]
+    whole = {name: [batch(n, 100 * k) for k, n in enumerate(sizes)] for name in "ab"}
+
+    def start(position):
+        source = FlightSource(FlightSettings(batch_rows=batch_rows), SCHEMA)
+        source._restore(position)
+        return source, {name: source.connect(path(name), whole[name][0].schema) for name in "ab"}
+
+    def path(name):
+        return fl.FlightDescriptor.for_path("rows", name)
+
+    def send(name, step):
+        number = min(max(source._client(name).seq + step, 1), len(sizes))
+        data = Message(pa.py_buffer(str(number).encode()), whole[name][number - 1])
+        source.accept(*connections[name], data)
+
+    def poll():
+        for chunk in source.poll(0.0):
+            rows = chunk.batch.column("n").to_pylist() if chunk.batch else []
+            places = chunk.where.get("rows") or [chunk.where] * len(rows)
+            summed.extend((p["client"], n) for p, n in zip(places, rows, strict=True))
+            position.update(chunk.position)
+
+    (source, connections), summed, position, saved_state = start(None), [], {}, ([], {})
+    for what, name, step in [*steps, *[("send", n, 1) for n in "ab" for _ in sizes]]:
+        if what == "send":
+            send(name, step)
+        elif what == "poll":
+            poll()
+        elif what == "save" and position:
+            saved_state = (list(summed), json.loads(json.dumps(position)))
+            source.saved({"flight": position})
+        elif what == "crash":
+            summed, position = list(saved_state[0]), json.loads(json.dumps(saved_state[1]))
+            source, connections = start(position or None)
+    while source.lag()["flight"] or source._queue:
+        poll()
+    for name in "ab":
+        expected = [n for b in whole[name] for n in b.column("n").to_pylist()]
+        assert [n for who, n in summed if who == name] == expected
 
 
 def free_port():
