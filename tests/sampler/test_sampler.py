@@ -1,5 +1,7 @@
 """The sampler as a whole, on generators whose law is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate import energy_distance
 from streamsketch.sampler import SAMPLERS, MixtureTarget, Sampler, SampleTarget, squared_distance
 from streamsketch.schema import Schema
+from streamsketch.snapshot import Release
 from tests.sampler.toys import (
     MixtureGenerator,
     ToyGenerator,
@@ -183,3 +186,35 @@ def test_sample_target_of_the_same_points_agrees():
     x = Sampler(GENERATOR).sample_encoded(64)
     pool = GENERATOR.sample_encoded(4000, seed=123)
     assert squared_distance(x, SampleTarget(pool)) < 0.25 * LAW.spread / 128
+
+
+def noisy(generator, sigma):
+    """The same generator with a release that noise of ``sigma`` per mean feature protects."""
+    kept = generator.snapshot
+    noise = sigma * np.random.default_rng(1).standard_normal(kept.mean.size)
+    release = Release(mechanism="gaussian", noise_std=sigma * kept.count)
+    snapshot = dataclasses.replace(kept, mean=kept.mean + noise, release=release)
+    return ToyGenerator(generator.map, 2, generator.schema, snapshot)
+
+
+def test_the_noise_of_a_private_release_is_not_chased():
+    sampler = Sampler(noisy(GENERATOR, 0.2))
+    assert gain(sampler.sample_encoded(512)) > 4.0
+
+
+def test_taken_for_data_the_noise_would_make_it_worse_than_independent(monkeypatch):
+    monkeypatch.setattr("streamsketch.sampler.aims.without_noise", lambda noisy, *rest: noisy)
+    assert gain(Sampler(noisy(GENERATOR, 0.2)).sample_encoded(512)) < 1.0
+
+
+def test_a_release_that_the_generator_contradicts_keeps_its_repair():
+    schema = Schema.vectors(2, -1.0, 1.0)
+    rng = np.random.default_rng(0)
+    snapshot = snapshot_of(grid_points(np.ones(16), 20_000, rng), schema, 512)
+    plain = MixtureGenerator(0.8 ** np.arange(16), snapshot, schema)
+    release = Release(mechanism="gaussian", noise_std=0.01 * snapshot.count)
+    mean = snapshot.mean + 0.01 * rng.standard_normal(snapshot.mean.size)
+    private = dataclasses.replace(snapshot, mean=mean, release=release)
+    held = grid_points(np.ones(16), 2000, rng)
+    repaired = Sampler(MixtureGenerator(plain.weights, private, schema)).sample_encoded(256)
+    assert energy_distance(repaired, held) < 0.2 * energy_distance(plain.sample_encoded(256), held)
