@@ -114,16 +114,17 @@ def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.colors import PowerNorm
 
     rows = list(next(iter(made.values())))
     figure, axes = plt.subplots(
         len(rows), len(made), figsize=(3 * len(made), 3 * len(rows)), squeeze=False
     )
     for column, (name, clouds) in zip(axes.T, made.items(), strict=True):
-        bound = np.abs(clouds[rows[0]]).max()
+        bound = 1.05 * np.abs(clouds[rows[0]]).max()
         for ax, row in zip(column, rows, strict=True):
             x = clouds[row]
-            ax.hist2d(x[:, 0], x[:, 1], bins=90, range=[[-bound, bound]] * 2, cmap="Greys", cmin=1)
+            ax.hist2d(x[:, 0], x[:, 1], bins=90, range=[[-bound, bound]] * 2, cmap="Greys", norm=PowerNorm(0.4))
             ax.set_xticks([])
             ax.set_yticks([])
             ax.set_aspect("equal")

@@ -34,7 +34,7 @@ from streamsketch.errors import ConfigError
 from streamsketch.frequencies_structured import hadamard, harmonic
 from streamsketch.schema.columns import Block
 
-__all__ = ["LAWS", "Law", "draw", "with_covariance"]
+__all__ = ["LAWS", "Law", "advised", "draw", "with_covariance"]
 
 F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
@@ -83,6 +83,28 @@ def draw(
     if len(parts) > 1:  # no run of frequencies stands for one law only
         omega = omega[:, rng.permutation(m)]
     return np.ascontiguousarray(omega / scale, np.float64)
+
+
+def advised(blocks: Sequence[Block]) -> int:
+    """How many frequencies a sketch of these columns wants: one for four of its pairs of slots.
+
+    A sketch of m frequencies is 2m numbers, and the joint distributions of pairs of columns have
+    about d^2 / 2 cells, where d counts coordinates (of plain vectors, one each is enough for ten).
+    With fewer frequencies a generator can match those it is trained on and miss the others, which
+    the held-out distance shows.
+
+    Returns:
+        A power of two from 1024 to 16384.
+
+    Example:
+        >>> from streamsketch import Schema
+        >>> advised(Schema.vectors(2, -1, 1).blocks)
+        1024
+    """
+    points = sum(b.width for b in blocks if b.kind == "numeric" and b.width > 1)
+    d = sum(b.width for b in blocks) - points
+    need = max(d * d / 4, 10 * points, 1)
+    return int(np.clip(2 ** np.ceil(np.log2(need)), 1024, 16384))
 
 
 def with_covariance(omega: F64, covariance: F64) -> F64:

@@ -6,7 +6,7 @@ from scipy import stats
 
 from streamsketch import Schema
 from streamsketch.errors import ConfigError
-from streamsketch.frequencies import LAWS, draw, with_covariance
+from streamsketch.frequencies import LAWS, advised, draw, with_covariance
 from streamsketch.schema.columns import Column
 
 
@@ -188,3 +188,11 @@ def test_a_union_has_equal_parts_of_its_laws():
 def test_wrong_calls_are_refused(call, message):
     with pytest.raises(ConfigError, match=message):
         draw(*call)
+
+
+def test_the_advised_number_grows_with_the_pairs_of_slots():
+    def table(k):
+        values = tuple(str(v) for v in range(k))
+        return Schema([Column(c, "categorical", "string", values=values) for c in "ab"]).blocks
+
+    assert [advised(table(k)) for k in (5, 50, 70, 500)] == [1024, 4096, 8192, 16384]

@@ -28,7 +28,7 @@ path = {path}
 # group = "streamsketch"
 
 [sketch]
-frequencies = 4096        # more frequencies: finer detail, larger snapshots
+frequencies = {frequencies: <12}# more frequencies: finer detail, larger snapshots
 law = "multiscale"
 seed = 0                  # sketches merge only where law, scale and seed agree
 memory = "landmark"       # or "tumbling", "decayed:0.99", "sliding:24"
@@ -76,6 +76,7 @@ def init(
     Reads the data, so what it proposes is not private until you have reviewed it.
     """
     from streamsketch.cli.console import err, read_spread
+    from streamsketch.frequencies import advised
     from streamsketch.schema import Schema
 
     table, in_all = read_spread(file, rows)
@@ -84,6 +85,7 @@ def init(
     text = _TEMPLATE.format(
         file=file,
         rows=table.num_rows,
+        frequencies=max(4096, advised(schema.blocks)),
         warning="\n# ".join(_fold(WARNING)),
         path=_quote(_absolute(file)),
         store=_quote(store or f"{name}-store"),
