@@ -239,6 +239,7 @@ BAD_JSON = {
     "a byte order mark": b"\xef\xbb\xbf{}",
 }
 BAD_CSV = {
+    "a quote left open after a stray one": b'n"ote,1,0.5,a,true,"2020-01-01T00:00:00.000',
     "too few": b"1,2,3",
     "too many": b"n,1,0.5,a,true,2020-01-01T00:00:00.000,more",
     "an open quote": b'"open,1,0.5,a,true,2020-01-01T00:00:00.000',
@@ -317,6 +318,17 @@ def test_a_row_longer_than_the_limit_is_dead_and_not_held(tmp_path):
     assert numbers(got) == [0, 1, 2, 0, 1, 2]
     (letter,) = dead(got)
     assert len(letter.raw) <= 4096 and "longer than 1000 bytes" in letter.reason
+
+
+@pytest.mark.parametrize("batch_rows", [2, 3, 4, 5])
+def test_an_open_quote_at_any_place_of_a_block(batch_rows, tmp_path):
+    line = BAD_CSV["a quote left open after a stray one"]
+    for at in range(10):
+        write_csv(rows(10), tmp_path / "f.csv", 0)
+        spoil(tmp_path / "f.csv", [line], [at])
+        got = chunks(opened(path=str(tmp_path), batch_rows=batch_rows))
+        assert numbers(got) == list(range(10))
+        assert [(d.where["row"], d.raw.rstrip(b"\n")) for d in dead(got)] == [(at, line)]
 
 
 @pytest.mark.parametrize(("suffix", "write"), [(".jsonl", write_jsonl), (".csv", write_csv)])
