@@ -243,20 +243,20 @@ class SketchDrift(DriftDetector):
         self._second += kept.T @ kept
 
     def _calibrate(self) -> None:
-        if self.rows > self._silent or self._prior is None or self._weight > self._prior[0]:
-            eigenvalues = covariance_spectrum(self._weight, self._first, self._second)
-            time = self.mean_time - self._silent - self.window
-            if eigenvalues.max(initial=0.0) > 1e-9:
-                gaussian = level(self._variance * eigenvalues, self._step, time)
-                mean = self._variance * float(eigenvalues.sum())
-                ratio = spread_ratio(self._weight, self._first, self._second, self._share)
-                # eigenvalues of few rows err by sqrt(2 / rows); the mean rate of alarms over such
-                # errors is that of a scale this much too small (tail exponent squared, halved)
-                ratio *= 1 + 2 * np.log(max(time * self._step, 2.0)) / self._weight
-                self.threshold = mean + ratio * (gaussian - mean)
-            else:  # all rows were equal: any difference is a change
-                self.threshold = 1e-9
+        """The threshold, from the covariance of the features gathered so far."""
         self._next = int(np.ceil(self.rows * GROWTH))
+        eigenvalues = covariance_spectrum(self._weight, self._first, self._second)
+        if eigenvalues.max(initial=0.0) < 1e-9:  # all rows were equal: any difference is a change
+            self.threshold = 1e-9
+            return
+        time = self.mean_time - self._silent - self.window
+        gaussian = level(self._variance * eigenvalues, self._step, time)
+        mean = self._variance * float(eigenvalues.sum())
+        ratio = spread_ratio(self._weight, self._first, self._second, self._share)
+        # eigenvalues of few rows err by sqrt(2 / rows); the mean rate of alarms over such errors
+        # is that of a scale this much too small (tail exponent squared, halved)
+        ratio *= 1 + 2 * np.log(max(time * self._step, 2.0)) / self._weight
+        self.threshold = mean + ratio * (gaussian - mean)
 
     def _alarm(self) -> None:
         self._drift_detected = True
