@@ -30,7 +30,7 @@ from streamsketch.streams import Dead
 __all__ = ["read_csv", "read_jsonl"]
 
 Parse = Callable[[Sequence[bytes]], pa.RecordBatch]
-Suspicious = Callable[[bytes, bool], bool]  # a line, and whether it is the last of its block
+Suspicious = Callable[[bytes], bool]
 Run = tuple[list[int], pa.RecordBatch]  # numbers of lines of a block, and their rows
 _IN_ROW = re.compile(r" in row \d+$| Row #\d+:")
 _NO_OBJECT = "the line does not hold exactly one JSON object"
@@ -187,7 +187,7 @@ def _judge(
     bad: list[tuple[int, str]],
 ) -> None:
     """Parse the lines `which` of a block into runs of good rows and reasons of bad ones."""
-    apart = {i for i in which if odd(block[i], i == which[-1])} if len(which) > 1 else set()
+    apart = {i for i in which if odd(block[i])} if len(which) > 1 else set()
     for i in apart:
         _judge(block, [i], parse, odd, good, bad)
     if apart:
@@ -214,7 +214,7 @@ def _json_parser(wanted: Wanted) -> Parse:
     options = pa_json.ParseOptions(explicit_schema=asked, unexpected_field_behavior="ignore")
 
     def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
-        if len(lines) == 1 and _odd_json(lines[0], True):
+        if len(lines) == 1 and _odd_json(lines[0]):
             raise pa.ArrowInvalid(_NO_OBJECT)  # the parser dies of a lone `null` (pyarrow 26.0.1)
         data = b"".join(lines)
         read = pa_json.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 64))
@@ -227,7 +227,7 @@ def _json_parser(wanted: Wanted) -> Parse:
     return parse
 
 
-def _odd_json(line: bytes, last: bool) -> bool:
+def _odd_json(line: bytes) -> bool:
     body = line.strip()
     return not (body.startswith(b"{") and body.endswith(b"}"))
 
@@ -248,7 +248,8 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
     def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
         rows = len(lines)
         if rows == 1:
-            lines = _alone(lines[0], wanted.newlines_in_values)
+            _check_alone(lines[0], wanted.newlines_in_values)
+        lines = _closed(lines)
         data = b"".join(lines)
         read = pa_csv.ReadOptions(
             use_threads=False, column_names=names, block_size=max(len(data) + 1, 64)
@@ -264,27 +265,34 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
     return parse
 
 
-def _odd_csv(line: bytes, last: bool) -> bool:
+def _odd_csv(line: bytes) -> bool:
     if line.startswith(codecs.BOM_UTF8):
         return True
     if b"\r" in line and b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
         return True
-    # an open quote swallows the next line, which shows in the number of rows, but the last has none
-    return b'"' in line and (last or line.count(b'"') % 2 == 1)
+    return b'"' in line and line.count(b'"') % 2 == 1
 
 
-def _alone(line: bytes, newlines_in_values: bool) -> list[bytes]:
-    """The lines to parse to judge one line: twice the same where a quote might be left open."""
+def _check_alone(line: bytes, newlines_in_values: bool) -> None:
+    """Refuse a line that would be read otherwise beside others."""
     if line.startswith(codecs.BOM_UTF8):
         raise pa.ArrowInvalid("the line begins with a byte order mark; only a file may")
-    whole = line.removesuffix(b"\n").removesuffix(b"\r")
-    if not newlines_in_values and b"\r" in whole:
+    if not newlines_in_values and b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
         raise pa.ArrowInvalid("the line holds a carriage return; end lines with \\n or \\r\\n")
-    if b'"' not in line:
-        return [line]
     if newlines_in_values and line.count(b'"') % 2:
         raise pa.ArrowInvalid(_OPEN_QUOTE)
-    return [whole + b"\n"] * 2
+
+
+def _closed(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """The lines, the last one twice if it holds quotes.
+
+    A quote that is left open swallows the next line, which shows in the number of rows; without a
+    next line it would go unseen.
+    """
+    if b'"' not in lines[-1]:
+        return lines
+    last = lines[-1].removesuffix(b"\n") + b"\n"
+    return [*lines[:-1], last, last]
 
 
 def _one(table: pa.Table, lines: Sequence[bytes], complaint: str) -> pa.RecordBatch:
