@@ -222,6 +222,22 @@ def test_new_partitions_are_found(own_broker):
     stream.close()
 
 
+def test_a_static_member_that_comes_back_takes_its_own_place(own_broker):
+    topic = new_topic(own_broker.bootstrap)
+    produce(own_broker.bootstrap, topic, numbers(0, 100))
+    settings = {"group_instance_id": "one", "session_timeout_ms": 60_000}
+    shared = Shared()
+    first = source(own_broker.bootstrap, topic, **settings)
+    first.open(member := Member(shared))
+    read(first, member, lambda: shared.rows() == list(range(100)))
+    produce(own_broker.bootstrap, topic, numbers(100, 200))
+    again = source(own_broker.bootstrap, topic, **settings)  # the first has not left the group
+    again.open(member := Member(shared))
+    read(again, member, lambda: shared.rows() == list(range(200)), limit=20)
+    again.close()
+    first.close()
+
+
 def test_waits_for_a_topic(own_broker):
     topic = new_topic(own_broker.bootstrap, 1) + "-later"
     stream, member = source(own_broker.bootstrap, topic, wait_for_topic=True), Member(Shared())
