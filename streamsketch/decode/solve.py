@@ -60,7 +60,10 @@ def warn_few(target: Target, components: int, size: int) -> None:
 def warn_poor(target: Target, fit: Fit) -> None:
     """Warn when the frequencies of the sketch do not suit the stream, with the remedy."""
     total = float((np.abs(target.z) ** 2).sum())
-    finest = np.argsort((target.omega**2).sum(axis=0))[-max(target.m // 10, 1) :]
+    radius = (target.omega**2).sum(axis=0)
+    # along one coordinate a category's feature never falls, however high the frequency
+    joint = np.count_nonzero(target.omega, axis=0) >= min(2, target.d)
+    finest = np.argsort(np.where(joint, radius, 0.0))[-max(target.m // 10, 1) :]
     unseen = float((np.abs(target.z[finest]) ** 2).mean())
     expected = target.floor + 1e-9 * total
     coarse = fit.cost > 3 * expected and unseen > 0.2
