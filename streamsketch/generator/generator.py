@@ -23,6 +23,7 @@ from streamsketch.snapshot import Snapshot
 
 __all__ = ["Generator", "Model"]
 
+RETIRED = {"tau"}  # a temperature, of training only
 CHUNK = 8192  # rows per forward pass; fixed, because draws depend on it
 MAX_TRIES = 200  # chunks drawn before a label is given up
 
@@ -273,7 +274,7 @@ class Generator:
         )
         try:
             schema = Schema.from_dict(dict(body["schema"]))
-            generator = cls.create(schema, snapshot, NetworkConfig(**body["config"]))
+            generator = cls.create(schema, snapshot, _config_from(body["config"]))
             state = {
                 k.removeprefix("weight."): torch.from_numpy(v.copy()) for k, v in arrays.items()
             }
@@ -303,6 +304,11 @@ class Generator:
     def __repr__(self) -> str:
         c = self.config
         return f"Generator({c.name}, p={c.latent}, d={self.schema.d}, trained={bool(self.metrics)}, id={self.id})"
+
+
+def _config_from(body: Mapping[str, Any]) -> NetworkConfig:
+    """The configuration in a checkpoint; fields that no longer mean anything are passed over."""
+    return NetworkConfig(**{k: v for k, v in body.items() if k not in RETIRED})
 
 
 def _label_block(schema: Schema) -> Block | None:
