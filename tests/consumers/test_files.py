@@ -298,7 +298,8 @@ LINE = (
 @given(garbage=st.lists(LINE.filter(lambda b: b"\n" not in b), max_size=12), data=st.data())
 def test_garbage_lines_never_touch_their_neighbours(suffix, garbage, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("g") / f"f{suffix}"
-    (write_csv if suffix == ".csv" else write_jsonl)(rows(20), path, 0)
+    text_last = rows(20).select(["note", "n", "x", "b", "t", "c"])
+    (write_csv if suffix == ".csv" else write_jsonl)(text_last, path, 0)
     at = data.draw(st.lists(st.integers(0, 20), min_size=len(garbage), max_size=len(garbage)))
     spoil(path, garbage, at)
     outcomes = []
