@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, OffsetOutOfRangeError, UnsupportedCodecError
 from kafka.structs import MemberState
 
 from consumers import settings as checked
 from consumers.kafka_chunks import Messages, blocks, part_name, position_at
-from consumers.kafka_contact import Contact
+from consumers.kafka_contact import Contact, connect
 from consumers.kafka_settings import KafkaSettings
 from streamsketch.errors import SourceError, StreamSketchError
 from streamsketch.schema import Schema
@@ -86,14 +86,13 @@ class KafkaSource:
         """
         _warn_without_crc32c()
         self._owner = owner
-        try:
-            self._consumer = KafkaConsumer(**self.settings.consumer())
-        except KafkaError as e:
-            raise SourceError(
-                f"no Kafka broker answers at {', '.join(self.settings.servers)} within "
-                f"{self.settings.connect_seconds:g} s ({type(e).__name__}); start one, or correct "
-                "bootstrap_servers and the security settings"
-            ) from e
+        given = self.settings.consumer()
+        self._consumer = connect(
+            lambda: KafkaConsumer(**given),
+            self.settings.servers,
+            self.settings.connect_seconds,
+            SourceError,
+        )
         try:
             self._subscribe()
         except BaseException:
@@ -337,7 +336,7 @@ class KafkaSource:
         if not error.retriable:
             raise SourceError(
                 f"Kafka topic {', '.join(self.settings.topics)} cannot be read on: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{_remedy(error)}"
             ) from error
         self._contact.failed(error)
         time.sleep(min(timeout, 0.5))
@@ -416,6 +415,12 @@ def _joined(gaps: list[list[int]]) -> list[list[int]]:
     while len(out) > GAPS:
         out[0:2] = [[out[0][0], out[1][1]]]
     return out
+
+
+def _remedy(error: KafkaError) -> str:
+    if isinstance(error, UnsupportedCodecError):
+        return "; install the codecs with pip install 'kafka-python[lz4,snappy,zstd]'"
+    return ""
 
 
 @cache

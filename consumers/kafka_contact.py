@@ -1,14 +1,59 @@
-"""Whether the brokers answer: said once when they stop, and once when they are back."""
+"""Whether the brokers answer: at the start, when they stop, and when they are back."""
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-__all__ = ["Contact"]
+from streamsketch.errors import StreamSketchError
+
+__all__ = ["Contact", "connect"]
+
+T = TypeVar("T")
 
 log = logging.getLogger("consumers.kafka")
 
 PROBE_SECONDS = 5.0  # of silence, after which the brokers are to be asked whether they are there
+GRACE_SECONDS = 3.0  # beyond the time that a client takes by itself
+
+
+def connect(
+    make: Callable[[], T], servers: Sequence[str], seconds: float, error: type[StreamSketchError]
+) -> T:
+    """A client of kafka-python, or an error within the time.
+
+    Its own time limit does not hold where a peer takes the connection and then says nothing, as
+    a port without TLS does when it is spoken to in TLS.
+
+    Args:
+        make: Makes the client, with `seconds` as its time limit.
+        servers: The brokers' addresses, for the message.
+        seconds: How long to try.
+        error: What is raised when it fails.
+    """
+    made: list[T] = []
+    problems: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            made.append(make())
+        except Exception as e:  # the settings reach TLS, SASL and sockets, each with its errors
+            problems.append(e)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds + GRACE_SECONDS)
+    if made:
+        return made[0]
+    problem = (
+        problems[0] if problems else TimeoutError("the connection was taken, but not answered")
+    )
+    raise error(
+        f"no Kafka broker answers at {', '.join(servers)} within {seconds:g} s "
+        f"({type(problem).__name__}: {problem}); start one, or correct bootstrap_servers and the "
+        "security settings"
+    ) from problem
 
 
 class Contact:

@@ -11,6 +11,8 @@ __all__ = ["Connection", "KafkaSettings", "TopicSettings", "secret"]
 
 SECRETS = ("sasl_plain_username", "sasl_plain_password", "ssl_password")
 FRAME_BYTES = 256 << 20  # a broker sends a message whole, however large: it becomes a dead letter
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
 ASSIGNMENTS = ("range", "roundrobin", "sticky", "cooperative")
 
 
@@ -45,6 +47,18 @@ class Connection:
     ssl_password: str | None = field(default=None, repr=False)
     ssl_check_hostname: bool = True
     connect_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        # kafka-python takes a protocol that it does not know for PLAINTEXT
+        if self.security_protocol not in PROTOCOLS:
+            raise ConfigError(
+                f"security_protocol = {self.security_protocol!r} is not one of {', '.join(PROTOCOLS)}"
+            )
+        if "SASL" in self.security_protocol and self.sasl_mechanism not in MECHANISMS:
+            raise ConfigError(
+                f"security_protocol = {self.security_protocol!r} needs sasl_mechanism, one of "
+                f"{', '.join(MECHANISMS)}, not {self.sasl_mechanism!r}"
+            )
 
     def client(self) -> dict[str, Any]:
         """Keyword arguments for kafka-python's clients, secrets included: never log them.
@@ -90,6 +104,7 @@ class TopicSettings(Connection):
     topic: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.topic:
             raise ConfigError("topic is missing; name the Kafka topic to write to")
 
@@ -151,6 +166,7 @@ class KafkaSettings(Connection):
     commit: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choices = {
             "assignment": ASSIGNMENTS,
             "start": ("earliest", "latest"),

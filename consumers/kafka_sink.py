@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from consumers import settings as checked
+from consumers.kafka_contact import connect
 from consumers.kafka_settings import Connection, TopicSettings
 from streamsketch.errors import ConfigError, StoreError
 
@@ -33,15 +34,13 @@ class Outbox:
 
     def __init__(self, connection: Connection) -> None:
         self._servers = ", ".join(connection.servers)
-        try:
-            self._producer = KafkaProducer(
-                **connection.client(), acks="all", linger_ms=5, max_block_ms=BLOCK_MS
-            )
-        except KafkaError as e:
-            raise StoreError(
-                f"no Kafka broker answers at {self._servers} ({type(e).__name__}); start one, or "
-                "correct bootstrap_servers and the security settings"
-            ) from e
+        given = connection.client() | {"acks": "all", "linger_ms": 5, "max_block_ms": BLOCK_MS}
+        self._producer = connect(
+            lambda: KafkaProducer(**given),
+            connection.servers,
+            connection.connect_seconds,
+            StoreError,
+        )
         self._sent: list[tuple[Message, Any]] = []
         self._waiting: list[Message] = []
 

@@ -346,6 +346,25 @@ def test_a_huge_message_is_a_dead_letter_and_reading_goes_on(own_broker):
     assert letter.where["bytes"] == size + 8 and len(letter.raw) == 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("security", "problem"),
+    [
+        ({"security_protocol": "SSL"}, "not answered"),  # by a port that does not speak TLS
+        ({"security_protocol": "SSL", "ssl_cafile": "absent.pem"}, "security settings"),
+        (
+            {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
+            | dict.fromkeys(("sasl_plain_username", "sasl_plain_password"), "env:PATH"),
+            "security settings",
+        ),
+    ],
+)
+def test_security_settings_that_do_not_fit(own_broker, monkeypatch, security, problem):
+    monkeypatch.setattr(kafka_contact, "GRACE_SECONDS", 0.5)
+    stream = source(own_broker.bootstrap, "t", connect_seconds=0.5, **security)
+    with pytest.raises(SourceError, match=problem):
+        stream.open(Member(Shared()))
+
+
 def test_no_broker_at_the_start():
     stream = source("127.0.0.1:9", "t", connect_seconds=0.5)
     with pytest.raises(SourceError, match=r"no Kafka broker answers at 127.0.0.1:9"):
@@ -411,6 +430,8 @@ def test_secrets_are_neither_settings_nor_shown(monkeypatch):
         ({"topic": "t", "start": "middle"}, "start = 'middle'"),
         ({"topic": "t", "on_gap": "x", "until": "y"}, "until = 'y'.*on_gap = 'x'"),
         ({"topic": "t", "max_records": 0}, "max_records = 0"),
+        ({"topic": "t", "security_protocol": "SASL_SLL"}, "security_protocol = 'SASL_SLL'"),
+        ({"topic": "t", "security_protocol": "SASL_SSL"}, "needs sasl_mechanism"),
         ({"topic": "t", "topik": "t"}, "'topik' is not a setting"),
         ({"topic": "t", "format": "protobuf"}, "format 'protobuf'"),
     ],
