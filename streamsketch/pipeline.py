@@ -136,8 +136,8 @@ class Ingest:
         if self.limits is not None:
             self.state.load_limits(self.limits)
             self.window = self.state.released()
-        self.source.open(self)
         try:
+            self.source.open(self)
             while not stop.is_set() and not self.source.finished:
                 for chunk in self.source.poll(0.25):
                     # never broken off: what a source has handed out it will not read again

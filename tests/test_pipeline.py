@@ -266,3 +266,16 @@ def test_every_chunk_of_a_poll_is_learned_even_when_a_save_is_due_or_a_stop_come
     run.run(stop)
     sketch, positions, _ = run.state.cut()
     assert (sketch.total == expected(range(positions["rows"]["row"]))).all()
+
+
+def test_a_source_that_cannot_be_opened_is_closed_all_the_same(tmp_path):
+    class Shut(Scripted):
+        def open(self, owner):
+            owner.claim("rows")
+            raise Crash
+
+    source = Shut()
+    with pytest.raises(Crash):
+        ingest(tmp_path, source).run(threading.Event())
+    assert source.closed
+    assert ingest(tmp_path, Scripted(10)).run(threading.Event()).rows == 10  # the part is free again
