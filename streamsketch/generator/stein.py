@@ -13,7 +13,6 @@ from torch import Tensor
 __all__ = [
     "direction",
     "kernel",
-    "kernel_slope",
     "scales",
     "score",
     "score_at",
@@ -55,14 +54,13 @@ def scales(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
 
 def kernel(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     """Kernel matrix (n, k); its largest value, on the diagonal, is the number of scales."""
-    square = squared_distances(a, b)
-    return torch.stack([torch.rsqrt(1 + square / v) for v in s]).sum(0)
+    return torch.rsqrt(1 + squared_distances(a, b) / s[:, None, None]).sum(0)
 
 
-def kernel_slope(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """A(a, b) (n, k): the kernel's gradient in a is -(a - b) A."""
-    square = squared_distances(a, b)
-    return torch.stack([(1 + square / v) ** -1.5 / v for v in s]).sum(0)
+def kernel_and_slope(a: Tensor, b: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernel matrix and A(a, b), both (n, k): the kernel's gradient in a is -(a - b) A."""
+    root = torch.rsqrt(1 + squared_distances(a, b) / s[:, None, None])
+    return root.sum(0), (root**3 / s[:, None, None]).sum(0)
 
 
 def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
@@ -73,8 +71,7 @@ def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
         s: Squared lengths of the kernels.
         eta: Ridge added to the kernel matrix.
     """
-    factor = _factor(x, s, eta)
-    return -torch.cholesky_solve(_pull(x, s), factor)
+    return _factor_and_score(x, s, eta)[1]
 
 
 def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
@@ -82,12 +79,11 @@ def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
 
     It is the last row of the estimate over y with the point x appended.
     """
-    factor = _factor(y, s, eta)
-    g = -torch.cholesky_solve(_pull(y, s), factor)
-    k = kernel(x, y, s)
-    v = torch.cholesky_solve(k.T, factor).T
+    factor, g = _factor_and_score(y, s, eta)
+    k, slope = kernel_and_slope(x, y, s)
+    v = torch.cholesky_solve(k.T.double(), factor).T.to(x.dtype)
     own = len(s) + eta - (v * k).sum(1)
-    slope = kernel_slope(x, y, s) * (v + 1)
+    slope = slope * (v + 1)
     # grad_x k(y_j, x) = -(x - y_j) A
     push = slope.sum(1, keepdim=True) * x - slope @ y
     return -(k @ g + push) / own[:, None]
@@ -95,19 +91,14 @@ def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
 
 def direction(x: Tensor, y: Tensor, rng: torch.Generator, eta: float = ETA) -> Tensor:
     """Gradient of the KL divergence in the generated rows x (n, d), from samples y (k, d)."""
-    s = scales(x, y, rng).double()
-    a, b = x.double(), y.double()
-    return (score(a, s, eta) - score_at(a, b, s, eta)).to(x.dtype)
+    s = scales(x, y, rng)
+    return score(x, s, eta) - score_at(x, y, s, eta)
 
 
-def _pull(x: Tensor, s: Tensor) -> Tensor:
-    """b_i = sum_j grad_{x_j} k(x_i, x_j) = sum_j (x_i - x_j) A_ij, (n, d)."""
-    slope = kernel_slope(x, x, s)
-    return slope.sum(1, keepdim=True) * x - slope @ x
-
-
-def _factor(x: Tensor, s: Tensor, eta: float) -> Tensor:
-    matrix = kernel(x, x, s)
+def _factor_and_score(x: Tensor, s: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    """Cholesky factor of K + eta I, and the scores -(K + eta I)^-1 b with b_i = sum_j (x_i - x_j) A_ij."""
+    matrix, slope = kernel_and_slope(x, x, s)
     matrix.diagonal().add_(eta)
-    factor: Tensor = torch.linalg.cholesky(matrix)
-    return factor
+    factor: Tensor = torch.linalg.cholesky(matrix.double())
+    pull = slope.sum(1, keepdim=True) * x - slope @ x
+    return factor, -torch.cholesky_solve(pull.double(), factor).to(x.dtype)
