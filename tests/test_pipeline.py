@@ -278,4 +278,6 @@ def test_a_source_that_cannot_be_opened_is_closed_all_the_same(tmp_path):
     with pytest.raises(Crash):
         ingest(tmp_path, source).run(threading.Event())
     assert source.closed
-    assert ingest(tmp_path, Scripted(10)).run(threading.Event()).rows == 10  # the part is free again
+    assert (
+        ingest(tmp_path, Scripted(10)).run(threading.Event()).rows == 10
+    )  # the part is free again
