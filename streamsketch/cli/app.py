@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from streamsketch._version import __version__
-from streamsketch.cli import evaluate, inspect, merge, propose, sample, serve, stream, train
+from streamsketch.cli import (
+    evaluate,
+    history,
+    inspect,
+    merge,
+    propose,
+    sample,
+    serve,
+    stream,
+    train,
+)
 from streamsketch.errors import StreamSketchError
 
 __all__ = ["app", "main"]
@@ -25,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (propose, stream, train, sample, evaluate, inspect, merge, serve):
+for group in (propose, stream, train, sample, history, evaluate, inspect, merge, serve):
     group.add_to(app)
 
 _SHELLS = ("bash", "zsh", "fish")

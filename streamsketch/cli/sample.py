@@ -68,7 +68,7 @@ def sample(
     if iid or forget:
         history = None
     elif history is None and not _is_file(store):
-        history = _history(store)
+        history = history_path(store)
     drawer = Sampler(
         generator,
         target=target,
@@ -130,8 +130,10 @@ def _is_file(store: str) -> bool:
     return store.endswith(".safetensors")
 
 
-def _history(store: str) -> str:
+def history_path(store: str) -> str:
     """The history that the pipeline's own sampler keeps: no row is drawn twice by either."""
+    if _is_file(store):
+        return store
     from streamsketch.cli.console import open_store
 
     opened = open_store(store)

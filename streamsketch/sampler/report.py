@@ -81,7 +81,7 @@ def sampling_report(
     ours, theirs = _scores(x, rows, pool), _scores(iid, drawn, pool)
     scores = {name: (ours[name], theirs[name]) for name in ours}
     return SamplingReport(
-        scores, sampler.history.count, reference, picture(x, iid, pool, reference)
+        scores, sampler.history.count, reference, picture(x, iid, pool, reference, sampler.method)
     )
 
 
@@ -101,7 +101,7 @@ def _scores(x: Points, rows: pa.Table, pool: Points) -> dict[str, float]:
     return found
 
 
-def picture(outputs: Points, iid: Points, pool: Points, reference: str) -> bytes:
+def picture(outputs: Points, iid: Points, pool: Points, reference: str, method: str) -> bytes:
     """The picture of seed 003: outputs numbered in order over the target, beside iid draws.
 
     Args:
@@ -109,6 +109,7 @@ def picture(outputs: Points, iid: Points, pool: Points, reference: str) -> bytes
         iid: ``(n, d)`` independent draws.
         pool: ``(k, d)`` rows that stand for the target.
         reference: What the pool is, for the caption.
+        method: How the outputs were drawn, for the caption.
 
     Returns:
         A PNG file.
@@ -119,7 +120,7 @@ def picture(outputs: Points, iid: Points, pool: Points, reference: str) -> bytes
     figure = new_figure(10.0, 5.2)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, points, title in zip(
-        axes, (iid, outputs), ("independent draws", "history-aware"), strict=True
+        axes, (iid, outputs), ("independent draws", f"method: {method}"), strict=True
     ):
         _draw(axis, flat(points), flat(pool), title)
         axis.set_xlabel(names[0])

@@ -202,6 +202,24 @@ def test_a_report_of_the_draws(call: Call, trained: Path, tmp_path: Path) -> Non
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_history_is_shown_forked_merged_reset_and_restored(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    path, fork = tmp_path / "history.safetensors", tmp_path / "fork.safetensors"
+    call("sample", trained, "-n", 8, "--history", path)
+    assert json.loads(call("history", path).out)["outputs"] == 8
+    assert call("history", path, "--fork", fork).code == 0
+    assert call("history", path, "--fork", fork).code == 2
+    call("sample", trained, "-n", 4, "--history", fork)
+    call("sample", trained, "-n", 2, "--history", path)
+    assert json.loads(call("history", path, "--merge", fork).out)["outputs"] == 14
+    assert json.loads(call("history", path, "--reset").out)["outputs"] == 0
+    assert json.loads(call("history", path, "--restore").out)["outputs"] == 14
+    wrong = call("history", path, "--reset", "--restore")
+    assert (wrong.code, "call once for each" in wrong.err) == (2, True)
+    assert call("history", tmp_path / "none.safetensors").code == 1
+
+
 def test_a_checkpoint_file_is_sampled_too(call: Call, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.safetensors"
     path.write_bytes((trained / "checkpoints" / "checkpoint-00000000.safetensors").read_bytes())
