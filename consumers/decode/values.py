@@ -49,7 +49,7 @@ class Columns:
         else:
             columns = list(zip(*found, strict=True))
         if not records:
-            return [], bad
+            return [], sorted(bad, key=lambda b: b.message)
         arrays = []
         wrong: dict[int, str] = {}
         for (name, kind), column in zip(self._types.items(), columns, strict=True):
