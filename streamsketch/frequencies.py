@@ -199,7 +199,9 @@ def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]
     """Frequencies for data in declared limits, without a scale to choose.
 
     Points: uniform directions with a length that is log-uniform from 0.5 to 50: the slowest see
-    the whole box of side 2, the fastest resolve a fiftieth of it.
+    the whole box of side 2, the fastest resolve a fiftieth of it. In more than eight dimensions
+    the fastest have 50 sqrt(8 / d): beyond, the mean features of points spread over many
+    dimensions vanish and only noise is left.
 
     Tables: half of the frequencies touch every column, the others k of them with log-uniform k
     from 1 to 16 (wide columns more often): joint distributions of every order. A number's
@@ -210,7 +212,8 @@ def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]
     """
     groups = _columns(d, blocks)
     if all(number for group in groups for _, _, number in group):
-        return directions(rng, d, m) * np.exp(rng.uniform(np.log(0.5), np.log(50.0), m))
+        fastest = 50.0 * min(1.0, np.sqrt(8 / d))
+        return directions(rng, d, m) * np.exp(rng.uniform(np.log(0.5), np.log(fastest), m))
     count = len(groups)
     few = np.exp(rng.uniform(0, np.log(min(count, 16) + 1), m)).astype(np.int64)
     touched = np.where(rng.random(m) < 0.5, count, few)

@@ -196,3 +196,8 @@ def test_the_advised_number_grows_with_the_pairs_of_slots():
         return Schema([Column(c, "categorical", "string", values=values) for c in "ab"]).blocks
 
     assert [advised(table(k)) for k in (5, 50, 70, 500)] == [1024, 4096, 8192, 16384]
+
+
+def test_multiscale_is_slower_in_many_dimensions():
+    radius = np.linalg.norm(draw("multiscale", 128, 1000, seed=1), axis=0)
+    assert radius.min() >= 0.5 and 11 < radius.max() <= 12.5
