@@ -123,7 +123,8 @@ def test_training_ends_when_the_sketch_has_no_more_to_tell():
     assert g.metrics["stopped"].startswith("held-out") and g.metrics["steps"] < 4000
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_sound_weights(points, caplog):
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_keeps_the_last_sound_weights(points, caplog, fault):
     class Breaks:
         def __init__(self, problem, model):
             self.inner = OBJECTIVES["sketch"].build(problem, model)
@@ -131,7 +132,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_weights(points, caplog):
 
         def __call__(self, y, done):
             self.left -= 1
-            return self.inner(y, done) if self.left > 0 else y.sum() * torch.nan
+            if self.left > 0:
+                return self.inner(y, done)
+            # sqrt(0) is finite, its gradient times zero is not
+            return y.sum() * torch.nan if fault == "loss" else torch.sqrt((0 * y).sum())
 
     from streamsketch.generator import objectives
 
@@ -140,7 +144,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_weights(points, caplog):
         g = fit(points, steps=200, network=SMALL, config=FAST, objective="breaks")
     finally:
         del objectives.OBJECTIVES["breaks"]
-    assert g.metrics["stopped"] == "loss not finite" and g.metrics["steps"] == 99
+    assert g.metrics["stopped"] == "loss not finite" and g.metrics["steps"] in (99, 100)
     assert np.isfinite(g.sample_encoded(100)).all()
     assert "last sound weights" in caplog.text
 
@@ -183,7 +187,7 @@ def test_the_heldout_distance_is_unbiased(points):
     omega = torch.tensor(points.features.omega, dtype=torch.float32)
     held = HeldOut(omega, torch.tensor(points.mean, dtype=torch.float32)[None], g.metrics["floor"])
     found = np.mean([held.distance(Truth(), seed=k) for k in range(8)])
-    assert abs(found) < 4 * g.metrics["floor"]
+    assert abs(found) < 2 * g.metrics["floor"]
     assert Candidate  # the loop uses the same function
 
 
