@@ -171,13 +171,10 @@ class Ingest:
         if part is None:
             return
         dead = list(chunk.dead)
+        self._refuse(dead)
         if chunk.batch is not None and chunk.batch.num_rows:
             dead += self._learn_batch(part, chunk)
         if dead:
-            if self.on_error == "fail":
-                raise DataError(
-                    f'{dead[0].reason} at {dict(dead[0].where)}; correct it, or set on_error = "dlq"'
-                )
             if self.dead_letters is not None and self.on_error == "dlq":
                 self.dead_letters.put(dead)
             part.dead += len(dead)
@@ -194,6 +191,11 @@ class Ingest:
             if self.on_error == "fail":
                 raise
             return [_dead(batch, row, str(e), chunk) for row in range(batch.num_rows)]
+        dead = [
+            _dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk)
+            for r in encoded.rejected
+        ]
+        self._refuse(dead)
         x, labels = encoded.x, encoded.labels
         if self.limits is not None:
             keep = self.limits.admit(encoded.users, self.window)
@@ -201,10 +203,14 @@ class Ingest:
             part.dead += int(len(keep) - keep.sum())
         part.sketch.update(self.features, x, labels)
         self.progress.rows += len(encoded.x)
-        return [
-            _dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk)
-            for r in encoded.rejected
-        ]
+        return dead
+
+    def _refuse(self, dead: list[Dead]) -> None:
+        """Raise for the first bad row where it must stop the run, before anything is summed."""
+        if dead and self.on_error == "fail":
+            raise DataError(
+                f'{dead[0].reason} at {dict(dead[0].where)}; correct it, or set on_error = "dlq"'
+            )
 
     # --- saving
 
