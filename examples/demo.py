@@ -120,7 +120,11 @@ def report(out: Path, held: pa.Table, stream: pa.Table) -> Path:
     scores = evaluate(drawn, held, train=others, categorical=["month"], rows=2000)
     Console().print(scores.table("1000 new flights against flights held out"))
     return write_report(
-        out / "report", drawn, held, scores, title="New flights from a sketch of 303,000 real ones"
+        out / "report",
+        drawn,
+        held,
+        scores,
+        title=f"New flights from a sketch of {stream.num_rows:,} real ones",
     )
 
 
@@ -146,8 +150,8 @@ def main() -> int:
                 "members": 2, "until": "end", "session_timeout_ms": 6000,
             }  # fmt: skip
         else:
-            pq.write_table(stream, out / "flights-stream.parquet")
-            source = {"type": "files", "path": "flights-stream.parquet"}
+            pq.write_table(stream, out / "stream.parquet")
+            source = {"type": "files", "path": "stream.parquet"}
         say(f"Produced after {time.monotonic() - began:.0f} s. Running the pipeline.")
         code = run(write_pipeline(out, source, stream, seconds))
     finally:
