@@ -1,6 +1,6 @@
 """The pictures of docs/sampling.md.
 
-    python -m benchmarks.sampler_pictures [--folder docs/img]
+python -m benchmarks.sampler_pictures [--folder docs/img]
 """
 
 import argparse

@@ -124,7 +124,14 @@ def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
         bound = 1.05 * np.abs(clouds[rows[0]]).max()
         for ax, row in zip(column, rows, strict=True):
             x = clouds[row]
-            ax.hist2d(x[:, 0], x[:, 1], bins=90, range=[[-bound, bound]] * 2, cmap="Greys", norm=PowerNorm(0.4))
+            ax.hist2d(
+                x[:, 0],
+                x[:, 1],
+                bins=90,
+                range=[[-bound, bound]] * 2,
+                cmap="Greys",
+                norm=PowerNorm(0.4),
+            )
             ax.set_xticks([])
             ax.set_yticks([])
             ax.set_aspect("equal")

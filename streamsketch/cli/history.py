@@ -18,7 +18,8 @@ def history(
         str, typer.Argument(metavar="STORE", help="Store, pipeline file, or history file.")
     ],
     fork: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Copy it for a sampler that goes its own way.")
+        str | None,
+        typer.Option(metavar="FILE", help="Copy it for a sampler that goes its own way."),
     ] = None,
     merge: Annotated[
         str | None, typer.Option(metavar="FILE", help="Take up what another history issued.")

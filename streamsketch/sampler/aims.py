@@ -77,9 +77,7 @@ class Aim:
             owed = self.selector.pay(
                 history.owed(self.key, self.mean.size), self.mean, chosen.points
             )
-        history.record(
-            self.key, owed, chosen.points, str(self.job.generator.id), self.job.window
-        )
+        history.record(self.key, owed, chosen.points, str(self.job.generator.id), self.job.window)
         return chosen.rows
 
     def _from_latents(self, n: int) -> Pool:

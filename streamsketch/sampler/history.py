@@ -361,7 +361,9 @@ def _keep(path: Path) -> None:
             spare.write_bytes(path.read_bytes())
         spare.replace(previous(path))
     except OSError as e:
-        raise StoreError(f"cannot keep the earlier history of {path}: {e.strerror or e}.") from None
+        raise StoreError(
+            f"cannot keep the earlier history of {path}: {e.strerror or e}."
+        ) from None
 
 
 def _offer(path: Path) -> str:

@@ -156,9 +156,7 @@ METHODS: dict[str, Callable[[Job, int], Points]] = {
 }
 
 
-def _filtered(
-    job: Job, n: int, draw: Callable[[int], tuple[Points, Points]], key: str
-) -> Points:
+def _filtered(job: Job, n: int, draw: Callable[[int], tuple[Points, Points]], key: str) -> Points:
     """Draw until ``n`` rows are accepted, entering each batch in the history."""
     issued: list[Points] = []
     have = idle = 0

@@ -164,7 +164,7 @@ def test_wrong_calls_are_refused():
     with pytest.raises(ConfigError, match="forget"):
         Sampler(GENERATOR, forget=2.0).sample(1)
     bare = ToyGenerator(lambda z: z, 2, GENERATOR.schema, None)
-    with pytest.raises(ConfigError, match="target=\"generator\""):
+    with pytest.raises(ConfigError, match='target="generator"'):
         Sampler(bare).sample(1)
     assert Sampler(bare, target="latent", frequencies=64).sample(2).num_rows == 2
 

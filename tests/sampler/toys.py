@@ -40,7 +40,9 @@ class ToyGenerator:
         return self.map(torch.from_numpy(z)).numpy()
 
 
-def snapshot_of(x: NDArray[Any], schema: Schema, frequencies: int = 512, seed: int = 0) -> Snapshot:
+def snapshot_of(
+    x: NDArray[Any], schema: Schema, frequencies: int = 512, seed: int = 0
+) -> Snapshot:
     """A released snapshot of rows in the schema's own units."""
     sketcher = Sketcher(schema, frequencies=frequencies, seed=seed)
     sketcher.learn_many(np.asarray(x, np.float64))
