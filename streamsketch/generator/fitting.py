@@ -3,9 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from streamsketch.snapshot import Snapshot
 __all__ = ["Progress", "fit"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T", TrainingConfig, NetworkConfig)
 
 WARM_RATE = 0.5  # of the full learning rate, after a warm start
 MIN_ROWS = 10
@@ -58,9 +60,9 @@ def fit(
     start: Generator | None = None,
     *,
     steps: int | None = None,
-    network: NetworkConfig | str | None = None,
+    network: NetworkConfig | Mapping[str, Any] | str | None = None,
     samples: Any = None,
-    config: TrainingConfig | None = None,
+    config: TrainingConfig | Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[Generator], None] | None = None,
     checkpoint_every: float = 60.0,
@@ -80,9 +82,9 @@ def fit(
         start: Generator to start from (same schema), as a stream moves on; its network is kept.
         steps: Train for exactly this many steps instead of `seconds`. On a CPU the result then
             depends on nothing but the arguments and the number of threads.
-        network: A network's name or configuration.
+        network: A network's name, or its configuration (a mapping of its fields will do).
         samples: Arrow table or encoded rows (n, d), for objectives that need samples.
-        config: Run options.
+        config: Run options (a mapping of their fields will do).
         progress: Called after each validation.
         on_checkpoint: Called with the generator so far every `checkpoint_every` seconds. To go
             on after a crash, load the last checkpoint and pass it as `start`.
@@ -105,7 +107,8 @@ def fit(
         2
     """
     begun = time.monotonic()
-    config = config or TrainingConfig()
+    config = _made(TrainingConfig, config or {})
+    network = _made(NetworkConfig, network) if isinstance(network, Mapping) else network
     where = _device(device)
     _check(snapshot, seconds, steps, objective, start, config)
     rows = _samples(snapshot, objective, samples)
@@ -274,6 +277,18 @@ class _Fit:
             "snapshot": self.snapshot.id,
         }
         return fresh
+
+
+def _made(kind: type[T], given: T | Mapping[str, Any]) -> T:
+    """A configuration from its fields, as a pipeline file holds them."""
+    if not isinstance(given, Mapping):
+        return given
+    try:
+        return kind(**given)
+    except TypeError:
+        known = [f.name for f in fields(kind)]
+        unknown = [k for k in given if k not in known]
+        raise ConfigError(f"options {unknown} are unknown; known are {', '.join(known)}") from None
 
 
 def _weights(candidate: Candidate) -> dict[str, torch.Tensor]:

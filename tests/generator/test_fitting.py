@@ -191,6 +191,13 @@ def test_the_heldout_distance_is_unbiased(points):
     assert Candidate  # the loop uses the same function
 
 
+def test_options_may_be_mappings_as_in_a_pipeline_file(points):
+    g = fit(
+        points, steps=1, network={"name": "mlp", "width": 16, "depth": 1}, config={"batch": 64}
+    )
+    assert g.config == NetworkConfig("mlp", width=16, depth=1) and g.metrics["batch"] == 64
+
+
 def small_sketch(**changes):
     s = Sketcher(Schema.vectors(2, -1, 1), frequencies=16)
     s.learn_many(two_bumps(50))
@@ -211,6 +218,8 @@ def small_sketch(**changes):
         ({"device": "tpu"}, ConfigError, "device"),
         ({"network": "nope", "steps": 1}, ConfigError, "network"),
         ({"config": TrainingConfig(heldout=1.0)}, ConfigError, "heldout"),
+        ({"config": {"bach": 3}}, ConfigError, "bach"),
+        ({"network": {"widht": 3}}, ConfigError, "widht"),
     ],
 )
 def test_wrong_calls_are_refused(arguments, error, message):
