@@ -128,6 +128,15 @@ class SamplerTable(BaseModel):
         return dict(self.model_extra or {})
 
 
+class DriftTable(_Table):
+    """[drift]: watch the rows for change; without the table nothing is watched."""
+
+    mean_rows: Annotated[float, Field(gt=0)] = 1_000_000.0
+    window: Positive = 200
+    every: Positive = 1
+    actions: tuple[Literal["snapshot", "reset"], ...] = ("snapshot",)
+
+
 class StoreTable(_Table):
     """[store]: where things are kept."""
 
@@ -157,6 +166,7 @@ class _File(_Table):
     sampler: SamplerTable = SamplerTable()
     store: StoreTable
     dead_letters: DeadLettersTable = DeadLettersTable()
+    drift: DriftTable | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,7 @@ class Pipeline:
         source, sketch, privacy, snapshots, trainer, sampler, dead_letters: Its tables.
         schema: The columns.
         folder: Folder of the file; relative paths in it start there.
+        drift: Its [drift] table, if there is one.
     """
 
     source: SourceTable
@@ -179,6 +190,7 @@ class Pipeline:
     dead_letters: DeadLettersTable
     schema: Schema
     folder: Path
+    drift: DriftTable | None = None
 
     @property
     def spec(self) -> "Spec":
@@ -274,12 +286,17 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
         problems.append(
             'sketch.conditional: needs a label column; declare one with kind = "label"'
         )
+    if file is not None and file.drift is not None and file.privacy.mechanism != "none":
+        problems.append(
+            "drift: watches raw rows, which no budget pays for; remove the table, and compare "
+            "released snapshots with streamsketch.drift.SnapshotDrift"
+        )
     if problems or file is None or schema is None:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
         raise ConfigError(f"{name} has {count}:\n  " + "\n  ".join(problems))
     return Pipeline(
         file.source, file.sketch, file.privacy, file.snapshots, file.trainer, file.sampler, file.store,
-        file.dead_letters, schema, folder,
+        file.dead_letters, schema, folder, file.drift,
     )  # fmt: skip
 
 

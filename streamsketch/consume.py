@@ -12,6 +12,7 @@ from streamsketch.releasing import Schedule
 from streamsketch.state import State
 from streamsketch.status import Status
 from streamsketch.streams import Source, plugin
+from streamsketch.watch import Watch
 
 if TYPE_CHECKING:
     from streamsketch.config import Pipeline
@@ -43,10 +44,14 @@ def run_ingest(
                 else str(store.state_dir / "dead" / f"member-{member}.jsonl")
             )
         dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    watch = None
+    if pipeline.drift is not None:
+        watch = Watch(pipeline.schema, store.state_dir, **pipeline.drift.model_dump())
     s = pipeline.snapshots
     ingest = Ingest(
         source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
         Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
+        watch,
     )  # fmt: skip
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streamsketch.features import Map
     from streamsketch.privacy.release import Releaser
     from streamsketch.store import Store
+    from streamsketch.watch import Watch
 
 __all__ = ["Ingest", "Progress"]
 
@@ -66,7 +67,10 @@ class Ingest:
         dead_letters: Where unusable rows go; None drops them after counting.
         schedule: When to save and release.
         on_error: `dlq` or `skip` (rows are set apart), `fail` (the first one stops the run).
+        limits: What a user may contribute.
+        watch: Looks at the rows for change.
         limits: What each user may add, where the protected unit is a user.
+        watch: Looks at the rows for change.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Ingest:
         schedule: Schedule = Schedule(),
         on_error: str = "dlq",
         limits: "UserLimits | None" = None,
+        watch: "Watch | None" = None,
     ) -> None:
         self.source = source
         self.schema = schema
@@ -92,6 +97,7 @@ class Ingest:
         self.schedule = schedule
         self.on_error = on_error
         self.limits = limits
+        self.watch = watch
         self.window = 0
         self.parts: dict[str, PartState] = {}
         self.progress = Progress()
@@ -100,6 +106,7 @@ class Ingest:
         self._rows_saved = 0
         self._enough_rows_saved = False
         self._began = time.time()
+        self._reset = False
         # where the broker decides who owns a part, a former owner is fenced; elsewhere a second
         # reader is a mistake, and is refused
         self._exclusive = not getattr(source, "coordinated", False)
@@ -203,6 +210,8 @@ class Ingest:
             part.dead += int(len(keep) - keep.sum())
         part.sketch.update(self.features, x, labels)
         self.progress.rows += len(encoded.x)
+        if self.watch is not None:
+            self.watch.look(x, {"part": part.part, **chunk.position})
         return dead
 
     def _refuse(self, dead: list[Dead]) -> None:
@@ -264,6 +273,7 @@ class Ingest:
             return False
         request = self.state.folder / "release.request"
         if request.exists():
+            self._reset = self._reset or request.read_text() == "reset"
             request.unlink(missing_ok=True)
             return True
         # the stream's own last release counts, whichever member made it
@@ -286,7 +296,9 @@ class Ingest:
             wait: Wait for another member's release to end; otherwise return None meanwhile.
         """
         try:
-            snapshot = release_now(self.state, self.store, self.new_releaser, self.schedule, wait)
+            snapshot = release_now(
+                self.state, self.store, self.new_releaser, self.schedule, wait, self._reset
+            )
         except BudgetError as e:
             self._budget_spent = True
             log.error("%s; consuming goes on, releasing has stopped", e)

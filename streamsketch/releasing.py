@@ -37,6 +37,7 @@ def release_now(
     new_releaser: "Callable[[], Releaser]",
     schedule: Schedule = Schedule(),
     wait: bool = False,
+    reset: bool = False,
 ) -> Snapshot | None:
     """Release the sum of all parts as last saved, with write-ahead.
 
@@ -71,6 +72,8 @@ def release_now(
             cut, positions, rows = state.cut()
         span = {"parts": positions} if releaser.mechanism == "none" else {}
         snapshot = releaser.release(cut.total, cut.count, span)
+        if reset:
+            releaser.forget()
         data = snapshot.to_bytes()
         arrays, numbers = releaser.state()
         arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}

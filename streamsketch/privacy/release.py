@@ -142,6 +142,18 @@ class Releaser:
         epochs = self.settings.epochs - self.epoch
         return epochs * self.settings.releases - self.index
 
+    def forget(self) -> None:
+        """Start the memory anew: later releases hold later rows only.
+
+        With a mechanism on, refused: what was released decides on the noise of what follows.
+        """
+        if self.private:
+            raise PrivacyError(
+                "the memory of a private stream cannot be reset between releases; use a mechanism "
+                "with windows (decayed, tumbling, sliding), or begin a new stream"
+            )
+        self.memory = make_memory(self.memory_text)
+
     def release(
         self, total: NDArray[np.int64], count: float, span: Mapping[str, Any] | None = None
     ) -> Snapshot:
