@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,9 +187,11 @@ class ArrowSource:
     def _read(self, server: Any) -> None:
         s = self.settings
         try:
-            for fd in connections(s.path, server, s.keep_open, s.connect_seconds, self._stop):
-                with Wire(fd, self._stop, s.max_message_bytes) as wire:
-                    self._read_wire(wire)
+            found = connections(s.path, server, s.keep_open, s.connect_seconds, self._stop)
+            with closing(found):
+                for fd in found:
+                    with Wire(fd, self._stop, s.max_message_bytes) as wire:
+                        self._read_wire(wire)
             self._put(None)
         except Stopped:
             pass

@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from streamsketch.errors import ConfigError, DataError, SourceError
@@ -136,17 +136,24 @@ def connections(
     keep_open: bool,
     patience: float,
     stop: threading.Event,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """File descriptors of one stream after the other; only one unless `keep_open`."""
-    while not stop.is_set():
-        if server is not None:
-            yield _accept(server, stop)
-        elif path.startswith("tcp://"):
-            yield _connect(path, patience, stop)
-        else:
-            yield _open(path, stop)
-        if not keep_open:
-            return
+    local = server is None and not path.startswith("tcp://")
+    # what a next producer writes before its pipe is opened again is lost if nobody else has it open
+    spare = _open(path, stop) if local and keep_open else None
+    try:
+        while not stop.is_set():
+            if server is not None:
+                yield _accept(server, stop)
+            elif local:
+                yield _open(path, stop)
+            else:
+                yield _connect(path, patience, stop)
+            if not keep_open:
+                return
+    finally:
+        if spare is not None:
+            os.close(spare)
 
 
 def _accept(server: socket.socket, stop: threading.Event) -> int:

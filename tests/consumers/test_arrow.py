@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers import wire
 from consumers.arrow import make
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
@@ -402,3 +403,29 @@ def test_wrong_settings(wrong, message):
 def test_a_path_that_is_not_there():
     with pytest.raises(SourceError, match="cannot open 'nowhere'.*correct path"):
         read(opened(path="nowhere"))
+
+
+def test_a_producer_that_comes_before_the_pipe_is_opened_again_loses_nothing(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    real, opens = wire._open, []
+
+    def slow(*given):
+        opens.append(time.monotonic())
+        if len(opens) == 3:  # the spare, the first stream, then the second
+            time.sleep(0.5)  # the next producer writes all it has, and goes
+        return real(*given)
+
+    monkeypatch.setattr(wire, "_open", slow)
+    source = opened(path=str(path), keep_open=True)
+    got = []
+    for k in range(2):
+        in_thread(path.write_bytes, stream(rows(20, 20 * k))).join(5)
+        time.sleep(0.25)
+    end = time.monotonic() + 20
+    while len(numbers(got)) < 40 and time.monotonic() < end:
+        got += source.poll(0.05)
+    source.close()
+    assert numbers(got) == list(range(40))
