@@ -410,21 +410,19 @@ def test_a_producer_that_comes_before_the_pipe_is_opened_again_loses_nothing(
 ):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    real, opens = wire._open, []
+    close = wire.Wire.close
 
-    def slow(*given):
-        opens.append(time.monotonic())
-        if len(opens) == 3:  # the spare, the first stream, then the second
-            time.sleep(0.5)  # the next producer writes all it has, and goes
-        return real(*given)
+    def slow(self):
+        if not self.closed:
+            time.sleep(0.6)  # meanwhile the next producer writes all it has, and goes
+        close(self)
 
-    monkeypatch.setattr(wire, "_open", slow)
+    monkeypatch.setattr(wire.Wire, "close", slow)
     source = opened(path=str(path), keep_open=True)
-    got = []
     for k in range(2):
         in_thread(path.write_bytes, stream(rows(20, 20 * k))).join(5)
-        time.sleep(0.25)
-    end = time.monotonic() + 20
+        time.sleep(0.3)
+    got, end = [], time.monotonic() + 20
     while len(numbers(got)) < 40 and time.monotonic() < end:
         got += source.poll(0.05)
     source.close()
