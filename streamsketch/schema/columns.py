@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -202,6 +203,7 @@ def iso_seconds(text: str) -> float:
     return stamp.timestamp()
 
 
+@cache
 def arrow_type(text: str) -> pa.DataType:
     """The Arrow type that `text` names; dictionaries become their value type.
 

@@ -239,15 +239,16 @@ class Schema:
         bad = np.zeros(n, bool)
         rejected: list[Rejected] = []
         start = 0
+        columns = _columns(batch)
         for name, codec in self.codecs.items():
             for mask, reason in codec.encode(
-                _column(batch, name), out[start : start + codec.width]
+                _column(columns, name), out[start : start + codec.width]
             ):
                 rejected += [Rejected(int(i), name, reason) for i in np.flatnonzero(mask & ~bad)]
                 bad |= mask
             start += codec.width
-        labels = self._labels(batch)
-        users = _column(batch, self.user_column) if self.user_column else None
+        labels = self._labels(columns)
+        users = _column(columns, self.user_column) if self.user_column else None
         if users is not None and users.null_count:
             missing = users.is_null().to_numpy(zero_copy_only=False)
             rejected += [
@@ -344,12 +345,12 @@ class Schema:
             start += codec.width
         return pa.Table.from_arrays(columns, schema=self.arrow)
 
-    def _labels(self, batch: pa.RecordBatch | pa.Table) -> NDArray[np.int64] | None:
+    def _labels(self, columns: Mapping[str, pa.Array]) -> NDArray[np.int64] | None:
         if self.label is None:
             return None
         codec = self.codecs[self.label.name]
         assert isinstance(codec, CategoryCodec)
-        return codec.codes(_column(batch, self.label.name))[0]
+        return codec.codes(_column(columns, self.label.name))[0]
 
 
 def as_table(data: Any) -> pa.Table:
@@ -370,15 +371,23 @@ def as_table(data: Any) -> pa.Table:
     )
 
 
-def _column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
-    index = batch.schema.get_field_index(name)
-    if index < 0:
-        found = ", ".join(batch.schema.names[:20]) or "none"
+def _columns(batch: pa.RecordBatch | pa.Table) -> dict[str, pa.Array]:
+    """The columns by name; names that occur twice are left out."""
+    names = batch.schema.names
+    found = dict(zip(names, batch.columns, strict=True))
+    if len(found) == len(names):
+        return found
+    return {name: array for name, array in found.items() if names.count(name) == 1}
+
+
+def _column(columns: Mapping[str, pa.Array], name: str) -> pa.Array:
+    if name not in columns:
+        found = ", ".join(list(columns)[:20]) or "none"
         raise SchemaError(
             f"the stream has no single column {name!r}, which the schema declares (found: {found}); "
             "correct the stream, or declare the column ignored"
         )
-    column = batch.column(index)
+    column = columns[name]
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
