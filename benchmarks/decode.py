@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from sklearn.cluster import KMeans as Lloyd
 from sklearn.mixture import GaussianMixture as EM
 
+from benchmarks.show import show
 from streamsketch import Schema, Sketcher, Snapshot
 from streamsketch.decode import GaussianMixture, KMeans
 
@@ -251,17 +251,6 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def show(title: str, records: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    names = list(dict.fromkeys(name for r in records for name in r))
-    for name in names:
-        table.add_column(name, justify="right")
-    for r in records:
-        values = [r.get(name, "") for name in names]
-        table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in values])
-    CONSOLE.print(table)
 
 
 def main() -> None:

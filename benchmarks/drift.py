@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from river import drift
 
+from benchmarks.show import show
 from streamsketch import Schema
 from streamsketch.drift import SketchDrift
 
 HERE = Path(__file__).parent
-CONSOLE = Console(width=130)
 D, BOX, AFTER = 4, 8.0, 2000
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -202,15 +200,6 @@ def picture(path: Path) -> None:
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def show(title: str, records: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in records[0]:
-        table.add_column(name, justify="right")
-    for r in records:
-        table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()])
-    CONSOLE.print(table)
 
 
 def main() -> None:

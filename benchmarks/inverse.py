@@ -17,19 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from scipy.fft import idctn
 from sklearn.datasets import load_digits
 from sklearn.linear_model import Lasso
 
+from benchmarks.show import show
 from streamsketch import Generator, Schema, Sketcher, fit
 from streamsketch.generator import NetworkConfig
 from streamsketch.inverse import recover
 
 HERE = Path(__file__).parent
 SIDE, D = 8, 64
-CONSOLE = Console(width=130)
 DCT = np.stack(
     [idctn(np.eye(D)[k].reshape(SIDE, SIDE), norm="ortho").ravel() for k in range(D)], 1
 )
@@ -186,15 +184,6 @@ def pictures(generator: Generator, test: np.ndarray, folder: Path) -> list[dict[
             }
         )
     return records
-
-
-def show(title: str, records: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in records[0]:
-        table.add_column(name, justify="right")
-    for r in records:
-        table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()])
-    CONSOLE.print(table)
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsketch.files import Arrays
 from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.snapshot import Snapshot
 from streamsketch.state import State
@@ -55,21 +56,15 @@ def release_now(
         saved = state.load_release()
         number = 0
         if saved is not None:
-            arrays, body = saved
-            pending = arrays["pending"]
-            number = body["number"] + 1
-            releaser.restore(arrays, body["releaser"])
-            if copy is not None:
-                copy.check(releaser.ledger)
-            if body["number"] not in map(store.snapshots.number, store.snapshots.names()[-1:]):
-                _publish(store, pending.tobytes(), body["number"], body["number"])
-            cut, positions, rows = state.cut()
-            if body["positions"] == positions:
-                return None
-        else:
-            if copy is not None:
-                copy.check(releaser.ledger)
-            cut, positions, rows = state.cut()
+            releaser.restore(saved[0], saved[1]["releaser"])
+            number = saved[1]["number"] + 1
+        if copy is not None:
+            copy.check(releaser.ledger)
+        if saved is not None:
+            _publish_again(store, *saved)
+        cut, positions, rows = state.cut()
+        if saved is not None and saved[1]["positions"] == positions:
+            return None
         span = {"parts": positions} if releaser.mechanism == "none" else {}
         snapshot = releaser.release(cut.total, cut.count, span)
         if reset:
@@ -83,12 +78,14 @@ def release_now(
         )
         if copy is not None:
             copy.extend(releaser.ledger)
-        _publish(store, data, number, None)
+        store.snapshots.put(data, number)
         store.snapshots.retain(schedule.keep, schedule.max_age)
         return snapshot
 
 
-def _publish(store: "Store", data: bytes, number: int, again: int | None) -> None:
-    if again is not None:
-        log.info("snapshot %d was finished but not published; publishing it as it was", again)
-    store.snapshots.put(data, number)
+def _publish_again(store: "Store", arrays: Arrays, body: dict[str, Any]) -> None:
+    """Put the last finished snapshot into the store as it was, where a crash came before that."""
+    number = body["number"]
+    if number not in map(store.snapshots.number, store.snapshots.names()[-1:]):
+        log.info("snapshot %d was finished but not published; publishing it as it was", number)
+        store.snapshots.put(arrays["pending"].tobytes(), number)

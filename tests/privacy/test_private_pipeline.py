@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 import streamsketch.consume as consumer
-import streamsketch.releasing as releasing
 from streamsketch import Schema, Sketcher, Snapshot, Store
 from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DamagedFileError, PrivacyError
@@ -18,6 +17,7 @@ from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.releasing import Schedule
 from streamsketch.schema import Column
 from streamsketch.state import State
+from streamsketch.store import Family
 from streamsketch.streams import Chunk
 
 SCHEMA = Schema([Column("x", "numeric", low=0, high=1000), Column("who", "user_id", "string")])
@@ -98,7 +98,7 @@ def test_killed_between_saving_and_publishing_the_same_release_appears(tmp_path,
         raise Killed
 
     with monkeypatch.context() as m:
-        m.setattr(releasing, "_publish", killed)
+        m.setattr(Family, "put", killed)
         with pytest.raises(Killed):
             run(tmp_path, 40)
     assert snapshots(tmp_path) == []
