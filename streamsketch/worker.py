@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamsketch.config import Pipeline, load
 from streamsketch.consume import run_ingest
@@ -17,6 +17,7 @@ from streamsketch.errors import ConfigError, StreamSketchError
 from streamsketch.signals import stop_on_signals
 from streamsketch.snapshot import Snapshot
 from streamsketch.status import Status
+from streamsketch.store import Family
 from streamsketch.streams import Sink, Source, plugin
 from streamsketch.supervisor import finished
 
@@ -34,6 +35,25 @@ PATHS = {
     "flight": ("samples", "token_file", "tls_cert", "tls_key", "tls_client_ca"),
 }
 LOOK_SECONDS = 0.5  # how often the store is looked at for something new
+
+
+T = TypeVar("T")
+
+
+class _Arrivals(Generic[T]):
+    """New files of a family, each looked into once; a file that was there is not read again."""
+
+    def __init__(self, family: Family, parse: Callable[[bytes, str], T]) -> None:
+        self._family, self._parse = family, parse
+        self._looked: str | None = None
+
+    def newest(self) -> tuple[str, T] | None:
+        """Name and value of the newest sound file, if the family has a newer file than last time."""
+        names = self._family.names()
+        if not names or names[-1] == self._looked:
+            return None
+        self._looked = names[-1]
+        return self._family.newest(self._parse)
 
 
 class _Stopped(Exception):
@@ -88,11 +108,12 @@ def train_new(
     from streamsketch.generator import Generator, fit
 
     store, t = pipeline.store(), pipeline.trainer
+    snapshots = _Arrivals(store.snapshots, Snapshot.from_bytes)
     done, written = _trained_snapshot(pipeline), 0
     while not stop.is_set():
         # asked before looking, so that what came last is seen
         last_round = finished(store.state_dir, feeders)
-        newest = store.snapshots.newest(Snapshot.from_bytes)
+        newest = snapshots.newest()
         if newest is None or newest[1].id == done or newest[1].count <= 0:
             if last_round or not watch:
                 break
@@ -150,21 +171,24 @@ def sample_new(
         if store.local
         else store.state_dir / "history.safetensors"
     )
+    checkpoints = _Arrivals(store.checkpoints, Generator.from_bytes)
     drawn, seen = 0, None
     sink = make_sink(pipeline)
     try:
         while not stop.is_set():
             last_round = finished(store.state_dir, feeders)
-            newest = store.checkpoints.newest(Generator.from_bytes)
+            newest = checkpoints.newest()
             if newest is None or newest[0] == seen:
                 if last_round:
                     break
                 stop.wait(LOOK_SECONDS)
                 continue
             seen, generator = newest
-            table = _sampler(
-                Sampler, generator, s.method, s.target, history, s.seed + drawn
-            ).sample(s.rows)
+            # independent draws need no memory; each of the other methods keeps one
+            kept = None if s.method == "iid" else history
+            table = Sampler(generator, s.target, kept, s.seed + drawn, method=s.method).sample(
+                s.rows
+            )
             sink.write(table)
             sink.flush()
             drawn += table.num_rows
@@ -172,14 +196,6 @@ def sample_new(
     finally:
         sink.close()
     return drawn
-
-
-def _sampler(
-    make: Any, generator: "Generator", method: str, target: str, history: Path, seed: int
-) -> Any:
-    if method == "iid":
-        return make(generator, method="iid", seed=seed)
-    return make(generator, target=target, history=str(history), seed=seed)
 
 
 def _trained_snapshot(pipeline: Pipeline) -> str | None:

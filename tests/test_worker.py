@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import tomli_w
 
-from streamsketch import Generator, Schema, Snapshot
+from streamsketch import Generator, Schema, Snapshot, sampler
 from streamsketch.config import load
 from streamsketch.consume import run_ingest
+from streamsketch.store import Family
 from streamsketch.supervisor import finish
 from streamsketch.worker import main, make_source, sample_new, train_new
 
@@ -74,3 +75,32 @@ def test_a_wrong_role_or_file_is_exit_code_2(file, caplog):
     assert main(["dance", str(file)]) == 2
     assert main(["train", str(file.parent / "none.toml")]) == 2
     assert "role 'dance'" in caplog.text and "none.toml" in caplog.text
+
+
+def test_a_file_is_looked_into_once_and_the_declared_method_is_the_one_used(file, monkeypatch):
+    file.write_text(file.read_text().replace("rows = 20", 'rows = 20\nmethod = "sobol"'))
+    pipeline = load(file)
+    run_ingest(pipeline, make_source(pipeline), threading.Event())
+    train_new(pipeline, threading.Event(), watch=False)
+    reads, used, looks = [], [], []
+    read, make = Family.read, sampler.Sampler.__init__
+
+    def counted(self, name):
+        reads.append(name)
+        return read(self, name)
+
+    def noted(self, *given, **settings):
+        used.append(settings["method"])
+        make(self, *given, **settings)
+
+    class Twice(threading.Event):
+        def wait(self, timeout=None):
+            looks.append(timeout)
+            if len(looks) == 3:
+                self.set()
+            return self.is_set()
+
+    monkeypatch.setattr(Family, "read", counted)
+    monkeypatch.setattr(sampler.Sampler, "__init__", noted)
+    assert sample_new(pipeline, Twice()) == 20
+    assert len(reads) == 1 and len(looks) == 3 and used == ["sobol"]
