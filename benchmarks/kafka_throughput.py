@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.kafka import KafkaSource
-from consumers.kafka_settings import KafkaSettings
+from consumers.kafka.settings import KafkaSettings
 from streamsketch.features import FeatureMap, Spec
 from streamsketch.schema import Schema
 from streamsketch.sketch import Sketch

@@ -42,7 +42,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s, open(sys.ar
 """
 SEND_FLIGHT = """
 import sys, pyarrow as pa
-from consumers.flight_client import FlightWriter
+from consumers.flight.client import FlightWriter
 with FlightWriter(f"grpc://127.0.0.1:{sys.argv[1]}", "bench") as writer:
     for batch in pa.ipc.open_stream(sys.argv[2]):
         writer.write(batch)

@@ -19,7 +19,7 @@ from streamsketch.errors import ConfigError, StoreError
 from streamsketch.streams import Dead
 
 if TYPE_CHECKING:
-    from consumers.kafka_sink import Outbox
+    from consumers.kafka.sink import Outbox
 
 __all__ = ["FileDeadLetters", "KafkaDeadLetters", "make_file", "make_kafka", "read_file"]
 
@@ -214,8 +214,8 @@ def make_file(settings: Mapping[str, Any]) -> FileDeadLetters:
 
 def make_kafka(settings: Mapping[str, Any]) -> KafkaDeadLetters:
     """The entry point `kafka`."""
-    from consumers.kafka_settings import TopicSettings
-    from consumers.kafka_sink import Outbox
+    from consumers.kafka.settings import TopicSettings
+    from consumers.kafka.sink import Outbox
 
     given = checked.parse(TopicSettings, settings, 'dead_letters "kafka"')
     return KafkaDeadLetters(Outbox(given), given.topic)

@@ -14,7 +14,7 @@ from typing import Any
 
 from consumers.dead_letter import FileDeadLetters
 from consumers.kafka import KafkaSource
-from consumers.kafka_settings import KafkaSettings
+from consumers.kafka.settings import KafkaSettings
 from streamsketch.features import FeatureMap, Spec
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser

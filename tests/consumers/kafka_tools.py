@@ -9,7 +9,7 @@ import orjson
 from kafka import KafkaAdminClient, KafkaProducer
 
 from consumers.kafka import KafkaSource
-from consumers.kafka_settings import KafkaSettings
+from consumers.kafka.settings import KafkaSettings
 from streamsketch.schema import Schema
 from tests.tansu import SESSION_TIMEOUT_MS
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import KafkaConsumer
 
-from consumers import kafka_sink
 from consumers.dead_letter import FileDeadLetters, make_file, make_kafka, read_file
+from consumers.kafka import sink as kafka_sink
 from streamsketch.errors import ConfigError, StoreError
 from streamsketch.streams import Dead
 from tests.broker import BrokerProcess

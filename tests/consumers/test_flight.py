@@ -563,7 +563,7 @@ def test_a_taken_port_and_no_server():
 
 CLIENT = """
 import sys, numpy as np, pyarrow as pa
-from consumers.flight_client import FlightWriter
+from consumers.flight.client import FlightWriter
 sys.path.insert(0, ".")
 from tests.consumers.test_flight import batches
 with FlightWriter(sys.argv[1], sys.argv[2], patience=60.0, unacknowledged_bytes=20_000) as writer:

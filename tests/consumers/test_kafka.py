@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from consumers import kafka, kafka_contact
-from consumers.kafka_settings import KafkaSettings
-from consumers.kafka_sink import make as make_sink
+from consumers import kafka
+from consumers.kafka import contact
+from consumers.kafka.settings import KafkaSettings
+from consumers.kafka.sink import make as make_sink
 from streamsketch.errors import ConfigError, SourceError
 from streamsketch.schema import Column, Schema
 from tests.broker import BrokerProcess
@@ -288,7 +289,7 @@ def test_a_position_beyond_the_end_stops(own_broker):
 
 
 def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(kafka_contact, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(contact, "PROBE_SECONDS", 0.3)
     broker = BrokerProcess(tmp_path)
     topic = new_topic(broker.bootstrap)
     produce(broker.bootstrap, topic, numbers(0, 100))
@@ -359,7 +360,7 @@ def test_a_huge_message_is_a_dead_letter_and_reading_goes_on(own_broker):
     ],
 )
 def test_security_settings_that_do_not_fit(own_broker, monkeypatch, security, problem):
-    monkeypatch.setattr(kafka_contact, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(contact, "GRACE_SECONDS", 0.5)
     stream = source(own_broker.bootstrap, "t", connect_seconds=0.5, **security)
     with pytest.raises(SourceError, match=problem):
         stream.open(Member(Shared()))
@@ -442,10 +443,10 @@ def test_settings_name_the_mistake(settings, message):
 
 
 def test_missing_crc32c_is_said_once(caplog, monkeypatch):
-    monkeypatch.setattr(kafka, "find_spec", lambda name: None)
-    kafka._warn_without_crc32c.cache_clear()
+    monkeypatch.setattr(kafka.source, "find_spec", lambda name: None)
+    kafka.source._warn_without_crc32c.cache_clear()
     with caplog.at_level(logging.WARNING):
-        kafka._warn_without_crc32c()
-        kafka._warn_without_crc32c()
+        kafka.source._warn_without_crc32c()
+        kafka.source._warn_without_crc32c()
     assert caplog.text.count("crc32c is not installed") == 1
-    kafka._warn_without_crc32c.cache_clear()
+    kafka.source._warn_without_crc32c.cache_clear()

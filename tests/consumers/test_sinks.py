@@ -14,7 +14,7 @@ import pytest
 
 from consumers.files import make as make_source
 from consumers.sinks import make, make_stdout
-from consumers.writers import WRITERS
+from consumers.sinks.writers import WRITERS
 from streamsketch.errors import (
     ConfigError,
     DataError,

@@ -18,10 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from consumers.arrow.wire import Stopped, Wire, address, connections, listen
 from consumers.columns import check_columns, select, wanted
-from consumers.formats import DAMAGE
+from consumers.files.formats import DAMAGE
 from consumers.settings import parse
-from consumers.wire import Stopped, Wire, address, connections, listen
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError, StreamSketchError
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Dead, Ownership, Position

@@ -10,8 +10,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from consumers import settings as checked
-from consumers.kafka_contact import connect
-from consumers.kafka_settings import Connection, TopicSettings
+from consumers.kafka.contact import connect
+from consumers.kafka.settings import Connection, TopicSettings
 from streamsketch.errors import ConfigError, StoreError
 
 __all__ = ["KafkaSink", "Outbox", "make"]

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Self
 import pyarrow as pa
 
 from consumers.settings import parse
-from consumers.writers import WRITERS, Writer
+from consumers.sinks.writers import WRITERS, Writer
 from streamsketch.errors import ConfigError, DataError, LockedError, SchemaError, StoreError
 
 __all__ = ["FileSink", "SinkSettings", "StdoutSink", "make", "make_stdout"]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
-from consumers.formats import COMPRESSED, SUFFIXES, format_of
+from consumers.files.formats import COMPRESSED, SUFFIXES, format_of
 from streamsketch.errors import ConfigError, SourceError
 
 __all__ = ["Files"]

@@ -19,9 +19,9 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError, UnsupportedCodecErro
 from kafka.structs import MemberState
 
 from consumers import settings as checked
-from consumers.kafka_chunks import Messages, blocks, part_name, position_at
-from consumers.kafka_contact import Contact, connect
-from consumers.kafka_settings import KafkaSettings
+from consumers.kafka.chunks import Messages, blocks, part_name, position_at
+from consumers.kafka.contact import Contact, connect
+from consumers.kafka.settings import KafkaSettings
 from streamsketch.errors import SourceError, StreamSketchError
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Ownership, Position

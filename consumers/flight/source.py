@@ -27,15 +27,14 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from consumers.columns import check_columns, select, wanted
-from consumers.flight_client import FlightWriter
-from consumers.flight_server import FlightServer
-from consumers.flight_settings import LOOPBACK, FlightSettings
+from consumers.flight.server import FlightServer
+from consumers.flight.settings import LOOPBACK, FlightSettings
 from consumers.settings import parse
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Ownership, Position
 
-__all__ = ["FlightSettings", "FlightSource", "FlightWriter", "make"]
+__all__ = ["FlightSource", "make"]
 
 log = logging.getLogger(__name__)
 

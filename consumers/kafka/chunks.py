@@ -7,7 +7,7 @@ import pyarrow as pa
 from kafka import TopicPartition
 
 from consumers.decode import Bad, Limits, Options, Rows, decoder
-from consumers.kafka_settings import KafkaSettings, secret
+from consumers.kafka.settings import KafkaSettings, secret
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Dead, Position
 

@@ -14,9 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 from consumers.columns import check_columns, text_types
-from consumers.folder import Files
-from consumers.formats import FORMATS, FileFault, Piece, Wanted, cut, format_named, read_pieces
-from consumers.pace import ByEventTime, ByRate, Pace
+from consumers.files.folder import Files
+from consumers.files.formats import (
+    FORMATS,
+    FileFault,
+    Piece,
+    Wanted,
+    cut,
+    format_named,
+    read_pieces,
+)
+from consumers.files.pace import ByEventTime, ByRate, Pace
 from consumers.settings import parse
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.schema import Schema

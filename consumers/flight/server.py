@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from consumers.flight_settings import file_bytes
+from consumers.flight.settings import file_bytes
 from streamsketch.errors import StreamSketchError
 
 if TYPE_CHECKING:

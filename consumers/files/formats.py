@@ -314,13 +314,13 @@ def _damaged(kind: str, name: str, row: int, error: Exception) -> str:
 
 
 def _csv(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
-    from consumers.lines import read_csv
+    from consumers.files.lines import read_csv
 
     yield from read_csv(path, start, wanted, name)
 
 
 def _jsonl(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
-    from consumers.lines import read_jsonl
+    from consumers.files.lines import read_jsonl
 
     yield from read_jsonl(path, start, wanted, name)
 
