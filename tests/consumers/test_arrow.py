@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.arrow import wire
-from consumers.arrow import make
+from consumers.arrow import make, wire
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
 
