@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import BudgetError, ConfigError, PrivacyError, StoreError
+from streamsketch.errors import BudgetError, ConfigError, PrivacyError
 from streamsketch.features import FeatureMap, Map
 from streamsketch.kernels import ONE
 from streamsketch.memory import make_memory
@@ -28,6 +28,7 @@ from streamsketch.privacy.ledger import Ledger
 from streamsketch.privacy.mechanisms import Plan, lookup
 from streamsketch.privacy.noise import Entropy, seeded_entropy, system_entropy
 from streamsketch.privacy.resolve import resolve
+from streamsketch.privacy.resume import restore_state, saved_state
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Release, Snapshot
@@ -363,34 +364,8 @@ class Releaser:
         self._pending = None
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and JSON values to resume from; secret."""
-        arrays, numbers = self.memory.state()
-        named = {f"memory.{k}": v for k, v in arrays.items()}
-        named["seen"] = self.seen
-        body: dict[str, Any] = {
-            "fingerprint": self.features.spec.fingerprint,
-            "stream": self.stream,
-            "mechanism": self.mechanism,
-            "memory": self.memory_text,
-            "memory_state": numbers,
-            "seen_count": self.seen_count,
-            "index": self.index,
-            "released": self.released,
-        }
-        if self.private:
-            assert self.settings is not None
-            named |= {f"noise.{k}": v for k, v in self._noiser.arrays().items()}
-            if self._pending is not None:
-                named["pending"] = np.frombuffer(self._pending, np.uint8)
-            body |= {
-                "epoch": self.epoch,
-                "settings": self.settings.to_dict(),
-                "past_variance": self._past_variance,
-                "buffers": self.plan.buffers,
-                "key": self._key.hex(),
-                "ledger": self.ledger.to_dict(),
-            }
-        return named, body
+        """Arrays and JSON values to resume from; secret. See `privacy.resume`."""
+        return saved_state(self)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]) -> None:
         """Take up a saved state.
@@ -400,52 +375,7 @@ class Releaser:
             PrivacyError: If its budget, ledger or noise is not what the settings and the chain of
                 hashes say.
         """
-        mine = {
-            "fingerprint": self.features.spec.fingerprint,
-            "stream": self.stream,
-            "mechanism": self.mechanism,
-            "memory": self.memory_text,
-        }
-        for key, value in mine.items():
-            if body.get(key) != value:
-                raise StoreError(
-                    f"the saved release state has {key} = {body.get(key)!r}, but the pipeline has "
-                    f"{value!r}; use the pipeline that wrote it, or another store"
-                )
-        if self.private:
-            self._restore_private(arrays, body)
-        own = {k.removeprefix("memory."): v for k, v in arrays.items() if k.startswith("memory.")}
-        self.memory.restore(own, body["memory_state"])
-        self.seen, self.seen_count = np.array(arrays["seen"]), body["seen_count"]
-        self.index = int(body["index"])
-        self.released = int(body.get("released", self.index))
-
-    def _restore_private(
-        self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]
-    ) -> None:
-        assert self.settings is not None
-        saved, mine = dict(body.get("settings") or {}), self.settings.to_dict()
-        changed = [k for k in mine if k != "epochs" and saved.get(k) != mine[k]]
-        if changed:
-            k = changed[0]
-            raise PrivacyError(
-                f"stream {self.stream!r} was started with {k} = {saved.get(k)!r} and the settings "
-                f"now say {mine[k]!r}; a promise already given cannot be changed: set it back, or "
-                "start a new stream for rows not used so far."
-            )
-        ledger = Ledger.from_dict(body.get("ledger") or {}, self.stream)
-        ledger.check_position(body.get("epoch"), body.get("index"))
-        # A series fitted by another version of the optimiser would not continue this noise.
-        self._arm(self.plan.with_buffers(body.get("buffers")))
-        noise = {k.removeprefix("noise."): v for k, v in arrays.items() if k.startswith("noise.")}
-        self._noiser.restore(noise)
-        pending = arrays.get("pending")
-        self._pending = None if pending is None else pending.tobytes()
-        if self._pending is not None:
-            ledger.check_release(Snapshot.from_bytes(self._pending, "the kept release").id)
-        self.ledger, self.epoch = ledger, int(body["epoch"])
-        self._past_variance = float(body["past_variance"])
-        self._key = bytes.fromhex(body["key"])
+        restore_state(self, arrays, body)
 
     def __repr__(self) -> str:
         return f"Releaser(stream={self.stream!r}, mechanism={self.mechanism}, index={self.index})"
