@@ -28,9 +28,10 @@ from rich.table import Table
 
 from consumers.kafka import KafkaSource
 from consumers.kafka.settings import KafkaSettings
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.schema import Schema
 from streamsketch.sketch import Sketch
+from streamsketch.spec import Spec
 from streamsketch.streams import Chunk, Position
 from tests.broker import BrokerProcess
 

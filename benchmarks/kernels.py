@@ -43,8 +43,9 @@ from benchmarks.kernel_peers import (
     take_turns,
     torch_blocks,
 )
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.kernels.loss import sketch_loss
+from streamsketch.spec import Spec
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "performance.md"

@@ -27,8 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers import arrow, files, flight
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.schema import Schema
+from streamsketch.spec import Spec
 
 D = 10
 SCHEMA = Schema.vectors(D, -1, 1)

@@ -14,7 +14,6 @@ from streamsketch._version import __version__
 
 if TYPE_CHECKING:
     from streamsketch.features import FeatureMap as FeatureMap
-    from streamsketch.features import Spec as Spec
     from streamsketch.generator import Generator as Generator
     from streamsketch.generator import fit as fit
     from streamsketch.sampler import Sampler as Sampler
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from streamsketch.sketch import Sketch as Sketch
     from streamsketch.sketcher import Sketcher as Sketcher
     from streamsketch.snapshot import Snapshot as Snapshot
+    from streamsketch.spec import Spec as Spec
     from streamsketch.store import Store as Store
 
 _HOMES = {
@@ -32,7 +32,7 @@ _HOMES = {
     "Sketch": "sketch",
     "Sketcher": "sketcher",
     "Snapshot": "snapshot",
-    "Spec": "features",
+    "Spec": "spec",
     "Store": "store",
     "fit": "generator",
 }

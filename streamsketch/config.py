@@ -12,8 +12,9 @@ from streamsketch.errors import ConfigError, SchemaError
 from streamsketch.schema import Schema
 
 if TYPE_CHECKING:
-    from streamsketch.features import Map, Spec
+    from streamsketch.features import Map
     from streamsketch.privacy.release import Releaser
+    from streamsketch.spec import Spec
     from streamsketch.store import Store
 
 __all__ = ["Pipeline", "load"]

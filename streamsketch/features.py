@@ -1,4 +1,4 @@
-r"""The feature map Phi, defined once, and the spec that identifies it.
+r"""The feature map Phi, defined once.
 
 .. math:: \Phi(x) = [\cos(\omega_j \cdot x)]_j, [\sin(\omega_j \cdot x)]_j
 
@@ -7,10 +7,7 @@ of modulus 1 per frequency, so :math:`\|\Phi(x)\|_2 = \sqrt m` whatever x is. Th
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,67 +17,12 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError
 from streamsketch.kernels import BACKENDS, ONE, SumRows, choose, prepare
 from streamsketch.schema.columns import Block
+from streamsketch.spec import Spec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAPS", "ONE", "FeatureMap", "Map", "Spec", "build"]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What identifies a sketch operator; values of different specs never mix.
-
-    Attributes:
-        law: Frequency law, or `explicit` for given frequencies.
-        d: Dimension of the encoded rows.
-        m: Number of frequencies.
-        scale: Kernel scale, a length.
-        seed: Seed of the frequencies.
-        schema_hash: Hash of the schema that encodes the rows; empty for plain arrays.
-        classes: Blocks of the sketch, one per label value; 1 when not conditional.
-        map: Which feature map, a name in `MAPS`.
-        arithmetic: How features are summed: `fixed16`, multiples of 2^-16 in int64.
-        omega_hash: Hash of given frequencies; empty when a law draws them.
-    """
-
-    law: str
-    d: int
-    m: int
-    scale: float = 1.0
-    seed: int = 0
-    schema_hash: str = ""
-    classes: int = 1
-    map: str = "fourier"
-    arithmetic: str = "fixed16"
-    omega_hash: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", float(self.scale))  # 1 and 1.0 are one spec
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits of everything above."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> "Spec":
-        """The spec that `to_dict` wrote.
-
-        Raises:
-            ConfigError: A field is missing or unknown.
-        """
-        try:
-            return cls(**body)
-        except TypeError as e:
-            raise ConfigError(
-                f"a spec has wrong fields ({e}); it was written by another version"
-            ) from None
+__all__ = ["MAPS", "ONE", "FeatureMap", "Map", "build"]
 
 
 class Map(Protocol):

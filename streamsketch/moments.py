@@ -20,8 +20,8 @@ from streamsketch.errors import ConfigError
 from streamsketch.kernels import ONE
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
     from streamsketch.schema import Block
+    from streamsketch.spec import Spec
 
 Array = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ class QuadraticMap(MomentMap):
     """Monomials of degree one and two: mean and covariance of the stream.
 
     Example:
-        >>> from streamsketch.features import Spec
+        >>> from streamsketch.spec import Spec
         >>> QuadraticMap(Spec("none", 2, 1, map="quadratic")).features(np.array([[0.5, -1.0]]))
         array([[ 0.5 , -1.  ,  0.25, -0.5 ,  1.  ]])
     """

@@ -67,8 +67,6 @@ class Ingest:
         dead_letters: Where unusable rows go; None drops them after counting.
         schedule: When to save and release.
         on_error: `dlq` or `skip` (rows are set apart), `fail` (the first one stops the run).
-        limits: What a user may contribute.
-        watch: Looks at the rows for change.
         limits: What each user may add, where the protected unit is a user.
         watch: Looks at the rows for change.
     """

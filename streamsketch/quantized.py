@@ -20,8 +20,8 @@ from streamsketch.errors import ConfigError
 from streamsketch.kernels import ONE
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
     from streamsketch.schema import Block
+    from streamsketch.spec import Spec
 
 __all__ = ["GAIN", "SignatureMap"]
 
@@ -39,7 +39,7 @@ class SignatureMap:
         dither: ``(m,)`` float64 phases in ``[0, 2 pi)``.
 
     Example:
-        >>> from streamsketch.features import Spec
+        >>> from streamsketch.spec import Spec
         >>> signatures = SignatureMap.from_spec(Spec("gaussian", 2, 3, map="signature"))
         >>> signatures.sum(np.zeros((4, 2)))
         array([-262144, -262144,  262144,  262144, -262144,  262144])

@@ -10,7 +10,8 @@ from streamsketch.errors import ConfigError, DataError, SpecMismatchError
 from streamsketch.kernels import ONE
 
 if TYPE_CHECKING:
-    from streamsketch.features import Map, Spec
+    from streamsketch.features import Map
+    from streamsketch.spec import Spec
 
 __all__ = ["Sketch"]
 
@@ -109,8 +110,8 @@ class Sketch:
         Raises:
             DamagedFileError: The bytes are not a sketch's.
         """
-        from streamsketch.features import Spec
         from streamsketch.files import unpack
+        from streamsketch.spec import Spec
 
         arrays, body = unpack(data, "sketch")
         return cls(Spec.from_dict(body["spec"]), arrays["total"], body["count"])

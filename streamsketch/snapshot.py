@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.features import FeatureMap, Spec, build
+from streamsketch.features import FeatureMap, build
 from streamsketch.files import digest, pack, read_file, unpack, write_atomic
 from streamsketch.schema import Schema
+from streamsketch.spec import Spec
 
 if TYPE_CHECKING:
     import os

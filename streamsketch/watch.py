@@ -56,7 +56,8 @@ class Watch:
         frequencies: int = 64,
     ) -> None:
         from streamsketch.drift import SketchDrift
-        from streamsketch.features import FeatureMap, Spec
+        from streamsketch.features import FeatureMap
+        from streamsketch.spec import Spec
 
         unknown = sorted(set(actions) - set(ACTIONS))
         if unknown:

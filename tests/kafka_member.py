@@ -15,12 +15,13 @@ from typing import Any
 from consumers.dead_letter import FileDeadLetters
 from consumers.kafka import KafkaSource
 from consumers.kafka.settings import KafkaSettings
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser
 from streamsketch.releasing import Schedule
 from streamsketch.schema import Schema
 from streamsketch.signals import stop_on_signals
+from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Store
 from streamsketch.streams import Chunk

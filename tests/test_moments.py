@@ -3,8 +3,8 @@ import pytest
 
 from streamsketch import Schema, Sketcher
 from streamsketch.errors import ConfigError
-from streamsketch.features import Spec
 from streamsketch.moments import QuadraticMap, QuarticMap
+from streamsketch.spec import Spec
 
 
 def spec(d, kind):

@@ -8,10 +8,11 @@ import pytest
 
 from streamsketch import Schema, Snapshot, Store
 from streamsketch.errors import DataError, StoreError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser
 from streamsketch.releasing import Schedule, release_now
+from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.streams import Chunk, Dead
 

@@ -5,8 +5,9 @@ from sklearn.cluster import KMeans as Lloyd
 from streamsketch import Schema, Sketcher
 from streamsketch.decode import KMeans, Target
 from streamsketch.errors import ConfigError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.quantized import GAIN, SignatureMap
+from streamsketch.spec import Spec
 
 
 def test_gain_is_the_first_harmonic_of_the_square_wave():

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streamsketch.errors import StoreError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser
 from streamsketch.releasing import Schedule
 from streamsketch.schema import Schema
+from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Store
 from streamsketch.streams import Chunk

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from streamsketch.errors import DamagedFileError, FencedError, LockedError, SpecMismatchError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
+from streamsketch.spec import Spec
 from streamsketch.state import State
 
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 4))

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from consumers.arrow.wire import Stopped, Wire, address, connections, listen
 from consumers.columns import check_columns, select, wanted
-from consumers.files.formats import DAMAGE
+from consumers.files.pieces import DAMAGE
 from consumers.settings import parse
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError, StreamSketchError
 from streamsketch.schema import Schema

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
-from consumers.files.formats import FileFault, Piece, Wanted
+from consumers.files.pieces import FileFault, Piece, Wanted
 from consumers.uncancelled import uncancelled
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.streams import Dead

@@ -15,16 +15,9 @@ import pyarrow as pa
 
 from consumers.columns import check_columns, text_types
 from consumers.files.folder import Files
-from consumers.files.formats import (
-    FORMATS,
-    FileFault,
-    Piece,
-    Wanted,
-    cut,
-    format_named,
-    read_pieces,
-)
+from consumers.files.formats import FORMATS, format_named, read_pieces
 from consumers.files.pace import ByEventTime, ByRate, Pace
+from consumers.files.pieces import FileFault, Piece, Wanted, cut
 from consumers.settings import parse
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.schema import Schema

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
+    from streamsketch.spec import Spec
 
 __all__ = ["BACKENDS", "ONE", "Prepare", "SumRows", "choose", "has_numba", "prepare"]
 

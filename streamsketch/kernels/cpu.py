@@ -19,7 +19,7 @@ from streamsketch.errors import ConfigError, DataError
 from streamsketch.kernels import NOT_FINITE, ONE
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
+    from streamsketch.spec import Spec
 
 __all__ = [
     "DenseSum",

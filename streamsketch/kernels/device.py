@@ -19,7 +19,7 @@ from streamsketch.kernels import NOT_FINITE, ONE
 if TYPE_CHECKING:
     import torch
 
-    from streamsketch.features import Spec
+    from streamsketch.spec import Spec
 
 __all__ = ["TorchSum", "TritonSum", "prepare", "prepare_triton"]
 

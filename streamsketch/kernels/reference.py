@@ -16,7 +16,7 @@ from streamsketch.errors import DataError
 from streamsketch.kernels import NOT_FINITE, ONE
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
+    from streamsketch.spec import Spec
 
 __all__ = ["features", "features32", "prepare", "sum_features"]
 

@@ -11,7 +11,7 @@ from streamsketch.frequencies_structured import FEWEST, HARMONICS, factors
 from streamsketch.kernels import ONE, cpu
 
 if TYPE_CHECKING:
-    from streamsketch.features import Spec
+    from streamsketch.spec import Spec
 
 __all__ = ["HadamardSum", "HarmonicSum", "prepare_hadamard", "prepare_harmonic"]
 

@@ -19,7 +19,7 @@ from streamsketch.sampler.solve import optimise
 from streamsketch.sampler.targets import GaussianTarget
 
 if TYPE_CHECKING:
-    from streamsketch.sampler.methods import Job
+    from streamsketch.sampler.job import Job
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +12,9 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.sampler.aims import Aim, aim
 from streamsketch.sampler.energy import energy_points
-from streamsketch.sampler.history import History
+from streamsketch.sampler.job import Job
 from streamsketch.sampler.latents import check_latents, decode, finite
 from streamsketch.sampler.targets import GaussianTarget
-from streamsketch.sampler.unique import row_keys
 
 Points = NDArray[np.float32]
 
@@ -29,47 +26,6 @@ _ENERGY_BATCH = 64
 _POOL = 8192  # most candidates drawn at once: the generator's own chunk
 _SOBOL = 1 << 30  # points of one sequence
 _TRIES = 20  # pools without one new row before unique output is given up
-
-
-@dataclass
-class Job:
-    """One call of `Sampler.sample`: what to draw, and the history to draw against."""
-
-    generator: Any
-    history: History
-    seed: int
-    target: str
-    label: Any
-    candidates: int
-    frequencies: int
-    forget: float
-    guard: float
-    window: int
-    solver: str
-    unique: bool
-
-    def next_seed(self) -> int:
-        """A seed that no batch of this history had before."""
-        self.history.draws += 1
-        words = [self.seed, self.history.salt, self.history.draws]
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-    def new(self, x: Points) -> NDArray[np.bool_]:
-        """Which rows were never issued and do not repeat an earlier one of ``x``."""
-        if not self.unique:
-            return np.ones(len(x), dtype=bool)
-        assert self.history.rows is not None
-        keys = row_keys(self.generator.schema.decode(x))
-        fresh = ~self.history.rows.holds(keys)
-        first = np.zeros(len(x), dtype=bool)
-        first[list({key: i for i, key in reversed(list(enumerate(keys)))}.values())] = True
-        return np.asarray(fresh & first)
-
-    def enter(self, x: Points) -> None:
-        """Remember rows as issued, where unique output was asked for."""
-        if self.unique:
-            assert self.history.rows is not None
-            self.history.rows.add_new(row_keys(self.generator.schema.decode(x)))
 
 
 def iid(job: Job, n: int) -> Points:
@@ -197,4 +153,4 @@ def check_method(method: str) -> None:
         raise ConfigError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
 
 
-__all__ = ["METHODS", "Aim", "Job", "check_method", "history_aware"]
+__all__ = ["METHODS", "Aim", "check_method", "history_aware"]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError
 from streamsketch.sampler.aims import TARGETS, aim
 from streamsketch.sampler.history import History, locked
-from streamsketch.sampler.methods import METHODS, Job, check_method
+from streamsketch.sampler.job import Job
+from streamsketch.sampler.methods import METHODS, check_method
 from streamsketch.sampler.unique import RowFilter
 
 if TYPE_CHECKING:

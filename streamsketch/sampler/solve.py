@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamsketch.sampler.debt import DebtSelector
 
 if TYPE_CHECKING:
-    from streamsketch.sampler.methods import Job
+    from streamsketch.sampler.job import Job
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 from consumers.dead_letter import make_file
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy.release import Releaser
 from streamsketch.releasing import Schedule
 from streamsketch.schema import Schema
 from streamsketch.signals import stop_on_signals
+from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Store
 

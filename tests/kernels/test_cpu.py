@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsketch.errors import ConfigError, DataError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.kernels import ONE, cpu, fused, reference
+from streamsketch.spec import Spec
 
 
 def draw(d, m, n, seed=0, spread=5.0):

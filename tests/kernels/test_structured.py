@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsketch.errors import ConfigError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.frequencies import LAWS as LAWS_OF_ALL
 from streamsketch.frequencies import draw
 from streamsketch.frequencies_structured import factors, walsh_hadamard
 from streamsketch.kernels import ONE, choose, cpu, fused, fused_structured, reference, structured
+from streamsketch.spec import Spec
 
 LAWS = ["harmonic", "hadamard"]
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.frequencies import LAWS
 from streamsketch.kernels import BACKENDS
+from streamsketch.spec import Spec
 
 RNG = np.random.default_rng(3)
 D = 16  # the least that the Hadamard backend takes

@@ -10,12 +10,13 @@ import streamsketch.consume as consumer
 from streamsketch import Schema, Sketcher, Snapshot, Store
 from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DamagedFileError, PrivacyError
-from streamsketch.features import FeatureMap, Spec
+from streamsketch.features import FeatureMap
 from streamsketch.pipeline import Ingest
 from streamsketch.privacy import Releaser, Settings
 from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.releasing import Schedule
 from streamsketch.schema import Column
+from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Family
 from streamsketch.streams import Chunk

@@ -1,0 +1,57 @@
+"""One call of the sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.sampler.history import History
+from streamsketch.sampler.unique import row_keys
+
+__all__ = ["Job"]
+
+Points = NDArray[np.float32]
+
+
+@dataclass
+class Job:
+    """One call of `Sampler.sample`: what to draw, and the history to draw against."""
+
+    generator: Any
+    history: History
+    seed: int
+    target: str
+    label: Any
+    candidates: int
+    frequencies: int
+    forget: float
+    guard: float
+    window: int
+    solver: str
+    unique: bool
+
+    def next_seed(self) -> int:
+        """A seed that no batch of this history had before."""
+        self.history.draws += 1
+        words = [self.seed, self.history.salt, self.history.draws]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def new(self, x: Points) -> NDArray[np.bool_]:
+        """Which rows were never issued and do not repeat an earlier one of ``x``."""
+        if not self.unique:
+            return np.ones(len(x), dtype=bool)
+        assert self.history.rows is not None
+        keys = row_keys(self.generator.schema.decode(x))
+        fresh = ~self.history.rows.holds(keys)
+        first = np.zeros(len(x), dtype=bool)
+        first[list({key: i for i, key in reversed(list(enumerate(keys)))}.values())] = True
+        return np.asarray(fresh & first)
+
+    def enter(self, x: Points) -> None:
+        """Remember rows as issued, where unique output was asked for."""
+        if self.unique:
+            assert self.history.rows is not None
+            self.history.rows.add_new(row_keys(self.generator.schema.decode(x)))

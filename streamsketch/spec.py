@@ -1,0 +1,68 @@
+"""The spec that identifies a sketch operator: its fingerprint travels with every value."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from streamsketch.errors import ConfigError
+
+__all__ = ["Spec"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What identifies a sketch operator; values of different specs never mix.
+
+    Attributes:
+        law: Frequency law, or `explicit` for given frequencies.
+        d: Dimension of the encoded rows.
+        m: Number of frequencies.
+        scale: Kernel scale, a length.
+        seed: Seed of the frequencies.
+        schema_hash: Hash of the schema that encodes the rows; empty for plain arrays.
+        classes: Blocks of the sketch, one per label value; 1 when not conditional.
+        map: Which feature map, a name in `MAPS`.
+        arithmetic: How features are summed: `fixed16`, multiples of 2^-16 in int64.
+        omega_hash: Hash of given frequencies; empty when a law draws them.
+    """
+
+    law: str
+    d: int
+    m: int
+    scale: float = 1.0
+    seed: int = 0
+    schema_hash: str = ""
+    classes: int = 1
+    map: str = "fourier"
+    arithmetic: str = "fixed16"
+    omega_hash: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", float(self.scale))  # 1 and 1.0 are one spec
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of everything above."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "Spec":
+        """The spec that `to_dict` wrote.
+
+        Raises:
+            ConfigError: A field is missing or unknown.
+        """
+        try:
+            return cls(**body)
+        except TypeError as e:
+            raise ConfigError(
+                f"a spec has wrong fields ({e}); it was written by another version"
+            ) from None
