@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.base import DriftDetector
 
-from streamsketch.errors import ConfigError, DataError, SpecMismatchError
+from streamsketch.errors import ConfigError, DataError, SpecMismatchError, StoreError
 from streamsketch.quadratic import covariance_spectrum, level, null_filter, spread_ratio, tail
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ DENSE = 2000
 THIN = 8
 # The threshold is computed anew when the rows behind it have grown by this factor.
 GROWTH = 1.5
+# Features are rounded to multiples of 1 / UNIT: their sums and products then add up exactly in
+# float64, so that the state, and every alarm, is the same in whatever batches the rows come.
+UNIT = 4096.0
 
 
 class SketchDrift(DriftDetector):
@@ -197,7 +200,7 @@ class SketchDrift(DriftDetector):
         """Take rows of features up to the next event; how many were taken."""
         if self._drift_detected:
             self._reset()
-        values = values[: self._next - self.rows]
+        values = np.rint(values[: self._next - self.rows] * UNIT) / UNIT
         if self.rows < self._silent:
             self._gather(values)
             self._sum += values.sum(axis=0)
@@ -207,7 +210,7 @@ class SketchDrift(DriftDetector):
                 self._calibrate()
             return len(values)
         fast, slow = self._filtered(values)
-        distance = ((fast - slow) ** 2).sum(axis=1)
+        distance = (np.ascontiguousarray(fast - slow) ** 2).sum(axis=1)
         above = np.flatnonzero(distance > self.threshold)
         used = int(above[0]) + 1 if len(above) else len(values)
         self._gather(values[:used])
@@ -221,10 +224,10 @@ class SketchDrift(DriftDetector):
         return used
 
     def _filtered(self, values: Array) -> tuple[Array, Array]:
-        if len(values) == 1:
+        if len(values) == 1:  # what lfilter does, without its preparations
             return (
-                self._z_fast + self._fast * (values - self._z_fast),
-                self._z_slow + self._slow * (values - self._z_slow),
+                self._fast * values + (1 - self._fast) * self._z_fast,
+                self._slow * values + (1 - self._slow) * self._z_slow,
             )
         from scipy.signal import lfilter
 
@@ -261,8 +264,68 @@ class SketchDrift(DriftDetector):
     def _alarm(self) -> None:
         self._drift_detected = True
         self.n_detections += 1
-        share = self._silent / self._weight
-        self._prior = (float(self._silent), self._first * share, self._second * share)
+        share, square = self._silent / self._weight, UNIT * UNIT
+        first, second = (np.rint(a * share * square) / square for a in (self._first, self._second))
+        self._prior = (float(self._silent), first, second)
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Arrays and JSON values to resume from: the detector then raises the same alarms.
+
+        The arrays hold sums of raw rows' features, and are secret as the rows are.
+        """
+        arrays = {
+            "fast": self._z_fast,
+            "slow": self._z_slow,
+            "sum": self._sum,
+            "first": self._first,
+            "second": self._second,
+            "numbers": np.array([self.statistic, self.threshold, self._weight]),
+        }
+        if self._prior is not None:
+            arrays |= {"prior.first": self._prior[1], "prior.second": self._prior[2]}
+        body = {
+            "settings": self._identity(),
+            "rows": self.rows,
+            "next": self._next,
+            "alarms": self.n_detections,
+            "detected": self.drift_detected,
+        }
+        return arrays, body
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], body: Mapping[str, Any]) -> None:
+        """Take up a saved state.
+
+        Raises:
+            StoreError: The state is of a detector with other settings or frequencies.
+        """
+        mine, saved = self._identity(), body.get("settings")
+        if saved != mine:
+            raise StoreError(
+                f"the saved detector has the settings {saved}, and this one {mine}: "
+                "use the settings that it was saved with, or start a new detector"
+            )
+        self._prior = None
+        if "prior.first" in arrays:
+            first, second = (np.array(arrays[f"prior.{k}"]) for k in ("first", "second"))
+            self._prior = (float(self._silent), first, second)
+        self._reset()
+        self._z_fast, self._z_slow = np.array(arrays["fast"]), np.array(arrays["slow"])
+        self._sum = np.array(arrays["sum"])
+        self._first, self._second = np.array(arrays["first"]), np.array(arrays["second"])
+        self.statistic, self.threshold, self._weight = map(float, arrays["numbers"])
+        self.rows, self._next = int(body["rows"]), int(body["next"])
+        self.n_detections = int(body["alarms"])
+        self._drift_detected = bool(body["detected"])
+
+    def _identity(self) -> dict[str, Any]:
+        """What a saved state must agree with."""
+        return {
+            "features": self._map.spec.fingerprint,
+            "mean_time": float(self.mean_time),
+            "window": self.window,
+            "memory": self._slow_rows,
+            "warmup": self._silent,
+        }
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,7 @@ class Ingest:
         self._enough_rows_saved = False
         self._began = time.time()
         self._reset = False
+        self._taken = state.folder / "release.taken"
         # where the broker decides who owns a part, a former owner is fenced; elsewhere a second
         # reader is a mistake, and is refused
         self._exclusive = not getattr(source, "coordinated", False)
@@ -113,19 +115,23 @@ class Ingest:
 
     def claim(self, part: str) -> Position | None:
         """Take a part over; see `streams.Ownership`."""
-        self.parts[part] = self.state.claim(part, self._exclusive)
-        return self.parts[part].position
+        state = self.parts[part] = self.state.claim(part, self._exclusive)
+        saved = state.extras.pop("drift", None)
+        if self.watch is not None:
+            self.watch.take_up(part, saved)
+        return state.position
 
     def revoke(self, part: str) -> None:
         """Save and forget a part; see `streams.Ownership`."""
         if part in self.parts:
             self.save([part])
-            self.parts.pop(part, None)
-            self.state.unlock(part)
+            self.lose(part)
 
     def lose(self, part: str) -> None:
         """Forget a part unsaved; see `streams.Ownership`."""
         self.parts.pop(part, None)
+        if self.watch is not None:
+            self.watch.drop(part)
         self.state.unlock(part)
 
     # --- the loop
@@ -148,12 +154,13 @@ class Ingest:
                     # never broken off: what a source has handed out it will not read again
                     self.learn(chunk)
                 now = time.monotonic()
-                if now - saved >= self.schedule.save_seconds or self._enough_rows():
+                alarm = self.watch is not None and self.watch.waiting
+                if now - saved >= self.schedule.save_seconds or self._enough_rows() or alarm:
                     self.save()
                     saved = now
                 if self._release_due():
                     self.save()
-                    self.release()
+                    self.release(wait=self._taken.exists())
                 if on_tick is not None and now - ticked >= 0.5:
                     on_tick()
                     ticked = now
@@ -209,7 +216,7 @@ class Ingest:
         part.sketch.update(self.features, x, labels)
         self.progress.rows += len(encoded.x)
         if self.watch is not None:
-            self.watch.look(x, {"part": part.part, **chunk.position})
+            self.watch.look(part.part, x, dict(chunk.position))
         return dead
 
     def _refuse(self, dead: list[Dead]) -> None:
@@ -240,9 +247,13 @@ class Ingest:
                 # before the sums: a crash in between drops rows of users, never adds too many
                 self.state.save_limits(self.limits)
             for part in dirty:
+                if self.watch is not None:
+                    part.extras["drift"] = self.watch.state(part.part)
                 try:
                     self.state.save(part)
                     done[part.part] = part.position or {}
+                    if self.watch is not None:
+                        self.watch.publish(part.part)
                 except FencedError as e:
                     log.warning("%s", e)
                     self.lose(part.part)
@@ -269,10 +280,11 @@ class Ingest:
     def _release_due(self) -> bool:
         if self._budget_spent:
             return False
-        request = self.state.folder / "release.request"
-        if request.exists():
-            self._reset = self._reset or request.read_text() == "reset"
-            request.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            # kept until the release is made, so that a crash in between forgets nothing
+            (self.state.folder / "release.request").replace(self._taken)
+        with suppress(FileNotFoundError):
+            self._reset = self._taken.read_text() == "reset"
             return True
         # the stream's own last release counts, whichever member made it
         seconds = self.schedule.release_seconds
@@ -301,6 +313,9 @@ class Ingest:
             self._budget_spent = True
             log.error("%s; consuming goes on, releasing has stopped", e)
             return None
+        if snapshot is not None or wait:
+            self._reset = False
+            self._taken.unlink(missing_ok=True)
         if snapshot is not None:
             self.progress.releases += 1
         if self.limits is not None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
 from streamsketch.features import Map
-from streamsketch.files import pack, read_file, unpack, write_atomic
+from streamsketch.files import Arrays, pack, read_file, unpack, write_atomic
 from streamsketch.sketch import Sketch
 from streamsketch.streams import Position
 
@@ -40,6 +40,8 @@ class PartState:
         position: Position after the rows summed; None before the first.
         sketch: Their sum.
         dead: Rows set apart so far.
+        extras: What else follows the part's rows and must be saved with them, such as a drift
+            detector: name -> (arrays, JSON values).
         dirty: Whether it differs from the file.
     """
 
@@ -48,6 +50,7 @@ class PartState:
     position: Position | None
     sketch: Sketch
     dead: int = 0
+    extras: dict[str, tuple[Arrays, dict[str, Any]]] = field(default_factory=dict, compare=False)
     dirty: bool = field(default=False, compare=False)
 
 
@@ -222,7 +225,20 @@ class State:
                 f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
             )
         sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
-        return PartState(body["part"], body["epoch"], body["position"], sketch, body["dead"])
+        extras = {
+            name: (
+                {
+                    k.removeprefix(f"{name}."): v
+                    for k, v in arrays.items()
+                    if k.startswith(f"{name}.")
+                },
+                values,
+            )
+            for name, values in body.get("extras", {}).items()
+        }
+        return PartState(
+            body["part"], body["epoch"], body["position"], sketch, body["dead"], extras
+        )
 
     def _write(self, state: PartState) -> None:
         body = {
@@ -233,11 +249,12 @@ class State:
             "count": state.sketch.count,
             "dead": state.dead,
         }
-        write_atomic(
-            self._file(state.part, ".safetensors"),
-            pack("resume", {"total": state.sketch.total}, body),
-            0o600,
-        )
+        arrays: Arrays = {"total": state.sketch.total}
+        if state.extras:
+            body["extras"] = {name: values for name, (_, values) in state.extras.items()}
+            for name, (named, _) in state.extras.items():
+                arrays |= {f"{name}.{k}": v for k, v in named.items()}
+        write_atomic(self._file(state.part, ".safetensors"), pack("resume", arrays, body), 0o600)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from river.base import DriftDetector
 from scipy.signal import lfilter
 from scipy.stats import chi2
 
 from streamsketch import Schema, Sketcher
 from streamsketch.drift import SketchDrift, SnapshotDrift
-from streamsketch.errors import ConfigError, DataError, SpecMismatchError
+from streamsketch.errors import ConfigError, DataError, SpecMismatchError, StoreError
 from streamsketch.features import FeatureMap
+from streamsketch.files import pack, unpack
 from streamsketch.quadratic import (
     covariance_spectrum,
     crossing_rate,
@@ -150,6 +153,33 @@ def test_one_row_at_a_time_is_the_same_as_many():
     assert single.threshold == pytest.approx(many.threshold, rel=1e-9)
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 700), max_size=12), st.integers(0, 11))
+def test_alarms_and_state_do_not_depend_on_batches_or_restarts(cuts, stopped):
+    rng = np.random.default_rng(3)
+    laws = (0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)  # the second and third start afresh from a prior
+    rows = np.concatenate([rng.normal(m, s, size=(700, 2)) for m, s in laws])
+    shape = {"window": 10, "mean_time": 5000, "frequencies": 8}
+    whole, cut = detector(2, **shape), detector(2, **shape)
+    expected, alarms, at = whole.update_many(rows), [], 0
+    for k, size in enumerate([*cuts, len(rows)]):
+        if k == stopped:
+            saved, cut = unpack(pack("drift", *cut.state()), "drift"), detector(2, **shape)
+            cut.restore(*saved)
+        alarms += [at + a for a in cut.update_many(rows[at : at + size])]
+        at += size
+    assert alarms == expected
+    assert len(expected) >= 2
+    (arrays, body), (again, body_again) = whole.state(), cut.state()
+    assert body == body_again
+    assert all((arrays[k] == again[k]).all() for k in arrays | again)
+
+
+def test_state_of_a_detector_with_other_settings_is_refused():
+    with pytest.raises(StoreError, match="settings"):
+        detector(2, window=20).restore(*detector(2, window=30).state())
+
+
 def test_it_is_a_river_detector_that_can_be_cloned_and_takes_tables_and_features():
     found = detector(2)
     assert isinstance(found, DriftDetector)
@@ -185,7 +215,7 @@ def test_bad_rows_are_refused_and_not_learned():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("chosen", "message"),
     [
         ({"mean_time": 100}, "mean_time = 100"),
         ({"window": 1}, "window = 1"),
@@ -194,9 +224,9 @@ def test_bad_rows_are_refused_and_not_learned():
         ({"features": FeatureMap.from_frequencies(np.ones((2, 3)))}, "not both"),
     ],
 )
-def test_bad_settings_are_refused(settings, message):
+def test_bad_settings_are_refused(chosen, message):
     with pytest.raises(ConfigError, match=message):
-        detector(2, **settings)
+        detector(2, **chosen)
 
 
 # --- released snapshots

@@ -17,7 +17,7 @@ import pytest
 
 from consumers.dead_letter import read_file
 from streamsketch.errors import LockedError
-from tests.consumers.ingest_worker import ingest, saved
+from tests.consumers.ingest_worker import alarms, ingest, saved
 from tests.consumers.test_files import BAD_CSV, BAD_JSON, SCHEMA, WRITERS, rows, spoil
 
 KILLS = int(os.environ.get("STREAMSKETCH_TEST_KILLS", "5"))
@@ -38,12 +38,13 @@ def write_folder(folder):
 
 
 def undisturbed(folder, path, batch_rows):
-    run = ingest(folder, "consumers.files", {"path": str(path), "batch_rows": batch_rows}, SCHEMA)
+    settings = {"path": str(path), "batch_rows": batch_rows}
+    run = ingest(folder, "consumers.files", settings, SCHEMA, drift=True)
     run.run(threading.Event())
     return saved(folder, SCHEMA)[0]
 
 
-def start(tmp_path, settings):
+def start(tmp_path, settings, drift=False):
     job = tmp_path / "job.json"
     job.write_text(
         json.dumps(
@@ -52,6 +53,7 @@ def start(tmp_path, settings):
                 "module": "consumers.files",
                 "settings": settings,
                 "schema": SCHEMA.to_dict(),
+                "drift": drift,
             }
         )
     )
@@ -68,6 +70,8 @@ def test_killed_at_random_moments(tmp_path):
     other = undisturbed(tmp_path / "b", tmp_path / "data", 257)
     assert expected.count == other.count == ROWS * len(WRITERS)
     np.testing.assert_array_equal(expected.total, other.total)
+    assert alarms(tmp_path / "a") == alarms(tmp_path / "b")
+    assert len(alarms(tmp_path / "a")) >= 10
 
     rng, kills, reached = random.Random(7), 0, []
     while True:
@@ -78,7 +82,7 @@ def test_killed_at_random_moments(tmp_path):
             "batch_rows": rng.choice([1, 97, 1000, 8192]),
             "rate": 2 * share,
         }
-        run = start(tmp_path, settings if kills < KILLS else {**settings, "rate": 1e9})
+        run = start(tmp_path, settings if kills < KILLS else {**settings, "rate": 1e9}, True)
         target = count(tmp_path) + rng.randrange(1, int(share) // 2)
         while kills < KILLS and run.poll() is None and count(tmp_path) < target:
             time.sleep(0.02)
@@ -100,6 +104,7 @@ def test_killed_at_random_moments(tmp_path):
         "file": max(p.name for p in (tmp_path / "data").iterdir()),
         "row": ROWS,
     }
+    assert alarms(tmp_path / "killed") == alarms(tmp_path / "a")
     letters = {
         (d.where["file"], d.where["row"]) for d in read_file(tmp_path / "killed/dead.jsonl")
     }

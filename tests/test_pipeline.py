@@ -178,7 +178,7 @@ def test_snapshots_by_rows_by_request_and_none_when_nothing_is_new(tmp_path):
     assert len(Store(tmp_path).snapshots.names()) == 4  # 30, 60, 90 and the end
     assert run.release() is None
     (run.state.folder / "release.request").touch()
-    assert run._release_due() and not run._release_due()
+    assert run._release_due() and run.release(wait=True) is None and not run._release_due()
 
 
 def test_a_release_finished_but_not_published_is_published_as_it_was(tmp_path):

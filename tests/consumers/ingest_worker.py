@@ -19,6 +19,7 @@ from streamsketch.signals import stop_on_signals
 from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Store
+from streamsketch.watch import Watch
 
 
 def operator(schema):
@@ -26,18 +27,23 @@ def operator(schema):
     return FeatureMap.from_spec(Spec("gaussian", schema.d, 16, schema_hash=schema.hash))
 
 
-def ingest(folder, module, settings, schema, save_seconds=0.03):
+def ingest(folder, module, settings, schema, save_seconds=0.03, drift=False):
     """A pipeline over that source; releases only at its end."""
     features = operator(schema)
+    state = State(Path(folder) / "state", features)
     return Ingest(
         importlib.import_module(module).make(settings, schema),
         schema,
         features,
-        State(Path(folder) / "state", features),
+        state,
         Store(str(Path(folder) / "store")),
         lambda: Releaser(features, schema, stream="test"),
         make_file({"path": str(Path(folder) / "dead.jsonl")}),
         Schedule(save_seconds=save_seconds, release_seconds=None),
+        # so short a window that unchanged rows raise alarms
+        watch=Watch(schema, state.folder, mean_rows=400, window=6, frequencies=8, actions=())
+        if drift
+        else None,
     )
 
 
@@ -46,10 +52,19 @@ def saved(folder, schema):
     return State(Path(folder) / "state", operator(schema)).cut()
 
 
+def alarms(folder):
+    """Part and row of each alarm, in the order in which they were written down."""
+    path = Path(folder) / "state" / "drift.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(event["part"], event["row"]) for event in map(json.loads, lines)]
+
+
 def main(path):
     job = json.loads(Path(path).read_text())
     schema = Schema.from_dict(job["schema"])
-    run = ingest(job["folder"], job["module"], job["settings"], schema)
+    run = ingest(
+        job["folder"], job["module"], job["settings"], schema, drift=job.get("drift", False)
+    )
     pause = job.get("seconds_per_chunk", 0.0)  # slow enough to be hit in the middle
     learn = run.learn
 
