@@ -1,13 +1,13 @@
 """A Kafka run that is disturbed: members killed, frozen, the broker killed; then the sums."""
 
-import json
+import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from consumers.dead_letter import read_file
 from streamsketch.state import State
 from streamsketch.store import Store
 from tests.broker import BrokerProcess
-from tests.broker.process import ROOT
+from tests.forks import kill, start, stop
 from tests.kafka_member import SCHEMA, D, features, ingest
+from tests.kafka_member import run as member
 
 SESSION_MS = 2000
 FROZEN_SECONDS = 3.5  # longer than the session: the group gives its partitions away
@@ -35,12 +36,13 @@ class Outcome:
     """What was done to a run, and what came of it."""
 
     messages: int
-    rows_expected: int
-    rows_found: int
-    exact: bool
-    dead_exact: bool
+    rows_expected: int = 0
+    rows_found: int = 0
+    exact: bool = False
+    dead_exact: bool = False
     faults: dict[str, int] = field(default_factory=dict)
-    while_running: int = 0
+    while_running: int = 0  # faults before the last row was read
+    advanced: int = 0  # faults before which rows were saved since the fault before
     seconds: float = 0.0
 
 
@@ -59,7 +61,7 @@ class KafkaRun:
         self.broker = BrokerProcess(folder / "broker")
         self.topic = "rows"
         self.messages = messages
-        self.members: list[subprocess.Popen[bytes]] = []
+        self.members: list[BaseProcess] = []
         self.started = 0
         rng = np.random.default_rng(seed)
         self.rows = rng.random((messages, D)).astype(np.float32).astype(np.float64)
@@ -85,20 +87,14 @@ class KafkaRun:
             "topic": self.topic,
             "session_timeout_ms": SESSION_MS,
             "max_records": 100,
+            "fetch_bytes": 1 << 16,
         } | changes
 
-    def start_member(self, rest: float, **changes: Any) -> subprocess.Popen[bytes]:
+    def start_member(self, rest: float, **changes: Any) -> BaseProcess:
         """Start one more member process."""
         self.started += 1
-        given = {
-            "folder": str(self.folder),
-            "settings": self.settings(**changes),
-            "rest": rest,
-            "name": str(self.started),
-        }
-        command = [sys.executable, "-m", "tests.kafka_member", json.dumps(given)]
-        with (self.folder / "members.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stderr=log)
+        log, settings = self.folder / "members.log", self.settings(**changes)
+        return start(log, member, self.folder, settings, rest, str(self.started))
 
     def read(self) -> int:
         """Messages that are in the saved positions."""
@@ -114,7 +110,7 @@ class KafkaRun:
         table = pa.table({f"x{j}": self.rows[good, j] for j in range(D)})
         return features().sum(SCHEMA.encode(table).x)
 
-    def outcome(self) -> Outcome:
+    def check(self, outcome: Outcome) -> Outcome:
         """Compare the saved sums with the rows."""
         sketch, *_ = self._state().cut()
         rows = self.messages - len(self.bad)
@@ -123,25 +119,29 @@ class KafkaRun:
             for path in self.folder.glob("dead-*.jsonl")
             for d in read_file(path)
         }
-        exact = bool(sketch.count == rows and np.array_equal(sketch.total, self.expected()))
-        return Outcome(self.messages, rows, int(sketch.count), exact, len(dead) == len(self.bad))
+        outcome.rows_expected, outcome.rows_found = rows, int(sketch.count)
+        outcome.exact = bool(
+            sketch.count == rows and np.array_equal(sketch.total, self.expected())
+        )
+        outcome.dead_exact = len(dead) == len(self.bad)
+        return outcome
 
     def run_undisturbed(self, **changes: Any) -> Outcome:
         """One member in this process, to the end."""
-        import threading
-
         run = ingest(self.folder, self.settings(until="end", **changes))
         run.run(threading.Event())
-        return self.outcome()
+        return self.check(Outcome(self.messages))
 
     def run_disturbed(
         self,
-        faults: Sequence[str],
+        faults: Iterable[str],
         members: int = 2,
         rest: float = 0.02,
-        pause: tuple[float, float] = (0.3, 2.0),
+        pause: tuple[float, float] = (0.0, 1.0),
+        patience: float = 5.0,
         seed: int = 0,
         limit: float = 600.0,
+        tell: Callable[[Outcome], None] = lambda so_far: None,
         **changes: Any,
     ) -> Outcome:
         """Several member processes, disturbed at random moments; returns when all is read.
@@ -151,59 +151,78 @@ class KafkaRun:
                 session, `join` and `leave` by a member (at most `MOST`, at least one), `broker` is
                 killed and started again.
             members: How many processes.
-            rest: Seconds a member waits after each chunk.
-            pause: Shortest and longest time between two faults, in seconds.
+            rest: Seconds a member waits after each chunk, until the faults are over.
+            pause: Shortest and longest time from when rows were saved again to the next fault, in
+                seconds.
+            patience: Seconds after which the next fault comes although no row was saved meanwhile.
             seed: Of the moments and the victims.
             limit: Seconds, after which the run has failed.
+            tell: Called after each fault.
             changes: Settings of the members.
         """
         rng = random.Random(seed)
         begin = time.monotonic()
+        done = Outcome(self.messages)
         self.members = [self.start_member(rest, **changes) for _ in range(members)]
-        running = 0
-        counts: dict[str, int] = {}
         try:
+            before = 0
             self._wait(1, begin + limit)
             for fault in faults:
+                now = self._advance(before, time.monotonic() + patience)
                 time.sleep(rng.uniform(*pause))
-                running += self.read() < self.messages
-                counts[fault] = counts.get(fault, 0) + 1
-                self._disturb(fault, rng, rest, changes)
+                done.while_running += self.read() < self.messages
+                done.advanced += now > before
+                if self._disturb(fault, rng, rest, changes):
+                    done.faults[fault] = done.faults.get(fault, 0) + 1
+                before = self.read()
+                done.seconds = time.monotonic() - begin
+                tell(done)
+            for slow in self.members:
+                stop(slow)
+            self.members = [self.start_member(0.0, **changes)]
             self._wait(self.messages, begin + limit)
+            stop(self.members[0])
         finally:
-            for member in self.members:
-                member.send_signal(signal.SIGTERM)
-            for member in self.members:
-                member.wait(30)
-        result = self.outcome()
-        result.faults, result.while_running = counts, running
-        result.seconds = time.monotonic() - begin
-        return result
+            for process in self.members:
+                process.kill()
+                process.join()
+        self.check(done)
+        done.seconds = time.monotonic() - begin
+        return done
 
     def _disturb(
         self, fault: str, rng: random.Random, rest: float, changes: dict[str, Any]
-    ) -> None:
+    ) -> bool:
+        """Whether it could be done."""
         victim = rng.randrange(len(self.members))
         if fault == "join":
-            if len(self.members) < MOST:
-                self.members.append(self.start_member(rest, **changes))
+            if len(self.members) == MOST:
+                return False
+            self.members.append(self.start_member(rest, **changes))
         elif fault == "leave":
-            if len(self.members) > 1:
-                leaving = self.members.pop(victim)
-                leaving.send_signal(signal.SIGTERM)
-                leaving.wait(30)
+            if len(self.members) == 1:
+                return False
+            stop(self.members.pop(victim))
         elif fault == "kill":
-            self.members[victim].kill()
-            self.members[victim].wait()
+            kill(self.members[victim])
             self.members[victim] = self.start_member(rest, **changes)
         elif fault == "freeze":
-            self.members[victim].send_signal(signal.SIGSTOP)
+            frozen = self.members[victim].pid
+            assert frozen is not None
+            os.kill(frozen, signal.SIGSTOP)
             time.sleep(FROZEN_SECONDS)
-            self.members[victim].send_signal(signal.SIGCONT)
+            os.kill(frozen, signal.SIGCONT)
         else:
             self.broker.kill()
             time.sleep(rng.uniform(0, 1))
             self.broker.start()
+        return True
+
+    def _advance(self, before: int, end: float) -> int:
+        """The messages read, once they are more than before, or time is up."""
+        while (now := self.read()) <= before and time.monotonic() < end:
+            time.sleep(0.1)
+        return now
 
     def _wait(self, messages: int, end: float) -> None:
         while self.read() < messages:

@@ -1,12 +1,9 @@
-"""One member of a Kafka run in a process of its own: ``python -m tests.kafka_member JSON``.
+"""One member of a Kafka run, for a process of its own.
 
 It is the real source in the real pipeline; only its pace is slowed, so that there is time to
 kill it.
 """
 
-import json
-import logging
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,13 +64,6 @@ def ingest(
     )
 
 
-def main() -> None:
-    """Run until stopped."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    given = json.loads(sys.argv[1])
-    run = ingest(Path(given["folder"]), given["settings"], given["rest"], given["name"])
-    run.run(stop_on_signals())
-
-
-if __name__ == "__main__":
-    main()
+def run(folder: Path, settings: Mapping[str, Any], rest: float, name: str) -> None:
+    """Run until stopped by a signal."""
+    ingest(folder, settings, rest, name).run(stop_on_signals())

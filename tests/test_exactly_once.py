@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamsketch.errors import DataError
-from tests.faults import KafkaRun
+from tests.faults import KafkaRun, Outcome
 from tests.kafka_member import ingest
 
 
@@ -61,7 +61,7 @@ def test_a_former_owner_is_fenced(run):
     assert old.parts == {}
     old.source.close()
     old.dead_letters.close()
-    assert here.outcome().exact
+    assert here.check(Outcome(here.messages)).exact
 
 
 def test_an_error_while_a_chunk_is_learned_saves_nothing_of_it(run):

@@ -59,22 +59,21 @@ def alarms(folder):
     return [(event["part"], event["row"]) for event in map(json.loads, lines)]
 
 
-def main(path):
-    job = json.loads(Path(path).read_text())
+def run(job):
+    """A job until its end, or until stopped by a signal."""
     schema = Schema.from_dict(job["schema"])
-    run = ingest(
-        job["folder"], job["module"], job["settings"], schema, drift=job.get("drift", False)
-    )
+    drift = job.get("drift", False)
+    sketching = ingest(job["folder"], job["module"], job["settings"], schema, drift=drift)
     pause = job.get("seconds_per_chunk", 0.0)  # slow enough to be hit in the middle
-    learn = run.learn
+    learn = sketching.learn
 
     def slowly(chunk):
         learn(chunk)
         time.sleep(pause)
 
-    run.learn = slowly
-    run.run(stop_on_signals())
+    sketching.learn = slowly
+    sketching.run(stop_on_signals())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(json.loads(Path(sys.argv[1]).read_text()))

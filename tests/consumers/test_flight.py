@@ -2,11 +2,8 @@
 
 import json
 import os
-import random
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from hypothesis import strategies as st
 from consumers.flight import FlightSettings, FlightSource, FlightWriter, make
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
-from tests.consumers.ingest_worker import ingest, saved
+from tests.flight_faults import FlightRun
 
 SCHEMA = Schema(
     [
@@ -561,84 +558,9 @@ def test_a_taken_port_and_no_server():
         FlightWriter(f"grpc://127.0.0.1:{free_port()}", "me", patience=0.3)
 
 
-CLIENT = """
-import sys, numpy as np, pyarrow as pa
-from consumers.flight.client import FlightWriter
-sys.path.insert(0, ".")
-from tests.consumers.test_flight import batches
-with FlightWriter(sys.argv[1], sys.argv[2], patience=60.0, unacknowledged_bytes=20_000) as writer:
-    writer.write_all(batches(int(sys.argv[3]), 50))
-"""
-
-
 def test_servers_and_clients_killed_at_random_moments(tmp_path):
-    """kill -9 of the sketching process and of its clients: the sums are those of one quiet run."""
-    count, names, port, rng = 120, ("a", "b"), free_port(), random.Random(3)
-    job = tmp_path / "job.json"
-    settings = {"port": port, "batch_rows": 20, "queue_bytes": 5000}
-    job.write_text(
-        json.dumps(
-            {
-                "folder": str(tmp_path / "killed"),
-                "module": "consumers.flight",
-                "settings": settings,
-                "schema": SCHEMA.to_dict(),
-                "seconds_per_chunk": 0.005,
-            }
-        )
-    )
-
-    def serve():
-        command = [sys.executable, "-m", "tests.consumers.ingest_worker", str(job)]
-        return subprocess.Popen(command)
-
-    def produce(name):
-        command = [sys.executable, "-c", CLIENT, f"grpc://127.0.0.1:{port}", name, str(count)]
-        return subprocess.Popen(command)
-
-    def rows():
-        return (
-            saved(tmp_path / "killed", SCHEMA)[0].count if job.with_name("killed").exists() else 0
-        )
-
-    def reaches(target):
-        return rows() >= target
-
-    server, clients, reached = serve(), {name: produce(name) for name in names}, []
-    try:
-        for kill in range(KILLS):
-            target = rows() + rng.randrange(1, 2 * 50 * count // (KILLS + 1))
-            wait_for(partial(reaches, target), 60.0)
-            if kill % 2:
-                name = rng.choice(names)
-                clients[name].kill()
-                clients[name].wait(10)
-                clients[name] = produce(name)
-            else:
-                server.kill()
-                server.wait(10)
-                reached.append(rows())
-                server = serve()
-        assert all(client.wait(90) == 0 for client in clients.values())
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
-    finally:
-        for process in (server, *clients.values()):
-            process.kill()
-            process.wait(10)
-    assert 0 < reached[0] < 2 * 50 * count
-    total, positions = saved(tmp_path / "killed", SCHEMA)[:2]
-    assert positions["flight"] == {"clients": {name: [count, 0] for name in names}}
-
-    quiet = ingest(tmp_path / "quiet", "consumers.flight", {"port": free_port()}, SCHEMA)
-    stop = threading.Event()
-    thread = threading.Thread(target=quiet.run, args=(stop,))
-    thread.start()
-    for name in names:
-        with FlightWriter(f"grpc://127.0.0.1:{quiet.source.settings.port}", name) as writer:
-            writer.write_all(batches(count, 50))
-    stop.set()
-    thread.join(20)
-    expected = saved(tmp_path / "quiet", SCHEMA)[0]
-    assert total.count == expected.count == 2 * 50 * count
-    np.testing.assert_array_equal(total.total, expected.total)
+    """kill -9 of the sketching process and of its clients: the sums are those of all rows."""
+    run = FlightRun(tmp_path, clients=2, batches=40 * KILLS)
+    outcome = run.run_disturbed(KILLS, limit=60.0 + 2 * KILLS)
+    assert outcome.exact and outcome.dead_exact, outcome
+    assert outcome.while_running == outcome.advanced == sum(outcome.faults.values()) == KILLS
