@@ -80,7 +80,11 @@ class PartitionLog:
     """Append, read and look up batches; what is in the file survives a killed process."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab+")
+        self._path = path
+        self._load()
+
+    def _load(self) -> None:
+        self._file = self._path.open("ab+")
         self._index: list[Batch] = []
         self._bases: list[int] = []
         self._producers: dict[int, Producer] = {}
@@ -166,6 +170,19 @@ class PartitionLog:
                     if record.timestamp >= timestamp:
                         return record.offset, record.timestamp
         return -1, -1
+
+    def cut(self, offset: int) -> None:
+        """Give back the disk space of the batches before ``offset``; the last one stays."""
+        at = max(0, min(bisect_right(self._bases, offset), len(self._bases)) - 1)
+        if at <= 0:
+            return
+        start, rest = self._index[at].position, self._path.with_suffix(".rest")
+        with rest.open("wb") as kept:
+            while start < self._size:
+                start += os.sendfile(kept.fileno(), self._file.fileno(), start, self._size - start)
+        rest.replace(self._path)
+        self._file.close()
+        self._load()
 
     def close(self) -> None:
         """Close the file."""

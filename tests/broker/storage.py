@@ -59,6 +59,7 @@ class Storage:
             "insert or replace into start values(?, ?, ?)", (topic, partition, offset)
         )
         self._starts[topic, partition] = offset
+        self.log(topic, partition).cut(offset)
 
     def new_producer(self) -> int:
         """An id that no producer was given before."""
