@@ -3,6 +3,7 @@
 | name | what it is |
 |---|---|
 | `residual` | pre-norm residual blocks with SiLU: the default |
+| `classwise` | `residual`, and a linear map of the latents for each class |
 | `mlp` | plain layers with SiLU |
 | `cl-gn` | seven layers of ten units, LeakyReLU 0.2, Glorot: seed 000's network, linear output |
 | `conv` | for square images: 7 x 7 (or side / 4) up to the full side by two upsamplings |
@@ -89,6 +90,33 @@ def residual(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
     )
 
 
+class _Classwise(nn.Module):
+    """What the classes share, and each class's own mean and linear map: its covariance."""
+
+    def __init__(self, config: NetworkConfig, inputs: int, d: int) -> None:
+        super().__init__()
+        self.p, self.classes = config.latent, max(inputs - config.latent, 1)
+        self.shared = residual(config, inputs, d)
+        self.own = nn.Linear(config.latent, self.classes * d)
+        nn.init.normal_(self.own.weight, std=0.1 / math.sqrt(config.latent))
+        nn.init.zeros_(self.own.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = self.own(x[:, : self.p]).unflatten(1, (self.classes, -1))
+        told = x[:, self.p :] if self.classes > 1 else torch.ones_like(x[:, :1])
+        out: Tensor = self.shared(x) + (told.unsqueeze(2) * own).sum(1)
+        return out
+
+
+def classwise(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """A residual network, and a linear map of the latents for each class (one without classes).
+
+    One network has to learn every class's covariance through its nonlinearities; the linear maps
+    have it after a few hundred steps.
+    """
+    return _Classwise(config, inputs, d)
+
+
 def mlp(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
     """`depth` hidden layers with SiLU."""
     layers: list[nn.Module] = []
@@ -163,6 +191,7 @@ def conv(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
 
 NETWORKS: dict[str, Callable[[NetworkConfig, int, int], nn.Module]] = {
     "residual": residual,
+    "classwise": classwise,
     "mlp": mlp,
     "cl-gn": cl_gn,
     "conv": conv,

@@ -42,6 +42,17 @@ def test_weights_depend_on_the_seed_only():
     assert torch.equal(before, torch.get_rng_state())  # the caller's generator is left alone
 
 
+def test_classwise_adds_each_classes_own_linear_map():
+    torch.manual_seed(0)
+    network = NETWORKS["classwise"](NetworkConfig("classwise", latent=3, width=8), 3 + 4, 2)
+    torch.nn.init.normal_(network.own.bias)
+    z, labels = torch.randn(6, 3), torch.tensor([0, 3, 3, 1, 2, 0])
+    x = torch.cat([z, nn.functional.one_hot(labels, 4).float()], 1)
+    weight, bias = network.own.weight.view(4, 2, 3), network.own.bias.view(4, 2)
+    own = torch.stack([weight[k] @ u + bias[k] for u, k in zip(z, labels, strict=True)])
+    torch.testing.assert_close(network(x) - network.shared(x), own)
+
+
 def test_conv_with_a_label_column():
     network = NETWORKS["conv"](preset("conv", 74), 32, 64 + 10)
     assert network(torch.zeros((2, 32))).shape == (2, 74)

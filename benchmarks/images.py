@@ -1,0 +1,316 @@
+"""Images from a class-conditional sketch, without and with privacy: train on synthetic, test on real.
+
+    python -m benchmarks.images [--sets mnist,fashion] [--steps 3000] [--seeds 1] [--average]
+                                [--picture docs/img/images.png] [--folder IDX_FILES]
+
+Full MNIST and Fashion-MNIST (benchmarks/image_data.py fetches them as packages). An image is
+sketched as its slowest cosine coefficients: a frozen encoder that no image was needed for, with
+limits that follow from it alone, so at epsilon = 1 nothing public is used. One release, unit one
+image with its label, add/remove. The generator is told the label; 60,000 labelled images are
+drawn from it, classifiers are trained on them and tested on the 10,000 real test images.
+
+`--average` adds eleven classifiers of scikit-learn on 10,000 images and their mean: DP-MERF's
+twelve, with histogram boosting in the place of gradient boosting and XGBoost.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from benchmarks.image_data import Images, load
+from benchmarks.show import show
+from streamsketch import Generator, Schema, Sketcher, fit
+from streamsketch.generator import NetworkConfig, TrainingConfig
+
+HERE = Path(__file__).parent
+SIDE, D, CLASSES = 28, 784, 10
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """The `k` slowest two-dimensional cosines: (n, 784) in [0, 1] to (n, k) in [-1, 1] and back.
+
+    The first coefficient is 28 times the mean intensity, between 0 and 28; natural limits of the
+    others are as wide, but those that images reach are not: beyond `reach` they are clipped.
+    """
+
+    k: int = 64
+    reach: float = 5.0
+    mean: float = 8.0
+
+    @property
+    def basis(self) -> np.ndarray:
+        """(k, 784), orthonormal rows from slow to fast."""
+        t = np.arange(SIDE)
+        one = np.cos(np.pi * np.outer(t, t + 0.5) / SIDE) * np.sqrt(2 / SIDE)
+        one[0] /= np.sqrt(2)
+        speed = np.add.outer(t**2, t**2).ravel()
+        return np.kron(one, one)[np.argsort(speed, kind="stable")[: self.k]]
+
+    @property
+    def limits(self) -> np.ndarray:
+        return np.concatenate([[self.mean], np.full(self.k - 1, self.reach)])
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        code = x @ self.basis.T
+        code[:, 0] -= self.mean
+        return np.clip(code / self.limits, -1, 1).astype(np.float32)
+
+    def decode(self, code: np.ndarray) -> np.ndarray:
+        values = code * self.limits
+        values[:, 0] += self.mean
+        return np.clip(values @ self.basis, 0, 1).astype(np.float32)
+
+    @property
+    def schema(self) -> Schema:
+        return Schema.from_dict(
+            {
+                "code": {"kind": "vector", "type": f"fixed_size_list<float>[{self.k}]", "low": -1, "high": 1},
+                "label": {"kind": "label", "type": "string", "values": [str(c) for c in range(CLASSES)]},
+            }
+        )  # fmt: skip
+
+
+def sketched(
+    data: Images, encoder: Cosines, given: argparse.Namespace, epsilon: float | None, seed: int
+) -> Any:
+    """The released snapshot of the training images."""
+    privacy = {"epsilon": epsilon, "delta": given.delta, "releases": 1, "adjacency": "add_remove"}
+    sketcher = Sketcher(
+        encoder.schema, given.frequencies, "gaussian", seed=seed, scale=given.scale, conditional=True,
+        mechanism="gaussian" if epsilon else "none", privacy=privacy if epsilon else None,
+    )  # fmt: skip
+    flat = pa.array(encoder.encode(data.x).ravel())
+    sketcher.learn_many(
+        pa.table(
+            {
+                "code": pa.FixedSizeListArray.from_arrays(flat, encoder.k),
+                "label": pa.array([str(v) for v in data.y]),
+            }
+        )
+    )
+    return sketcher.release()
+
+
+def trained(snapshot: Any, given: argparse.Namespace, seed: int) -> Generator:
+    return fit(
+        snapshot,
+        steps=given.steps,
+        seed=seed,
+        device="cpu",
+        network=NetworkConfig("classwise", latent=given.latent, width=given.width),
+        config=TrainingConfig(batch=given.batch, subset=given.subset, rate=given.rate),
+    )
+
+
+def drawn(
+    generator: Generator, encoder: Cosines, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """n synthetic images (n, 784) and their labels (n,)."""
+    encoded = generator.sample_encoded(n, seed)
+    return encoder.decode(encoded[:, : encoder.k]), encoded[:, encoder.k :].argmax(1)
+
+
+# --- classifiers
+
+
+def network(kind: str) -> nn.Module:
+    if kind == "LR":
+        return nn.Linear(D, CLASSES)
+    if kind == "MLP":
+        return nn.Sequential(nn.Linear(D, 256), nn.ReLU(), nn.Linear(256, CLASSES))
+    return nn.Sequential(
+        nn.Unflatten(1, (1, SIDE, SIDE)), nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32 * 49, 128), nn.ReLU(), nn.Linear(128, CLASSES),
+    )  # fmt: skip
+
+
+def accuracy(
+    kind: str, x: np.ndarray, y: np.ndarray, data: Images, steps: int, seed: int
+) -> float:
+    """Test accuracy of a classifier trained by Adam with a falling rate, batches of 128."""
+    torch.manual_seed(seed)
+    model, rate = network(kind), 3e-3 if kind == "LR" else 1e-3
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
+    images, labels = torch.from_numpy(x), torch.from_numpy(y)
+    for _ in range(steps):
+        at = torch.randint(len(images), (128,))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[at]), labels[at]).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        found = model(torch.from_numpy(data.test_x)).argmax(1).numpy()
+    return float((found == data.test_y).mean())
+
+
+def boosting(x: np.ndarray, y: np.ndarray, data: Images, seed: int) -> float:
+    """Histogram boosting, 40 rounds, on 10,000 images of 14 x 14."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def halved(images: np.ndarray) -> np.ndarray:
+        return images.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)).reshape(len(images), -1)
+
+    model = HistGradientBoostingClassifier(max_iter=40, random_state=seed, early_stopping=False)
+    return float(model.fit(halved(x[:10_000]), y[:10_000]).score(halved(data.test_x), data.test_y))
+
+
+def scores(
+    x: np.ndarray, y: np.ndarray, data: Images, given: argparse.Namespace, seed: int
+) -> Record:
+    found = {
+        kind: accuracy(kind, x, y, data, given.classifier_steps, seed)
+        for kind in ("LR", "MLP", "CNN")
+    }
+    found["boosting"] = boosting(x, y, data, seed)
+    if given.average:
+        found |= averaged(x[:10_000], y[:10_000], data, seed)
+    return found
+
+
+def averaged(x: np.ndarray, y: np.ndarray, data: Images, seed: int) -> Record:
+    """Eleven classifiers of scikit-learn, as DP-MERF's evaluation sets them, and their mean."""
+    from sklearn import (
+        discriminant_analysis,
+        ensemble,
+        linear_model,
+        naive_bayes,
+        neural_network,
+        svm,
+        tree,
+    )
+
+    models: dict[str, Callable[[], Any]] = {
+        "logistic": lambda: linear_model.LogisticRegression(max_iter=100),
+        "random forest": lambda: ensemble.RandomForestClassifier(random_state=seed),
+        "Gaussian bayes": naive_bayes.GaussianNB,
+        "Bernoulli bayes": lambda: naive_bayes.BernoulliNB(binarize=0.5),
+        "linear SVM": lambda: svm.LinearSVC(random_state=seed, max_iter=300),
+        "tree": lambda: tree.DecisionTreeClassifier(random_state=seed),
+        "LDA": discriminant_analysis.LinearDiscriminantAnalysis,
+        "AdaBoost": lambda: ensemble.AdaBoostClassifier(random_state=seed),
+        "bagging": lambda: ensemble.BaggingClassifier(random_state=seed),
+        "perceptron": lambda: neural_network.MLPClassifier(max_iter=30, random_state=seed),
+    }
+    found = {
+        name: float(make().fit(x, y).score(data.test_x, data.test_y))
+        for name, make in models.items()
+    }
+    found["histogram boosting"] = boosting(x, y, data, seed)
+    return {"mean of 11": float(np.mean(list(found.values()))), "each": found}
+
+
+# --- the study
+
+
+def study(name: str, given: argparse.Namespace) -> tuple[list[Record], dict[str, np.ndarray]]:
+    data, encoder = load(name, given.folder), Cosines(given.coefficients)
+    through = encoder.decode(encoder.encode(data.x))
+    records = [
+        {"data": name, "trained on": "real images", **scores(data.x, data.y, data, given, 0)},
+        {
+            "data": name,
+            "trained on": "real images through the encoder",
+            **scores(through, data.y, data, given, 0),
+        },
+    ]
+    rows = {"real": by_class(data.x, data.y), "through the encoder": by_class(through, data.y)}
+    for seed in range(given.seeds):
+        for epsilon in (None, given.epsilon):
+            begun = time.process_time()
+            snapshot = sketched(data, encoder, given, epsilon, seed)
+            generator = trained(snapshot, given, seed)
+            spent = time.process_time() - begun
+            x, y = drawn(generator, encoder, len(data.x), seed)
+            what = f"sketch, epsilon = {epsilon:g}" if epsilon else "sketch"
+            if seed == 0:
+                rows[what] = by_class(x, y)
+            fitted = {k: generator.metrics[k] for k in ("steps", "heldout", "floor")}
+            records.append(
+                {
+                    "data": name,
+                    "trained on": what,
+                    "seed": seed,
+                    **scores(x, y, data, given, seed),
+                    "CPU s": spent,
+                    **fitted,
+                }
+            )
+    return records, rows
+
+
+def by_class(x: np.ndarray, y: np.ndarray, each: int = 2) -> np.ndarray:
+    """The first images of every class, (classes * each, 28, 28)."""
+    return np.concatenate([x[y == c][:each] for c in range(CLASSES)]).reshape(-1, SIDE, SIDE)
+
+
+def picture(found: dict[str, dict[str, np.ndarray]], path: Path) -> None:
+    from streamsketch.evaluate.pictures import new_figure, png
+
+    lines = [
+        (f"{name}: {what}", images)
+        for name, rows in found.items()
+        for what, images in rows.items()
+    ]
+    figure = new_figure(9.0, 0.62 * len(lines))
+    axes = figure.subplots(len(lines), 1)
+    for place, (what, images) in zip(np.atleast_1d(axes), lines, strict=True):
+        place.imshow(np.concatenate(list(images), 1), cmap="gray", vmin=0, vmax=1)
+        place.set_title(what, fontsize=7, loc="left", pad=2)
+        place.axis("off")
+    path.write_bytes(png(figure))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", default="mnist,fashion")
+    parser.add_argument(
+        "--folder", type=Path, help="IDX files, in the place of the cache (one set)"
+    )
+    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--delta", type=float, default=1e-5)
+    parser.add_argument("--coefficients", type=int, default=64)
+    parser.add_argument("--frequencies", type=int, default=8192)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--subset", type=int, default=1024)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--latent", type=int, default=64)
+    parser.add_argument("--classifier-steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--average", action="store_true", help="the mean of eleven classifiers too"
+    )
+    parser.add_argument("--picture", type=Path)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")  # the classifiers stop before they converge
+    torch.set_num_threads(1)
+    records: list[Record] = []
+    found = {}
+    for name in given.sets.split(","):
+        some, found[name] = study(name, given)
+        records += some
+    show("images", [{k: v for k, v in r.items() if k != "each"} for r in records])
+    settings = {k: v for k, v in vars(given).items() if k not in ("folder", "picture")}
+    out = HERE / "results" / "images.json"
+    out.write_text(json.dumps({"settings": settings, "records": records}, indent=1) + "\n")
+    if given.picture:
+        picture(found, given.picture)
+
+
+if __name__ == "__main__":
+    main()
