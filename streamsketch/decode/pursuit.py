@@ -79,6 +79,31 @@ class Pursuit:
         assert best is not None
         return best
 
+    def grow(self, most: int, enough: float, rng: np.random.Generator) -> Fit:
+        """Atoms added until the cost is ``enough`` or there are ``most``: quicker than `run`.
+
+        Nothing is replaced, and all atoms descend together only when their number has grown by a
+        quarter.
+
+        Args:
+            most: Largest number of atoms.
+            enough: Cost at which to stop.
+            rng: Draws the proposals.
+        """
+        fit = Fit(np.empty((0, self.family.size)), np.empty(0), np.inf)
+        settled = 0
+        while len(fit.theta) < most and fit.cost > enough:
+            new = self._new_atom(fit.theta, fit.weights, rng)
+            theta = np.concatenate([fit.theta, new[None]])
+            alpha = self._project(theta)
+            fit = Fit(theta, alpha, self.cost(theta, alpha))
+            if len(theta) >= 1.25 * settled or len(theta) == most:
+                settled = len(theta)
+                fit = self._descend(theta, alpha, INNER_STEPS)
+        fit = self._descend(fit.theta, fit.weights, 3 * INNER_STEPS)
+        keep = fit.weights > 1e-4 * fit.weights.sum()
+        return Fit(fit.theta[keep], fit.weights[keep], fit.cost)
+
     def descend(self, fit: Fit) -> Fit:
         """The local minimum next to ``fit``, by a long descent that stores no matrix."""
         return self._descend(fit.theta, fit.weights, FINAL_STEPS, final=True)

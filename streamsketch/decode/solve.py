@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[[Array], Family]] = {
 }
 MOST_STARTS = 5
 MOST_COMPONENTS = 30
+ROUGH_FREQUENCIES = 2048
 # Beyond this the normal equations of Gauss-Newton cost more than many cheap descents.
 MOST_PARAMETERS = 1500
 # Frequencies per K d below which k-means degrades (benchmarks/decode.py, "few frequencies").
@@ -133,6 +135,19 @@ def decode_auto(target: Target, kind: str, rng: np.random.Generator, most: int) 
         if idle == 0:
             best = fit
     return best
+
+
+def rough(target: Target, rng: np.random.Generator, most: int) -> Fit:
+    """A mixture of axis-aligned Gaussians in seconds, to start from: up to ``most`` of them.
+
+    At most `ROUGH_FREQUENCIES` of the frequencies are used, drawn at random.
+    """
+    if target.m > ROUGH_FREQUENCIES:
+        keep = np.sort(rng.permutation(target.m)[:ROUGH_FREQUENCIES])
+        target = replace(target, omega=target.omega[:, keep], z=target.z[keep])
+    mean, variance = moments(target, rng)
+    prior = Prior(mean, variance, np.maximum(variance / 16, 1e-6))
+    return Pursuit(target, DiagonalGaussians(target.omega), prior).grow(most, target.floor, rng)
 
 
 def most_components(target: Target, size: int) -> int:

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
+from streamsketch.errors import ConfigError, TrainingError
+from streamsketch.generator.arguments import check, device_of, rows_of
 from streamsketch.generator.generator import Generator
+from streamsketch.generator.mixture import Mixture, corrects, decoded, place, weigh_again
 from streamsketch.generator.networks import NetworkConfig
 from streamsketch.generator.objectives import OBJECTIVES, Problem
 from streamsketch.generator.threads import Threads
 from streamsketch.generator.trainer import Candidate, HeldOut, TrainingConfig
-from streamsketch.schema.schema import as_table
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["Progress", "fit"]
@@ -25,8 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", TrainingConfig, NetworkConfig)
 
-WARM_RATE = 0.5  # of the full learning rate, after a warm start
-MIN_ROWS = 10
+WARM_RATE = 0.5  # of the full learning rate, after a warm start or from a mixture
 WORSE = 1.25  # a held-out distance this much above the least seen is more than its noise
 
 
@@ -61,6 +61,7 @@ def fit(
     *,
     steps: int | None = None,
     network: NetworkConfig | Mapping[str, Any] | str | None = None,
+    init: str = "random",
     samples: Any = None,
     config: TrainingConfig | Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -83,6 +84,9 @@ def fit(
         steps: Train for exactly this many steps instead of `seconds`. On a CPU the result then
             depends on nothing but the arguments and the number of threads.
         network: A network's name, or its configuration (a mapping of its fields will do).
+        init: `random` weights, or `mixture`: begin as the Gaussian mixture that is decoded from the
+            sketch, against dropped modes (see `generator.mixture`). Without meaning where there is
+            a generator to start from.
         samples: Arrow table or encoded rows (n, d), for objectives that need samples.
         config: Run options (a mapping of their fields will do).
         progress: Called after each validation.
@@ -109,13 +113,17 @@ def fit(
     begun = time.monotonic()
     config = _made(TrainingConfig, config or {})
     network = _made(NetworkConfig, network) if isinstance(network, Mapping) else network
-    where = _device(device)
-    _check(snapshot, seconds, steps, objective, start, config)
-    rows = _samples(snapshot, objective, samples)
+    where = device_of(device)
+    check(snapshot, seconds, steps, objective, start, init, config)
+    rows = rows_of(snapshot, objective, samples)
     training, held = _problem(snapshot, rows, config, seed, where)
     budget = _Budget(begun, seconds, steps)
     threads = Threads(adapt=steps is None and where.type == "cpu")
     work = _Fit(snapshot, training, held, config, budget, objective, seed, progress, threads)
+    if init == "mixture" and start is None:
+        omega, targets = (t.cpu().double().numpy() for t in (training.omega, training.targets))
+        work.mixture = decoded(omega, targets, snapshot, seed)
+        network = corrects(work.mixture, network, snapshot.schema.d)
     try:
         return work.run(start, network, where, on_checkpoint, checkpoint_every).to("cpu")
     finally:
@@ -152,6 +160,7 @@ class _Fit:
     seed: int
     progress: Callable[[Progress], None] | None
     threads: Threads
+    mixture: Mixture | None = None
 
     def run(
         self,
@@ -195,10 +204,17 @@ class _Fit:
             fresh.network.load_state_dict(start.network.state_dict())
         model = fresh.network.to(where).train()
         problem = replace(self.problem)
+        if model.components is not None and self.mixture is not None:
+            place(
+                model.components, self.mixture, self.snapshot.schema.blocks, model.config.bounded
+            )
+        elif model.components is not None:
+            weigh_again(model, problem.omega, problem.targets)
         rng = torch.Generator(where).manual_seed(seed + 1)
-        peak = self.config.rate * (WARM_RATE if start is not None else 1.0)
+        ahead = start is not None or self.mixture is not None
+        peak = self.config.rate * (WARM_RATE if ahead else 1.0)
         objective = OBJECTIVES[self.objective].build(problem, model)
-        candidate = Candidate(model, objective, problem, rng, self.config, peak)
+        candidate = Candidate(model, objective, problem, rng, self.config, peak, ahead)
         if self.config.compile and where.type == "cuda":
             model.network = torch.compile(model.network)  # type: ignore[assignment]
         return candidate
@@ -216,7 +232,8 @@ class _Fit:
         recent: list[float] = []
         check = budget.done + gap
         good = best = _weights(candidate)
-        least = math.inf
+        # what begins well may be better than what the first, largest steps make of it
+        least = candidate.validate(self.held) if candidate.ahead else math.inf
         while budget.done < until:
             try:
                 before = candidate.steps
@@ -293,104 +310,6 @@ def _made(kind: type[T], given: T | Mapping[str, Any]) -> T:
 
 def _weights(candidate: Candidate) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in candidate.average.state_dict().items()}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
-        raise ConfigError(f"device = {name!r} is unknown; choose cpu, cuda or auto")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            f'device = {name!r} was asked for, but torch sees no GPU; use device = "cpu" or "auto"'
-        )
-    return torch.device(name)
-
-
-def _check(
-    snapshot: Snapshot,
-    seconds: float,
-    steps: int | None,
-    objective: str,
-    start: Generator | None,
-    c: TrainingConfig,
-) -> None:
-    if objective not in OBJECTIVES:
-        raise ConfigError(
-            f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}"
-        )
-    if steps is not None and steps < 1:
-        raise ConfigError(f"steps = {steps} must be at least 1")
-    if steps is None and not (math.isfinite(seconds) and seconds > 0):
-        raise ConfigError(f"seconds = {seconds} must be a positive number")
-    if not 0 < c.heldout < 1 or c.batch < 2 or c.subset < 1 or c.restarts < 1:
-        raise ConfigError(
-            "a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1"
-        )
-    if snapshot.spec.map != "fourier":
-        raise ConfigError(
-            f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
-            'sketch with map = "fourier"'
-        )
-    if snapshot.spec.m < 8:
-        raise ConfigError(
-            f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more"
-        )
-    if not math.isfinite(snapshot.count) or snapshot.count < MIN_ROWS:
-        raise TrainingError(
-            f"the snapshot {snapshot.id} has {snapshot.count:.0f} rows, fewer than the {MIN_ROWS} that training needs; "
-            "wait for a later one"
-        )
-    if not np.isfinite(snapshot.mean).all():
-        raise TrainingError(
-            f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one"
-        )
-    if start is not None and start.schema.hash != snapshot.schema.hash:
-        raise SpecMismatchError(
-            f"cannot start from this generator: its schema is {start.schema.hash} and the snapshot's is "
-            f"{snapshot.schema.hash}; start from a generator of the same schema, or from none"
-        )
-    if start is not None and start.network.classes != snapshot.spec.classes:
-        raise SpecMismatchError(
-            f"cannot start from this generator: it has {start.network.classes} classes and the snapshot "
-            f"{snapshot.spec.classes}; start from none"
-        )
-
-
-def _samples(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | None:
-    """Encoded rows for an objective that needs them; refused where the snapshot is private."""
-    if OBJECTIVES[objective].requires != "samples":
-        if samples is not None:
-            raise ConfigError(
-                f"objective = {objective!r} learns from the sketch alone; leave samples out"
-            )
-        return None
-    others = ", ".join(k for k, v in OBJECTIVES.items() if v.requires == "sketch")
-    if snapshot.release.private:
-        raise PrivacyError(
-            f"objective = {objective!r} needs rows, but the snapshot is private ({snapshot.release.mechanism}); "
-            f"use an objective that needs only the sketch: {others}"
-        )
-    if samples is None:
-        raise ConfigError(
-            f"objective = {objective!r} needs samples; pass samples = a table of rows, or use an objective that "
-            f"needs only the sketch: {others}"
-        )
-    if snapshot.spec.classes > 1:
-        raise ConfigError(
-            f"objective = {objective!r} knows no classes; use a sketch that is not conditional"
-        )
-    if isinstance(samples, np.ndarray):
-        rows = np.asarray(samples, np.float32)
-        if rows.ndim != 2 or rows.shape[1] != snapshot.schema.d:
-            raise ConfigError(
-                f"samples have shape {rows.shape}, but encoded rows are (n, {snapshot.schema.d})"
-            )
-    else:
-        rows = np.ascontiguousarray(snapshot.schema.encode(as_table(samples)).x)
-    if len(rows) < 2 or not np.isfinite(rows).all():
-        raise ConfigError(f"samples must be at least 2 finite rows, got {len(rows)}")
-    return rows
 
 
 def _problem(

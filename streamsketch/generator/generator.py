@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from streamsketch.errors import ConfigError, DamagedFileError
 from streamsketch.files import digest, pack, read_file, unpack, write_atomic
 from streamsketch.generator.heads import Head
+from streamsketch.generator.mixture import Components
 from streamsketch.generator.networks import NETWORKS, Latent, NetworkConfig, preset
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
@@ -53,7 +54,19 @@ class Model(nn.Module):
         self.told = classes if classes > 1 else 0
         self.head = Head(blocks, config.bounded, label if self.told else None)
         self.latent = Latent(config.latent, config.mixture)
-        self.network = NETWORKS[config.name](config, config.latent + self.told, self.head.d)
+        inputs = config.latent + self.told
+        self.components: Components | None = None
+        if config.components:
+            if config.latent <= self.head.d or config.mixture or config.name == "conv":
+                raise ConfigError(
+                    f"a generator of {config.components} components needs more latents than coordinates "
+                    f"(latent = {config.latent}, d = {self.head.d}), mixture = 0 and a network other than conv"
+                )
+            self.components = Components(config.components, self.head.d, classes)
+            inputs += self.head.d - 1
+        self.network = NETWORKS[config.name](config, inputs, self.head.d)
+        if self.components is not None:
+            _silence(self.network)
         self.register_buffer("shares", torch.full((classes,), 1.0 / classes))
 
     @property
@@ -69,17 +82,32 @@ class Model(nn.Module):
 
     def raw(self, z: Tensor, labels: Tensor | None = None, fast: bool = False) -> Tensor:
         """The network's outputs (n, d) for latents (n, p); `fast`: hidden layers in bfloat16."""
-        if self.told:
-            if labels is None:
-                raise ConfigError(
-                    "a conditional generator needs labels with its latents; pass their codes"
-                )
-            z = torch.cat([z, nn.functional.one_hot(labels, self.told).to(z.dtype)], 1)
+        if self.told and labels is None:
+            raise ConfigError(
+                "a conditional generator needs labels with its latents; pass their codes"
+            )
+        if self.components is not None:
+            return self.of_component(self.components.choose(z, labels), z, labels, fast)
+        return self._through(z, labels, fast)
+
+    def of_component(
+        self, which: Tensor, z: Tensor, labels: Tensor | None, fast: bool = False
+    ) -> Tensor:
+        """Outputs (n, d) for latents z (n, p) in given components (n,), whatever z[:, 0] chooses."""
+        assert self.components is not None
+        mean, scale = self.components(which)
+        correction = self._through(torch.cat([z[:, 1:], mean], 1), labels, fast)
+        out: Tensor = mean + scale * (z[:, 1 : self.head.d + 1] + correction)
+        return out
+
+    def _through(self, x: Tensor, labels: Tensor | None, fast: bool) -> Tensor:
+        if labels is not None and self.told:
+            x = torch.cat([x, nn.functional.one_hot(labels, self.told).to(x.dtype)], 1)
         if not fast or not isinstance(self.network, nn.Sequential):
-            out: Tensor = self.network(z)
+            out: Tensor = self.network(x)
             return out
-        with torch.autocast(z.device.type, torch.bfloat16):
-            h = self.network[:-1](z)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            h = self.network[:-1](x)
         last: Tensor = self.network[-1](h.float())  # outputs keep their precision
         return last
 
@@ -309,6 +337,13 @@ class Generator:
 def _config_from(body: Mapping[str, Any]) -> NetworkConfig:
     """The configuration in a checkpoint; fields that no longer mean anything are passed over."""
     return NetworkConfig(**{k: v for k, v in body.items() if k not in RETIRED})
+
+
+def _silence(network: nn.Module) -> None:
+    """Zero the last layer: the network's correction of its components is nothing at first."""
+    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
 
 
 def _label_block(schema: Schema) -> Block | None:

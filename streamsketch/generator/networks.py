@@ -32,6 +32,8 @@ class NetworkConfig:
         depth: Layers or blocks.
         mixture: Components of a learned Gaussian mixture of the latents; 0 for one standard normal.
         bounded: Whether numbers are bounded by tanh.
+        components: Components of a decoded mixture that the network corrects (`init = "mixture"`
+            of `fit` sets them; see `generator.mixture`); 0 for none.
     """
 
     name: str = "residual"
@@ -40,6 +42,7 @@ class NetworkConfig:
     depth: int = 3
     mixture: int = 0
     bounded: bool = True
+    components: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in NETWORKS:
@@ -49,15 +52,16 @@ class NetworkConfig:
         for field in ("latent", "width", "depth"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
-        if self.mixture < 0:
-            raise ConfigError(f"mixture = {self.mixture} must be 0 or more")
+        for field in ("mixture", "components"):
+            if getattr(self, field) < 0:
+                raise ConfigError(f"{field} = {getattr(self, field)} must be 0 or more")
 
 
 def preset(name: str, d: int) -> NetworkConfig:
     """The usual configuration of a network for encoded rows of dimension d.
 
     >>> preset("cl-gn", 2)
-    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, bounded=False)
+    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, bounded=False, components=0)
     """
     if name == "cl-gn":
         return NetworkConfig("cl-gn", latent=10, width=10, depth=7, bounded=False)

@@ -98,6 +98,7 @@ class Candidate:
         rng: Source of its latents.
         config: Run options.
         peak: Height of the learning rate (lower after a warm start).
+        ahead: Whether the weights it starts from are any good.
     """
 
     model: Model
@@ -106,6 +107,7 @@ class Candidate:
     rng: torch.Generator
     config: TrainingConfig
     peak: float
+    ahead: bool = False
     steps: int = 0
     loss: float = math.nan
     heldout: float = math.inf

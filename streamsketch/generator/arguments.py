@@ -1,0 +1,122 @@
+"""What `fit` accepts: its arguments are checked before any work is done."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
+from streamsketch.generator.generator import Generator
+from streamsketch.generator.objectives import OBJECTIVES
+from streamsketch.generator.trainer import TrainingConfig
+from streamsketch.schema.schema import as_table
+from streamsketch.snapshot import Snapshot
+
+__all__ = ["check", "device_of", "rows_of"]
+
+INITS = ("random", "mixture")
+MIN_ROWS = 10
+
+
+def device_of(name: str) -> torch.device:
+    """The device by the name of `cpu`, `cuda` or `auto`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
+        raise ConfigError(f"device = {name!r} is unknown; choose cpu, cuda or auto")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            f'device = {name!r} was asked for, but torch sees no GPU; use device = "cpu" or "auto"'
+        )
+    return torch.device(name)
+
+
+def check(
+    snapshot: Snapshot,
+    seconds: float,
+    steps: int | None,
+    objective: str,
+    start: Generator | None,
+    init: str,
+    c: TrainingConfig,
+) -> None:
+    """Refuse a call of `fit` that cannot work, saying why."""
+    if objective not in OBJECTIVES:
+        raise ConfigError(
+            f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}"
+        )
+    if init not in INITS:
+        raise ConfigError(f"init = {init!r} is unknown; choose one of {', '.join(INITS)}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"steps = {steps} must be at least 1")
+    if steps is None and not (math.isfinite(seconds) and seconds > 0):
+        raise ConfigError(f"seconds = {seconds} must be a positive number")
+    if not 0 < c.heldout < 1 or c.batch < 2 or c.subset < 1 or c.restarts < 1:
+        raise ConfigError(
+            "a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1"
+        )
+    if snapshot.spec.map != "fourier":
+        raise ConfigError(
+            f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
+            'sketch with map = "fourier"'
+        )
+    if snapshot.spec.m < 8:
+        raise ConfigError(
+            f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more"
+        )
+    if not math.isfinite(snapshot.count) or snapshot.count < MIN_ROWS:
+        raise TrainingError(
+            f"the snapshot {snapshot.id} has {snapshot.count:.0f} rows, fewer than the {MIN_ROWS} that training needs; "
+            "wait for a later one"
+        )
+    if not np.isfinite(snapshot.mean).all():
+        raise TrainingError(
+            f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one"
+        )
+    if start is not None and start.schema.hash != snapshot.schema.hash:
+        raise SpecMismatchError(
+            f"cannot start from this generator: its schema is {start.schema.hash} and the snapshot's is "
+            f"{snapshot.schema.hash}; start from a generator of the same schema, or from none"
+        )
+    if start is not None and start.network.classes != snapshot.spec.classes:
+        raise SpecMismatchError(
+            f"cannot start from this generator: it has {start.network.classes} classes and the snapshot "
+            f"{snapshot.spec.classes}; start from none"
+        )
+
+
+def rows_of(snapshot: Snapshot, objective: str, samples: Any) -> np.ndarray | None:
+    """Encoded rows for an objective that needs them; refused where the snapshot is private."""
+    if OBJECTIVES[objective].requires != "samples":
+        if samples is not None:
+            raise ConfigError(
+                f"objective = {objective!r} learns from the sketch alone; leave samples out"
+            )
+        return None
+    others = ", ".join(k for k, v in OBJECTIVES.items() if v.requires == "sketch")
+    if snapshot.release.private:
+        raise PrivacyError(
+            f"objective = {objective!r} needs rows, but the snapshot is private ({snapshot.release.mechanism}); "
+            f"use an objective that needs only the sketch: {others}"
+        )
+    if samples is None:
+        raise ConfigError(
+            f"objective = {objective!r} needs samples; pass samples = a table of rows, or use an objective that "
+            f"needs only the sketch: {others}"
+        )
+    if snapshot.spec.classes > 1:
+        raise ConfigError(
+            f"objective = {objective!r} knows no classes; use a sketch that is not conditional"
+        )
+    if isinstance(samples, np.ndarray):
+        rows = np.asarray(samples, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != snapshot.schema.d:
+            raise ConfigError(
+                f"samples have shape {rows.shape}, but encoded rows are (n, {snapshot.schema.d})"
+            )
+    else:
+        rows = np.ascontiguousarray(snapshot.schema.encode(as_table(samples)).x)
+    if len(rows) < 2 or not np.isfinite(rows).all():
+        raise ConfigError(f"samples must be at least 2 finite rows, got {len(rows)}")
+    return rows
