@@ -38,6 +38,8 @@ def test_killed_and_frozen_members_and_a_killed_broker(run):
         (1, {"max_records": 5000}),
         (4, {"max_records": 7}),
         (7, {"max_records": 500, "assignment": "cooperative"}),
+        (4, {"max_records": 7, "client": "confluent"}),
+        (7, {"max_records": 500, "assignment": "cooperative", "client": "confluent"}),
     ],
 )
 def test_batches_and_partitions_do_not_matter(run, partitions, changes):

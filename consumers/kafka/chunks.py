@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from kafka import TopicPartition
 
 from consumers.decode import Bad, Limits, Options, Rows, decoder
+from consumers.kafka.client import Partition, Records
 from consumers.kafka.settings import KafkaSettings, secret
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Dead, Position
@@ -38,54 +38,52 @@ class Messages:
         in_values = Schema(read) if len(read) < len(schema.columns) else schema
         self._decode = decoder(settings.format, in_values, options)
 
-    def chunks(
-        self, tp: TopicPartition, records: Sequence[Any], gaps: list[list[int]]
-    ) -> list[Chunk]:
+    def chunks(self, records: Records, gaps: list[list[int]]) -> list[Chunk]:
         """One chunk per run of rows of the same Arrow schema; the last one ends the block.
 
         Args:
-            tp: The partition.
-            records: Its messages as kafka-python gives them, at least one.
+            records: Messages of one partition.
             gaps: Offsets that were deleted unread, kept in the positions.
         """
-        rows, bad = self._decode([record.value for record in records])
+        rows, bad = self._decode(records.values)
         found = []
         for i, run in enumerate(rows):
             stop = len(records) if i == len(rows) - 1 else int(run.origin[-1]) + 1
             here = [b for b in bad if b.message < stop]
             bad = bad[len(here) :]
-            found.append(self._chunk(tp, records[:stop], gaps, run, here))
-        return found or [self._chunk(tp, records, gaps, None, bad)]
+            found.append(self._chunk(records, stop, gaps, run, here))
+        return found or [self._chunk(records, len(records), gaps, None, bad)]
 
     def _chunk(
         self,
-        tp: TopicPartition,
-        records: Sequence[Any],
+        records: Records,
+        stop: int,
         gaps: list[list[int]],
         run: Rows | None,
         bad: Sequence[Bad],
     ) -> Chunk:
-        position = position_at(int(records[-1].offset) + 1, gaps)
-        dead = tuple(_dead(records[b.message], b) for b in bad)
+        name = part_name(records.at)
+        position = position_at(records[stop - 1].offset + 1, gaps)
+        dead = tuple(_dead(records, b) for b in bad)
         if run is None:
-            return Chunk(part_name(tp), position, dead=dead)
+            return Chunk(name, position, dead=dead)
         batch = run.batch
         if self._stamped is not None:
             stamps = pa.array([records[i].timestamp for i in run.origin], pa.timestamp("ms"))
             batch = batch.append_column(self._stamped, stamps)
-        where = {"topic": tp.topic, "partition": tp.partition, "rows": _RowPlaces(records, run)}
-        return Chunk(part_name(tp), position, batch, dead, where)
+        where = {**records.at._asdict(), "rows": _RowPlaces(records, run)}
+        return Chunk(name, position, batch, dead, where)
 
 
 class _RowPlaces:
     """The place of each row of a chunk, made when a refused row asks for it."""
 
-    def __init__(self, records: Sequence[Any], run: Rows) -> None:
+    def __init__(self, records: Records, run: Rows) -> None:
         self._records = records
         self._run = run
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return _place(self._records[self._run.origin[row]])
+        return _place(self._records, int(self._run.origin[row]))
 
 
 def position_at(offset: int, gaps: list[list[int]]) -> Position:
@@ -93,26 +91,26 @@ def position_at(offset: int, gaps: list[list[int]]) -> Position:
     return {"offset": offset, "gaps": gaps} if gaps else {"offset": offset}
 
 
-def blocks(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def blocks(records: Records) -> Iterator[Records]:
     """The records in runs of at most `BLOCK_BYTES` of values, one record at the least."""
     start = size = 0
-    for i, record in enumerate(records):
-        length = len(record.value or b"")
+    for i, value in enumerate(records.values):
+        length = len(value or b"")
         if size and size + length > BLOCK_BYTES:
-            yield records[start:i]
+            yield records.part(start, i)
             start, size = i, 0
         size += length
-    yield records[start:] if start else records
+    yield records.part(start, len(records)) if start else records
 
 
-def part_name(tp: TopicPartition) -> str:
+def part_name(at: Partition) -> str:
     """The partition's name as a part of the stream, `kafka:<topic>:<partition>`."""
-    return f"kafka:{tp.topic}:{tp.partition}"
+    return f"kafka:{at.topic}:{at.partition}"
 
 
-def _dead(record: Any, bad: Bad) -> Dead:
-    raw = record.value or b"" if bad.raw is None else bad.raw
-    where = _place(record)
+def _dead(records: Records, bad: Bad) -> Dead:
+    raw = records.values[bad.message] or b"" if bad.raw is None else bad.raw
+    where = _place(records, bad.message)
     if bad.line is not None:
         where["line"] = bad.line
     if len(raw) > RAW_BYTES:
@@ -121,9 +119,10 @@ def _dead(record: Any, bad: Bad) -> Dead:
     return Dead(bytes(raw), bad.reason, where)
 
 
-def _place(record: Any) -> dict[str, Any]:
+def _place(records: Records, i: int) -> dict[str, Any]:
     """Where a message stands, with what came along with its value."""
-    where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    record = records[i]
+    where: dict[str, Any] = {**records.at._asdict(), "offset": record.offset}
     if record.key is not None:
         where["key"] = _text(record.key)
     if record.headers:

@@ -21,7 +21,7 @@ GRACE_SECONDS = 3.0  # beyond the time that a client takes by itself
 def connect(
     make: Callable[[], T], servers: Sequence[str], seconds: float, error: type[StreamSketchError]
 ) -> T:
-    """A client of kafka-python, or an error within the time.
+    """A client of Kafka, or an error within the time.
 
     Its own time limit does not hold where a peer takes the connection and then says nothing, as
     a port without TLS does when it is spoken to in TLS.
@@ -30,7 +30,7 @@ def connect(
         make: Makes the client, with `seconds` as its time limit.
         servers: The brokers' addresses, for the message.
         seconds: How long to try.
-        error: What is raised when it fails.
+        error: What is raised when it fails; an error of ours comes through as it is.
     """
     made: list[T] = []
     problems: list[Exception] = []
@@ -46,6 +46,8 @@ def connect(
     thread.join(seconds + GRACE_SECONDS)
     if made:
         return made[0]
+    if problems and isinstance(problems[0], StreamSketchError):
+        raise problems[0]
     problem = (
         problems[0] if problems else TimeoutError("the connection was taken, but not answered")
     )

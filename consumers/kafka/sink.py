@@ -34,7 +34,7 @@ class Outbox:
 
     def __init__(self, connection: Connection) -> None:
         self._servers = ", ".join(connection.servers)
-        given = connection.client() | {"acks": "all", "linger_ms": 5, "max_block_ms": BLOCK_MS}
+        given = connection.arguments() | {"acks": "all", "linger_ms": 5, "max_block_ms": BLOCK_MS}
         self._producer = connect(
             lambda: KafkaProducer(**given),
             connection.servers,

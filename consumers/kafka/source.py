@@ -8,21 +8,17 @@ offsets that are committed to the broker are for monitoring only, and are never 
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
-
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, UnsupportedCodecError
-from kafka.structs import MemberState
 
 from consumers import settings as checked
 from consumers.kafka.chunks import Messages, blocks, part_name, position_at
+from consumers.kafka.client import Client, OutOfRange, Partition, Records, Unavailable
+from consumers.kafka.client import make as make_client
 from consumers.kafka.contact import Contact, connect
 from consumers.kafka.settings import KafkaSettings
-from streamsketch.errors import SourceError, StreamSketchError
+from streamsketch.errors import SourceError
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Ownership, Position
 
@@ -30,7 +26,8 @@ __all__ = ["KafkaSource", "make"]
 
 log = logging.getLogger(__name__)
 
-CLOSE_MS = 3000  # leaving the group must not hold up the end of a process
+CLOSE_SECONDS = 3.0  # leaving the group must not hold up the end of a process
+ASK_SECONDS = 9.0  # for an answer that is needed
 HIDDEN_SECONDS = 3.0  # without messages before the end: those that are left are not committed
 GAPS = 100  # gaps remembered one by one
 
@@ -63,17 +60,15 @@ class KafkaSource:
         self.settings = settings
         self.finished = False
         self._messages = Messages(settings, schema)
-        self._consumer: KafkaConsumer | None = None
+        self._client: Client | None = None
         self._owner: Ownership | None = None
-        self._parts: dict[TopicPartition, _Partition] = {}
-        self._blocks: deque[tuple[TopicPartition, Sequence[Any]]] = deque()
-        self._chunks: deque[tuple[TopicPartition, Chunk]] = deque()
-        self._ends: dict[TopicPartition, int] = {}
+        self._parts: dict[Partition, _Partition] = {}
+        self._blocks: deque[Records] = deque()
+        self._chunks: deque[tuple[Partition, Chunk]] = deque()
+        self._ends: dict[Partition, int] = {}
         self._contact = Contact(settings.servers)
         self._received = time.monotonic()
         self._subscribed = False
-        self._paused = False
-        self._stable = False
         self._closing = False
 
     # --- the source protocol
@@ -84,17 +79,21 @@ class KafkaSource:
         Raises:
             SourceError: No broker answers, or a topic does not exist.
         """
-        _warn_without_crc32c()
         self._owner = owner
-        given = self.settings.consumer()
-        self._consumer = connect(
-            lambda: KafkaConsumer(**given),
+        self._client = connect(
+            lambda: make_client(self.settings),
             self.settings.servers,
             self.settings.connect_seconds,
             SourceError,
         )
         try:
             self._subscribe()
+        except Unavailable as e:
+            self.close()
+            raise SourceError(
+                f"the topics {', '.join(self.settings.topics)} cannot be asked for ({e}); see that "
+                "the brokers are up, and start again"
+            ) from e
         except BaseException:
             self.close()
             raise
@@ -109,36 +108,33 @@ class KafkaSource:
             self._fetch(timeout)
         while self._chunks or self._blocks:
             if not self._chunks:
-                tp, records = self._blocks.popleft()
-                chunks = self._messages.chunks(tp, records, self._parts[tp].gaps)
-                self._chunks.extend((tp, chunk) for chunk in chunks)
-            tp, chunk = self._chunks.popleft()
-            self._parts[tp].next = chunk.position["offset"]
+                block = self._blocks.popleft()
+                chunks = self._messages.chunks(block, self._parts[block.at].gaps)
+                self._chunks.extend((block.at, chunk) for chunk in chunks)
+            at, chunk = self._chunks.popleft()
+            self._parts[at].next = chunk.position["offset"]
             yield chunk
             self._received = time.monotonic()
         self.finished = self._at_end()
 
     def saved(self, positions: Mapping[str, Position]) -> None:
         """Commit the offsets to the broker, for those who watch the group from there."""
-        if self._consumer is None or not (self.settings.commit and self._stable):
+        if self._client is None or not self.settings.commit:
             return
         offsets = {
-            tp: OffsetAndMetadata(positions[part_name(tp)]["offset"], "", -1)
-            for tp in self._parts
-            if part_name(tp) in positions
+            at: int(positions[part_name(at)]["offset"])
+            for at in self._parts
+            if part_name(at) in positions
         }
         if offsets:
-            try:
-                self._consumer.commit_async(offsets)
-            except KafkaError as e:
-                log.debug("offsets were not committed: %s", e)
+            self._client.commit(offsets)
 
     def lag(self) -> dict[str, int | None]:
         """Messages between what was handed out and the end, per partition."""
         found: dict[str, int | None] = {}
-        for tp, part in self._parts.items():
-            end = self._highwater(tp)
-            found[part_name(tp)] = (
+        for at, part in list(self._parts.items()):
+            end = self._client.highwater(at) if self._client is not None else None
+            found[part_name(at)] = (
                 None if end is None or part.next is None else max(0, end - part.next)
             )
         return found
@@ -146,41 +142,36 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group, within seconds; nothing is saved from here."""
         self._closing = True
-        self._stable = False
-        consumer, self._consumer = self._consumer, None
+        client, self._client = self._client, None
         self._chunks.clear()
         self._blocks.clear()
-        if consumer is not None:
-            try:
-                consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
-            except (KafkaError, RuntimeError) as e:
-                log.debug("leaving the group: %s", e)
+        if client is not None:
+            client.close(CLOSE_SECONDS)
 
     # --- back-pressure
 
     def pause(self) -> None:
         """Read nothing more for now, and stay in the group: `poll` must go on being called."""
-        self._paused = True
-        self._live.pause(*self._parts)
+        self._live.pause()
 
     def resume(self) -> None:
         """Read on."""
-        self._paused = False
-        self._live.resume(*self._parts)
+        self._live.resume()
 
     # --- topics
 
     @property
-    def _live(self) -> KafkaConsumer:
-        if self._consumer is None:
+    def _live(self) -> Client:
+        if self._client is None:
             raise SourceError("the Kafka source is not open; call open first")
-        return self._consumer
+        return self._client
 
     def _subscribe(self) -> None:
         """Join the group once all topics are there."""
-        absent = [t for t in self.settings.topics if not self._live.partitions_for_topic(t)]
+        there = {t: self._live.partitions(t, ASK_SECONDS) for t in self.settings.topics}
+        absent = [topic for topic, partitions in there.items() if not partitions]
         if absent and not self.settings.wait_for_topic:
-            known = sorted(self._live.topics())
+            known = self._live.topics(ASK_SECONDS)
             raise SourceError(
                 f"topic {', '.join(map(repr, absent))} does not exist on "
                 f"{', '.join(self.settings.servers)} (it has {', '.join(known[:20]) or 'none'}); create "
@@ -189,54 +180,33 @@ class KafkaSource:
         if absent:
             return
         if self.settings.until == "end":
-            self._ends = self._end_offsets(CLOSE_MS * 3)
-        self._live.subscribe(self.settings.topics, listener=_Listener(self))
-        # Learn the partitions before joining, not after: that would mean to join twice.
-        self._live.topics()
+            everything = [at for partitions in there.values() for at in partitions]
+            self._ends = self._live.ends(everything, ASK_SECONDS)
+        self._live.subscribe(self.settings.topics, self)
         self._subscribed = True
 
-    def _end_offsets(self, timeout_ms: int) -> dict[TopicPartition, int]:
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in self.settings.topics
-            for number in sorted(self._live.partitions_for_topic(topic))
-        ]
-        try:
-            return dict(self._live.end_offsets(partitions, timeout_ms=timeout_ms))
-        except KafkaError as e:
-            raise SourceError(
-                f"the ends of {', '.join(self.settings.topics)} cannot be read ({type(e).__name__}); "
-                "see that the brokers are up, and start again"
-            ) from e
+    # --- ownership, called by the client inside of its poll, while nothing else runs here
 
-    # --- ownership, called by the consumer inside of its poll, while nothing else runs here
-
-    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Claim partitions and begin them where their sums stand."""
-        for tp in sorted(partitions):
-            position = self._owned_by.claim(part_name(tp))
-            part = self._parts[tp] = _Partition()
+    def assigned(self, partitions: Collection[Partition]) -> dict[Partition, int | None]:
+        """Claim partitions; where their sums stand, None where they are new."""
+        for at in sorted(partitions):
+            position = self._owned_by.claim(part_name(at))
+            part = self._parts[at] = _Partition()
             if position is not None:
                 part.next = int(position["offset"])
                 part.gaps = [list(gap) for gap in position.get("gaps", [])]
-                self._live.seek(tp, part.next)
-            elif self.settings.start == "earliest":
-                self._live.seek_to_beginning(tp)
-            else:
-                self._live.seek_to_end(tp)
-            if self._paused:
-                self._live.pause(tp)
+        return {at: self._parts[at].next for at in partitions}
 
-    def given_up(self, partitions: Sequence[TopicPartition], lost: bool) -> None:
+    def given_up(self, partitions: Collection[Partition], lost: bool) -> None:
         """Forget partitions; save them first unless they were lost, or all is saved already."""
-        for tp in partitions:
-            self._parts.pop(tp, None)
+        for at in partitions:
+            self._parts.pop(at, None)
             if self._closing:
                 continue
             if lost:
-                self._owned_by.lose(part_name(tp))
+                self._owned_by.lose(part_name(at))
             else:
-                self._owned_by.revoke(part_name(tp))
+                self._owned_by.revoke(part_name(at))
 
     @property
     def _owned_by(self) -> Ownership:
@@ -246,132 +216,93 @@ class KafkaSource:
     # --- reading
 
     def _fetch(self, timeout: float) -> None:
-        if not self._subscribed:
-            self._await_topics(timeout)
-            return
         try:
-            records = self._live.poll(int(timeout * 1000), max_records=self.settings.max_records)
-        except OffsetOutOfRangeError as e:
-            self._out_of_range(e.args[0])
+            if not self._subscribed:
+                time.sleep(min(timeout, 1.0))
+                self._subscribe()
+                return
+            found = self._live.poll(timeout, self.settings.max_records)
+        except OutOfRange as e:
+            self._out_of_range(e.offsets)
             return
-        except KafkaError as e:
-            self._failed(e, timeout)
+        except Unavailable as e:
+            self._contact.failed(e)
+            time.sleep(min(timeout, 0.5))
             return
-        self._keep_joining()
-        if records:
+        if found:
             self._contact.answered()
         elif self._contact.quiet:
             self._probe()
-        for tp, part in self._parts.items():
+        here = {records.at: records for records in found if records.at in self._parts}
+        for at, part in self._parts.items():
             if part.next is None:
-                self._begin(tp, part, records.get(tp))
-        for tp, found in records.items():
-            if tp in self._parts:
-                self._blocks.extend((tp, block) for block in blocks(found))
+                self._begin(at, part, here.get(at))
+        for at, records in here.items():
+            fresh = records.since(self._parts[at].next)
+            if fresh is not None:
+                self._blocks.extend(blocks(fresh))
 
-    def _keep_joining(self) -> None:
-        """See to it that a join which outlasts one poll is completed by the next ones.
-
-        kafka-python 3.0.12 forgets a join that began because partitions were added: its leader
-        takes note of the new partitions at once, finds no more reason to join, never completes,
-        and sends no heartbeats either.
-        """
-        state = self._live.group_metadata().state
-        self._stable = state == MemberState.STABLE
-        if state == MemberState.REBALANCING:
-            self._live._coordinator.request_rejoin()
-
-    def _await_topics(self, timeout: float) -> None:
-        time.sleep(min(timeout, 1.0))
-        try:
-            self._subscribe()
-        except KafkaError as e:
-            self._failed(e, timeout)
-
-    def _begin(self, tp: TopicPartition, part: _Partition, records: Sequence[Any] | None) -> None:
+    def _begin(self, at: Partition, part: _Partition, records: Records | None) -> None:
         """Hand out where a new partition begins: the pipeline saves it before any row is lost."""
-        offset = records[0].offset if records else self._position(tp)
+        offset = records[0].offset if records else self._live.position(at)
         if offset is not None:
             part.next = offset
-            self._chunks.append((tp, Chunk(part_name(tp), position_at(offset, part.gaps))))
-
-    def _position(self, tp: TopicPartition) -> int | None:
-        try:
-            offset = self._live.position(tp, timeout_ms=100)
-        except KafkaError:
-            return None
-        return None if offset is None else int(offset)
-
-    def _highwater(self, tp: TopicPartition) -> int | None:
-        if self._consumer is None or tp not in self._consumer.assignment():
-            return None
-        end = self._consumer.highwater(tp)
-        return None if end is None else int(end)
+            self._chunks.append((at, Chunk(part_name(at), position_at(offset, part.gaps))))
 
     def _at_end(self) -> bool:
         """Whether all partitions of this member have come to the ends seen at the start."""
-        if self.settings.until != "end" or not self._parts or self._consumer is None:
+        if self.settings.until != "end" or not self._parts or self._client is None:
             return False
-        return all(self._part_at_end(tp, part) for tp, part in self._parts.items())
+        return all(self._part_at_end(at, part) for at, part in self._parts.items())
 
-    def _part_at_end(self, tp: TopicPartition, part: _Partition) -> bool:
+    def _part_at_end(self, at: Partition, part: _Partition) -> bool:
         if part.end is None:
-            part.end = self._highwater(tp)
-        at = part.next
-        if at is None or at < self._ends.get(tp, 0):
+            part.end = self._live.highwater(at)
+        next = part.next
+        if next is None or next < self._ends.get(at, 0):
             # behind the last message may stand a transaction's marker, which is no message
-            at = self._position(tp)
-        if part.end is None or at is None or at < self._ends.get(tp, 0):
+            next = self._live.position(at)
+        if part.end is None or next is None or next < self._ends.get(at, 0):
             return False
         # Tansu 0.6.0 names the start of the last batch when it is asked for the end, so what a
         # fetch says counts as well; but an open transaction may stand there and hide for good.
-        return at >= part.end or time.monotonic() - self._received > HIDDEN_SECONDS
+        return next >= part.end or time.monotonic() - self._received > HIDDEN_SECONDS
 
     # --- what can go wrong
-
-    def _failed(self, error: KafkaError, timeout: float) -> None:
-        cause = error.__cause__
-        if isinstance(cause, StreamSketchError | OSError):
-            raise cause
-        if not error.retriable:
-            raise SourceError(
-                f"Kafka topic {', '.join(self.settings.topics)} cannot be read on: "
-                f"{type(error).__name__}: {error}{_remedy(error)}"
-            ) from error
-        self._contact.failed(error)
-        time.sleep(min(timeout, 0.5))
 
     def _probe(self) -> None:
         """Nothing came for a while: is the stream quiet, or are the brokers gone?"""
         if not self._parts:
             return
         try:
-            self._live.end_offsets(list(self._parts), timeout_ms=1000)
-        except KafkaError as e:
+            self._live.ends(list(self._parts), 1.0)
+        except Unavailable as e:
             self._contact.failed(e)
         else:
             self._contact.answered()
 
-    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def _out_of_range(self, offsets: Mapping[Partition, int]) -> None:
         """The broker does not have the offset that is next."""
         try:
-            first = self._live.beginning_offsets(list(offsets), timeout_ms=CLOSE_MS)
-            ends = self._live.end_offsets(list(offsets), timeout_ms=CLOSE_MS)
-        except KafkaError as e:
-            self._failed(e, 0.1)
+            first = self._live.beginnings(offsets, CLOSE_SECONDS)
+            ends = self._live.ends(offsets, CLOSE_SECONDS)
+        except Unavailable as e:
+            self._contact.failed(e)
             return
-        for tp, wanted in offsets.items():
-            if wanted > ends[tp]:
+        for at, wanted in offsets.items():
+            if wanted > ends[at]:
                 raise SourceError(
-                    f"{part_name(tp)} is saved up to offset {wanted}, but ends at {ends[tp]}: the topic was "
+                    f"{part_name(at)} is saved up to offset {wanted}, but ends at {ends[at]}: the topic was "
                     "made anew or cut; start from an empty store, or name the topic that was read"
                 )
-            if wanted < first[tp]:
-                self._gap(tp, wanted, first[tp])
+            if wanted < first[at]:
+                self._gap(at, wanted, first[at])
+            else:
+                self._live.seek(at, wanted)
 
-    def _gap(self, tp: TopicPartition, wanted: int, first: int) -> None:
+    def _gap(self, at: Partition, wanted: int, first: int) -> None:
         missing = (
-            f"{part_name(tp)}: offsets {wanted} to {first - 1} were deleted before they were read"
+            f"{part_name(at)}: offsets {wanted} to {first - 1} were deleted before they were read"
         )
         if self.settings.on_gap == "stop":
             raise SourceError(
@@ -379,29 +310,10 @@ class KafkaSource:
                 "without them"
             )
         log.error("%s; going on at %d, the gap is kept in the position", missing, first)
-        part = self._parts[tp]
+        part = self._parts[at]
         part.gaps = _joined([*part.gaps, [wanted, first]])
-        self._live.seek(tp, first)
-        self._chunks.append((tp, Chunk(part_name(tp), position_at(first, part.gaps))))
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes the consumer's news of its partitions on to the source."""
-
-    def __init__(self, source: KafkaSource) -> None:
-        self._source = source
-
-    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Partitions came."""
-        self._source.assigned(assigned)
-
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Partitions go, in order."""
-        self._source.given_up(revoked, lost=False)
-
-    def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
-        """Partitions are gone: somebody else may have them already."""
-        self._source.given_up(lost, lost=True)
+        self._live.seek(at, first)
+        self._chunks.append((at, Chunk(part_name(at), position_at(first, part.gaps))))
 
 
 def _joined(gaps: list[list[int]]) -> list[list[int]]:
@@ -415,18 +327,3 @@ def _joined(gaps: list[list[int]]) -> list[list[int]]:
     while len(out) > GAPS:
         out[0:2] = [[out[0][0], out[1][1]]]
     return out
-
-
-def _remedy(error: KafkaError) -> str:
-    if isinstance(error, UnsupportedCodecError):
-        return "; install the codecs with pip install 'kafka-python[lz4,snappy,zstd]'"
-    return ""
-
-
-@cache
-def _warn_without_crc32c() -> None:
-    if find_spec("crc32c") is None:
-        log.warning(
-            "the package crc32c is not installed: reading Kafka is 4 to 20 times slower without it; "
-            "install kafka-python[crc32c]"
-        )

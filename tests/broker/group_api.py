@@ -67,15 +67,15 @@ def leave_group(state: State, request: Message, version: int) -> Message:
     """Members go."""
     names = [request.member_id] if version < 3 else [item.member_id for item in request.members]
     state.group(request.group_id).remove(names)
-    members = [
-        LeaveGroupResponse.MemberResponse(
-            version=version, member_id=name, group_instance_id=None, error_code=0
-        )
-        for name in names
-    ]
-    return LeaveGroupResponse(
-        version=version, throttle_time_ms=0, error_code=0, members=members if version >= 3 else []
-    )
+    members = []
+    if version >= 3:
+        members = [
+            LeaveGroupResponse.MemberResponse(
+                version=version, member_id=name, group_instance_id=None, error_code=0
+            )
+            for name in names
+        ]
+    return LeaveGroupResponse(version=version, throttle_time_ms=0, error_code=0, members=members)
 
 
 def offset_commit(state: State, request: Message, version: int) -> Message:

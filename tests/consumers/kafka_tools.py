@@ -14,6 +14,7 @@ from streamsketch.schema import Schema
 from tests.tansu import SESSION_TIMEOUT_MS
 
 SCHEMA = Schema.vectors(1, 0, 10**9)
+CLIENT = "kafka-python"  # of the sources that are made; tests run with each
 
 
 def new_topic(bootstrap, partitions=4):
@@ -43,7 +44,11 @@ def numbers(low, high, partitions=4):
 
 
 def source(bootstrap, topic, schema=SCHEMA, **settings):
-    settings = {"group": f"g-{topic}", "session_timeout_ms": SESSION_TIMEOUT_MS} | settings
+    settings = {
+        "client": CLIENT,
+        "group": f"g-{topic}",
+        "session_timeout_ms": SESSION_TIMEOUT_MS,
+    } | settings
     return KafkaSource(KafkaSettings(bootstrap_servers=bootstrap, topic=topic, **settings), schema)
 
 
