@@ -79,6 +79,7 @@ def disturb(given: argparse.Namespace) -> Outcome:
                 tell=tell,
                 assignment=given.assignment,
                 max_records=given.records,
+                client=given.client,
             )
         finally:
             run.close()
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--flight", action="store_true", help="--kills over Flight, not Kafka")
     parser.add_argument("--storm", type=float, default=0.0, help="seconds of joins and leaves")
     parser.add_argument("--assignment", default="range")
+    parser.add_argument("--client", default="kafka-python", help="or confluent")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--name", default="faults", help="of the result file")
     parser.add_argument("--members", type=int, default=2, help="members, or clients of Flight")

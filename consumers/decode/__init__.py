@@ -12,7 +12,10 @@ than the declared limits allow.
 | `csv` | lines of values in the order of the schema's columns, without a header |
 | `arrow` | an Arrow IPC stream |
 | `raw-f32` | rows of little-endian float32, in the order of the schema's columns |
-| `avro` | one record of a declared Avro schema, without a registry |
+| `avro` | one record of a declared Avro schema |
+
+With a schema registry, `avro`, `json` and `protobuf` messages name their schema by its id; see
+`consumers.decode.registered`. A decoder raises in one case only: a registry that does not answer.
 """
 
 from collections.abc import Callable
@@ -20,11 +23,15 @@ from collections.abc import Callable
 from consumers.decode.base import Bad, Decoder, Limits, Options, Rows
 from consumers.decode.binary import arrow, raw_f32
 from consumers.decode.records import avro
+from consumers.decode.registry import RegistrySettings, RegistryUnavailable
 from consumers.decode.text import csv, json, ndjson
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
 
-__all__ = ["FORMATS", "Bad", "Decoder", "Limits", "Options", "Rows", "decoder"]
+__all__ = [
+    "FORMATS", "Bad", "Decoder", "Limits", "Options", "RegistrySettings", "RegistryUnavailable",
+    "Rows", "decoder",
+]  # fmt: skip
 
 FORMATS: dict[str, Callable[[Schema, Options], Decoder]] = {
     "json": json,
@@ -45,7 +52,8 @@ def decoder(format: str, schema: Schema, options: Options | None = None) -> Deco
         options: Limits and the format's own settings.
 
     Returns:
-        A function from message values (bytes, or None for a tombstone) to rows and bad messages.
+        A function from message values (bytes, or None for a tombstone) to rows and bad messages;
+        with a registry it may raise `RegistryUnavailable`: call it again later, with the same.
 
     Raises:
         ConfigError: The format is not known, or the schema does not fit it.
@@ -58,9 +66,26 @@ def decoder(format: str, schema: Schema, options: Options | None = None) -> Deco
     (2, "no field 'x1'")
     """
     options = options or Options()
+    if options.registry is not None:
+        return _limited(_registered(format, schema, options), options.limits)
+    if format == "protobuf":
+        raise ConfigError("format 'protobuf' needs a schema registry; set registry")
     if format not in FORMATS:
         raise ConfigError(f"format {format!r} is not known; use one of {', '.join(FORMATS)}")
     return _limited(FORMATS[format](schema, options), options.limits)
+
+
+def _registered(format: str, schema: Schema, options: Options) -> Decoder:
+    from consumers.decode.registered import REGISTERED
+    from consumers.decode.registry import Registry
+
+    if format not in REGISTERED:
+        raise ConfigError(
+            f"format {format!r} has no schemas in a registry; use one of {', '.join(REGISTERED)}, "
+            "or unset registry"
+        )
+    assert options.registry is not None
+    return REGISTERED[format](schema, options, Registry(options.registry))
 
 
 def _limited(decode: Decoder, limits: Limits) -> Decoder:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from consumers.decode.registry import RegistrySettings
 
 __all__ = ["Bad", "Decoder", "Limits", "Options", "Rows", "joined"]
 
@@ -36,6 +39,7 @@ class Options:
         delimiter: csv: between values.
         avro_schema: avro: the writer's schema as JSON text.
         confluent_header: avro: values begin with the 5 bytes of a schema registry, to be skipped.
+        registry: Where the schemas are that messages name, None where they name none.
         event_time: A further column to read, a time that the schema does not declare.
     """
 
@@ -44,6 +48,7 @@ class Options:
     delimiter: str = ","
     avro_schema: str = ""
     confluent_header: bool = False
+    registry: "RegistrySettings | None" = None
     event_time: str | None = None
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumers.decode import Bad, Limits, Options, Rows, decoder
+from consumers.decode import Bad, Rows, decoder
 from consumers.kafka.client import Partition, Records
-from consumers.kafka.settings import KafkaSettings, secret
+from consumers.kafka.settings import KafkaSettings
 from streamsketch.schema import Schema
 from streamsketch.streams import Chunk, Dead, Position
 
@@ -27,16 +27,9 @@ class Messages:
 
     def __init__(self, settings: KafkaSettings, schema: Schema) -> None:
         self._stamped = settings.timestamp_column
-        limits = Limits(settings.max_message_bytes, settings.max_rows, settings.max_decoded_bytes)
-        avro = settings.avro_schema
-        if avro.startswith("file:"):
-            avro = secret("avro_schema", avro)
-        options = Options(
-            limits, settings.missing, settings.delimiter, avro, settings.confluent_header
-        )
         read = [c for c in schema.columns if c.name != self._stamped]
         in_values = Schema(read) if len(read) < len(schema.columns) else schema
-        self._decode = decoder(settings.format, in_values, options)
+        self._decode = decoder(settings.format, in_values, settings.decoding())
 
     def chunks(self, records: Records, gaps: list[list[int]]) -> list[Chunk]:
         """One chunk per run of rows of the same Arrow schema; the last one ends the block.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from consumers.decode import Limits, Options, RegistrySettings
 from streamsketch.errors import ConfigError
 
 __all__ = ["Connection", "KafkaSettings", "TopicSettings", "secret"]
@@ -131,8 +132,17 @@ class KafkaSettings(Connection):
         timestamp_column: Time column that is taken from the messages' timestamps.
         missing: json, ndjson, avro: a field that is not there is refused, or taken as null.
         delimiter: csv: between values.
-        avro_schema: avro: the writer's schema as JSON text, or `file:PATH`.
-        confluent_header: avro: skip the 5 bytes that a schema registry puts before values.
+        registry: Address of a schema registry, for avro, json and protobuf messages that name
+            their schema; several are separated by commas.
+        registry_username: `env:NAME` or `file:PATH`.
+        registry_password: `env:NAME` or `file:PATH`; never the password itself.
+        registry_cafile: File of the certificate of the registry's authority.
+        registry_certfile: File of this client's certificate for the registry.
+        registry_keyfile: File of its key.
+        registry_key_password: `env:NAME` or `file:PATH` of that key's password.
+        avro_schema: avro without a registry: the writer's schema as JSON text, or `file:PATH`.
+        confluent_header: avro with avro_schema: skip the 5 bytes that a schema registry puts
+            before values.
         max_records: Messages asked for at once.
         max_message_bytes: A larger message is a dead letter.
         max_rows: Most rows of an Arrow message.
@@ -157,6 +167,13 @@ class KafkaSettings(Connection):
     timestamp_column: str | None = None
     missing: str = "refuse"
     delimiter: str = ","
+    registry: str = ""
+    registry_username: str | None = field(default=None, repr=False)
+    registry_password: str | None = field(default=None, repr=False)
+    registry_cafile: str | None = None
+    registry_certfile: str | None = None
+    registry_keyfile: str | None = None
+    registry_key_password: str | None = field(default=None, repr=False)
     avro_schema: str = ""
     confluent_header: bool = False
     max_records: int = 5000
@@ -188,6 +205,8 @@ class KafkaSettings(Connection):
         for name in ("max_records", "max_message_bytes", "fetch_bytes", "session_timeout_ms"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.registry and (self.avro_schema or self.confluent_header):
+            problems.append("registry and avro_schema or confluent_header: use one way")
         if problems:
             raise ConfigError('source "kafka": ' + "; ".join(problems))
 
@@ -196,6 +215,34 @@ class KafkaSettings(Connection):
         """The topics to read."""
         given = [self.topic] if isinstance(self.topic, str) else list(self.topic)
         return [name for name in given if name]
+
+    def decoding(self) -> Options:
+        """How messages are decoded, secrets included: never log them."""
+        limits = Limits(self.max_message_bytes, self.max_rows, self.max_decoded_bytes)
+        avro = self.avro_schema
+        if avro.startswith("file:"):
+            avro = secret("avro_schema", avro)
+        return Options(
+            limits, self.missing, self.delimiter, avro, self.confluent_header, self._registry()
+        )
+
+    def _registry(self) -> RegistrySettings | None:
+        if not self.registry:
+            return None
+
+        def hidden(name: str) -> str | None:
+            value = getattr(self, name)
+            return None if value is None else secret(name, value)
+
+        return RegistrySettings(
+            self.registry,
+            hidden("registry_username"),
+            hidden("registry_password"),
+            self.registry_cafile,
+            self.registry_certfile,
+            self.registry_keyfile,
+            hidden("registry_key_password"),
+        )
 
     def consumer(self) -> dict[str, Any]:
         """Keyword arguments for kafka-python's consumer: never log them."""

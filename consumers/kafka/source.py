@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers import settings as checked
+from consumers.decode import RegistryUnavailable
 from consumers.kafka.chunks import Messages, blocks, part_name, position_at
 from consumers.kafka.client import Client, OutOfRange, Partition, Records, Unavailable
 from consumers.kafka.client import make as make_client
@@ -69,6 +70,8 @@ class KafkaSource:
         self._contact = Contact(settings.servers)
         self._received = time.monotonic()
         self._subscribed = False
+        self._paused = False
+        self._waiting = False  # for the schema registry
         self._closing = False
 
     # --- the source protocol
@@ -104,18 +107,43 @@ class KafkaSource:
         Raises:
             SourceError: The stream cannot go on; a broker that is gone is waited for instead.
         """
-        if not self._chunks and not self._blocks:
+        if self._waiting or not (self._chunks or self._blocks):
             self._fetch(timeout)
-        while self._chunks or self._blocks:
-            if not self._chunks:
-                block = self._blocks.popleft()
-                chunks = self._messages.chunks(block, self._parts[block.at].gaps)
-                self._chunks.extend((block.at, chunk) for chunk in chunks)
+        if not self._blocks:
+            self._wait(False)
+        while self._chunks or (self._blocks and self._decode()):
             at, chunk = self._chunks.popleft()
             self._parts[at].next = chunk.position["offset"]
             yield chunk
             self._received = time.monotonic()
-        self.finished = self._at_end()
+        self.finished = not self._blocks and self._at_end()
+
+    def _decode(self) -> bool:
+        """Decode the next block; it is kept when the schema registry does not answer.
+
+        Meanwhile nothing more is fetched, and `poll` keeps this member in its group.
+        """
+        block = self._blocks[0]
+        try:
+            chunks = self._messages.chunks(block, self._parts[block.at].gaps)
+        except RegistryUnavailable:
+            self._wait(True)
+            return False
+        self._wait(False)
+        self._blocks.popleft()
+        self._chunks.extend((block.at, chunk) for chunk in chunks)
+        return True
+
+    def _wait(self, waiting: bool) -> None:
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._hold()
+
+    def _hold(self) -> None:
+        if self._paused or self._waiting:
+            self._live.pause()
+        else:
+            self._live.resume()
 
     def saved(self, positions: Mapping[str, Position]) -> None:
         """Commit the offsets to the broker, for those who watch the group from there."""
@@ -152,11 +180,13 @@ class KafkaSource:
 
     def pause(self) -> None:
         """Read nothing more for now, and stay in the group: `poll` must go on being called."""
-        self._live.pause()
+        self._paused = True
+        self._hold()
 
     def resume(self) -> None:
         """Read on."""
-        self._live.resume()
+        self._paused = False
+        self._hold()
 
     # --- topics
 
@@ -199,6 +229,8 @@ class KafkaSource:
 
     def given_up(self, partitions: Collection[Partition], lost: bool) -> None:
         """Forget partitions; save them first unless they were lost, or all is saved already."""
+        self._blocks = deque(block for block in self._blocks if block.at not in partitions)
+        self._chunks = deque((at, chunk) for at, chunk in self._chunks if at not in partitions)
         for at in partitions:
             self._parts.pop(at, None)
             if self._closing:
@@ -223,7 +255,8 @@ class KafkaSource:
                 return
             found = self._live.poll(timeout, self.settings.max_records)
         except OutOfRange as e:
-            self._out_of_range(e.offsets)
+            if not self._blocks:  # what was fetched before comes first
+                self._out_of_range(e.offsets)
             return
         except Unavailable as e:
             self._contact.failed(e)

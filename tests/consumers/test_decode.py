@@ -333,4 +333,4 @@ def test_avro_schema_must_be_flat(declared):
 
 def test_unknown_format_names_the_known():
     with pytest.raises(ConfigError, match="raw-f32"):
-        decoder("protobuf", POINTS)
+        decoder("xml", POINTS)
