@@ -16,6 +16,7 @@ frequencies :math:`\omega_j \sim \Lambda` sample the characteristic function of 
 | `harmonic`, `hadamard` | frequencies that share work (see `frequencies_structured`) |
 | `axis` | one coordinate at a time: the Fourier series of each marginal |
 | `multiscale_axis` | three quarters `multiscale`, one quarter `axis` |
+| `second_order` | sums and differences of few frequencies: second moments of their features |
 | `gaussian+laplace`, ... | a union: the frequencies in equal parts from each law |
 
 References:
@@ -34,7 +35,7 @@ from streamsketch.errors import ConfigError
 from streamsketch.frequencies_structured import hadamard, harmonic
 from streamsketch.schema.columns import Block
 
-__all__ = ["LAWS", "Law", "advised", "draw", "with_covariance"]
+__all__ = ["LAWS", "Law", "advised", "draw", "second_order_base", "with_covariance"]
 
 F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
@@ -254,6 +255,31 @@ def multiscale_axis(rng: np.random.Generator, d: int, m: int, blocks: Sequence[B
     return np.concatenate([joint, axis(rng, d, aligned, blocks)], axis=1) if aligned else joint
 
 
+def second_order(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]) -> F64:
+    """A few `multiscale` frequencies, all their sums and differences, and others.
+
+    Products of the features of the first p are features at the sums i <= j and the differences
+    i < j, which follow in this order: the sketch holds the first p's second moments. The tenth
+    that is left, or more, is drawn like the first.
+    """
+    p = second_order_base(m)
+    drawn = multiscale(rng, d, m - p * p, blocks)
+    base, others = drawn[:, :p], drawn[:, p:]
+    i, j = np.triu_indices(p)
+    a, b = np.triu_indices(p, 1)
+    sums, differences = base[:, i] + base[:, j], base[:, a] - base[:, b]
+    return np.concatenate([base, sums, differences, others], axis=1)
+
+
+def second_order_base(m: int) -> int:
+    """How many of m frequencies of the law `second_order` are base: p, with p^2 pairs of them.
+
+    >>> second_order_base(2048)
+    42
+    """
+    return int((np.sqrt(1 + 3.6 * m) - 1) / 2)
+
+
 def _columns(d: int, blocks: Sequence[Block]) -> list[list[tuple[int, int, bool]]]:
     """Per column its runs of coordinates: start, stop, and whether they are numbers."""
     if not blocks:
@@ -278,4 +304,5 @@ LAWS: dict[str, Law] = {
     "hadamard": hadamard,
     "axis": axis,
     "multiscale_axis": multiscale_axis,
+    "second_order": second_order,
 }

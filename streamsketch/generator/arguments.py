@@ -61,6 +61,8 @@ def check(
             f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
             'sketch with map = "fourier"'
         )
+    if OBJECTIVES[objective].requires == "second-order sketch":
+        _check_second_order(snapshot, objective)
     if snapshot.spec.m < 8:
         raise ConfigError(
             f"a sketch of {snapshot.spec.m} frequencies is too small to learn from; use 8 or more"
@@ -83,6 +85,18 @@ def check(
         raise SpecMismatchError(
             f"cannot start from this generator: it has {start.network.classes} classes and the snapshot "
             f"{snapshot.spec.classes}; start from none"
+        )
+
+
+def _check_second_order(snapshot: Snapshot, objective: str) -> None:
+    if snapshot.spec.law != "second_order":
+        raise ConfigError(
+            f'objective = {objective!r} needs a sketch of the law "second_order", but the snapshot has '
+            f'{snapshot.spec.law!r}; sketch with law = "second_order"'
+        )
+    if snapshot.spec.classes > 1 or any(b.kind != "numeric" for b in snapshot.schema.blocks):
+        raise ConfigError(
+            f"objective = {objective!r} knows numbers only, and no classes; use objective = 'sketch'"
         )
 
 

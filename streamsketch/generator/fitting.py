@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from streamsketch.errors import ConfigError, TrainingError
+from streamsketch.frequencies import second_order_base
 from streamsketch.generator.arguments import check, device_of, rows_of
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.mixture import Mixture, corrects, decoded, place, weigh_again
@@ -116,7 +117,9 @@ def fit(
     where = device_of(device)
     check(snapshot, seconds, steps, objective, start, init, config)
     rows = rows_of(snapshot, objective, samples)
-    training, held = _problem(snapshot, rows, config, seed, where)
+    second = OBJECTIVES[objective].requires == "second-order sketch"
+    base = second_order_base(snapshot.spec.m) if second else 0
+    training, held = _problem(snapshot, rows, config, seed, where, base)
     budget = _Budget(begun, seconds, steps)
     threads = Threads(adapt=steps is None and where.type == "cpu")
     work = _Fit(snapshot, training, held, config, budget, objective, seed, progress, threads)
@@ -318,12 +321,17 @@ def _problem(
     config: TrainingConfig,
     seed: int,
     where: torch.device,
+    base: int,
 ) -> tuple[Problem, HeldOut]:
-    """Split the frequencies at random into those trained on and those held out."""
+    """Split the frequencies at random into those trained on and those held out.
+
+    A second-order sketch keeps its base frequencies and their pairs together, and in order.
+    """
     omega = snapshot.features.omega
     m, classes = snapshot.spec.m, snapshot.spec.classes
-    order = np.random.default_rng(seed).permutation(m)
-    h = max(2, min(round(config.heldout * m), 512))
+    pairs = base + base**2
+    order = pairs + np.random.default_rng(seed).permutation(m - pairs)
+    h = max(2, min(round(config.heldout * m), 512, len(order) - 1))
     targets = snapshot.mean.reshape(classes, 2, m)
 
     def part(columns: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -334,7 +342,7 @@ def _problem(
         return w, z
 
     held_omega, held_targets = part(order[:h])
-    train_omega, train_targets = part(order[h:])
+    train_omega, train_targets = part(np.concatenate([np.arange(pairs), order[h:]]))
     # a perfect generator still differs by what sampling and privacy noise put into the targets
     square = float((held_targets**2).sum()) / h
     n, std = snapshot.count, snapshot.release.noise_std
@@ -342,6 +350,5 @@ def _problem(
     rng = torch.Generator().manual_seed(seed + 2)
     data = None if rows is None else torch.from_numpy(rows).to(where)
     subset = min(config.subset, m - h)
-    return Problem(train_omega, train_targets, data, rng, subset, config.batch), HeldOut(
-        held_omega, held_targets, floor
-    )
+    problem = Problem(train_omega, train_targets, data, rng, subset, config.batch, base)
+    return problem, HeldOut(held_omega, held_targets, floor)

@@ -7,8 +7,10 @@
 | `stein` | samples | Stein gradient of the KL divergence (seed 004, eq. 1 to 3) |
 | `energy` | samples | energy distance |
 | `sliced` | samples | sliced Wasserstein distance |
+| `score` | second-order sketch | KL by the score that the sketch holds; experimental |
 
-An objective that needs samples is refused where a snapshot is private or no samples are given.
+An objective that needs samples is refused where a snapshot is private or no samples are given; one
+that needs a second-order sketch, where the law is another than `second_order`.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from streamsketch.generator import stein
+from streamsketch.generator import score, stein
 from streamsketch.kernels.loss import sketch_loss, sketch_mean
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Problem:
         rng: Source of the batches' randomness.
         subset: Frequencies per step.
         batch: Rows per step.
+        base: Of the frequencies, how many first ones have all their sums and differences next.
     """
 
     omega: Tensor
@@ -48,6 +51,7 @@ class Problem:
     rng: torch.Generator
     subset: int
     batch: int
+    base: int = 0
 
     def some_rows(self, n: int) -> Tensor:
         """A random batch of samples."""
@@ -66,10 +70,17 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """An objective: what it `requires` (`sketch` or `samples`) and how it is built."""
+    """An objective: what it requires and how it is built.
+
+    Attributes:
+        requires: `sketch`, `samples` or `second-order sketch`.
+        build: Makes it for a problem and a model.
+        experimental: Whether it is here to be tried, and may change or go.
+    """
 
     requires: str
     build: "Callable[[Problem, Model], Objective]"
+    experimental: bool = False
 
 
 class SketchMatching:
@@ -197,6 +208,39 @@ class Sliced:
         return ((a - b) ** 2).mean()
 
 
+class ScoreKL:
+    """Surrogate whose gradient is that of KL(generated || data), both with noise added.
+
+    The data's score comes from the second-order sketch (`score`), the generated rows' from the
+    batch by the same estimate. The noise shrinks geometrically, in `STAGES` stages.
+    """
+
+    MOST, LEAST, STAGES = 0.5, 0.02, 40  # deviations, of a box of side 2
+
+    def __init__(self, problem: Problem, model: "Model") -> None:
+        self.rng = problem.rng
+        p = problem.base
+        self.omega, self.p = problem.omega.double(), p
+        self.mean = problem.targets[0].double()
+        self.base = self.omega[:, :p]
+        self.stage = -1
+
+    def __call__(self, y: Tensor, done: float) -> Tensor:
+        stage = int(done * self.STAGES)
+        if stage != self.stage:
+            self.stage = stage
+            self.sigma = self.MOST * (self.LEAST / self.MOST) ** (stage / self.STAGES)
+            first, second = score.moments(
+                score.smoothed(self.omega, self.mean, self.sigma), self.p
+            )
+            self.data = score.score_matrix(first, second, self.base)
+        noise = torch.randn(y.shape, generator=self.rng, device=self.rng.device).to(y.device)
+        phi = score.features((y.detach() + self.sigma * noise).double(), self.base)
+        mine = score.score_matrix(phi.mean(0), phi.T @ phi / len(phi), self.base)
+        direction = (phi @ (mine - self.data)).to(y.dtype)
+        return (direction * y).sum(1).mean()
+
+
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distances (n, k), with a finite gradient where points coincide."""
     return torch.sqrt(stein.squared_distances(a, b) + 1e-12)
@@ -208,4 +252,5 @@ OBJECTIVES: dict[str, Entry] = {
     "stein": Entry("samples", SteinKL),
     "energy": Entry("samples", Energy),
     "sliced": Entry("samples", Sliced),
+    "score": Entry("second-order sketch", ScoreKL, experimental=True),
 }

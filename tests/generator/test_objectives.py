@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from streamsketch import Schema
+from streamsketch.frequencies import draw, second_order_base
 from streamsketch.generator import OBJECTIVES, Generator
 from streamsketch.generator.objectives import Problem, first_shares
 
@@ -17,11 +18,16 @@ def features(x, omega=OMEGA):
     return torch.cat([torch.cos(x @ omega), torch.sin(x @ omega)], 1)
 
 
-def problem(**changes):
+def problem(name="sketch", **changes):
     given = {
         "omega": OMEGA, "targets": features(DATA).mean(0)[None], "rows": DATA,
         "rng": torch.Generator().manual_seed(0), "subset": 60, "batch": 200,
     }  # fmt: skip
+    if OBJECTIVES[name].requires == "second-order sketch":
+        omega = torch.tensor(draw("second_order", 2, 400, seed=0, scale=5.0), dtype=torch.float32)
+        given |= {
+            "omega": omega, "targets": features(DATA, omega).mean(0)[None], "base": second_order_base(400),
+        }  # fmt: skip
     return Problem(**{**given, **changes})
 
 
@@ -31,7 +37,7 @@ def model(classes=1):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_gradient_leads_to_the_data(name):
-    objective = OBJECTIVES[name].build(problem(), model())
+    objective = OBJECTIVES[name].build(problem(name), model())
     shift = torch.tensor([0.2, -0.1])
     y = (DATA[:400] + shift).requires_grad_()
     objective(y, 0.5).backward()
@@ -39,8 +45,8 @@ def test_the_gradient_leads_to_the_data(name):
     assert step[0] < 0 < step[1]
 
 
-# stein's loss is a surrogate of its gradient, and the kernels of mmd widen with the batch
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("stein", "mmd")])
+# stein's and score's losses are surrogates of their gradients, and mmd's kernels widen with the batch
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("stein", "score", "mmd")])
 def test_the_loss_is_smaller_at_the_data_than_beside_it(name):
     objective = OBJECTIVES[name].build(problem(batch=1000), model())
     at = np.mean([float(objective(DATA[1000 * k : 1000 * (k + 1)], 1.0)) for k in range(5)])
