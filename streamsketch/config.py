@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from streamsketch.errors import ConfigError, SchemaError
 from streamsketch.schema import Schema
+from streamsketch.windows import Windows
 
 if TYPE_CHECKING:
     from streamsketch.features import Map
@@ -138,6 +139,25 @@ class DriftTable(_Table):
     actions: tuple[Literal["snapshot", "reset"], ...] = ("snapshot",)
 
 
+class WindowsTable(_Table):
+    """[windows]: cut the stream by event time; without the table releases cut it."""
+
+    width: Seconds
+    time: str | None = None
+    lateness: Annotated[float, Field(ge=0)] = 0.0
+    idle_seconds: Seconds | None = 60.0
+    max_open: Positive = 100
+    max_jump: Seconds | None = None
+    watermark: Literal["rows", "clock"] = "rows"
+    at_end: Literal["release", "keep"] = "release"
+
+
+class DedupTable(_Table):
+    """[dedup]: leave out rows whose record id came before."""
+
+    ids: Positive = 100_000
+
+
 class StoreTable(_Table):
     """[store]: where things are kept."""
 
@@ -168,6 +188,8 @@ class _File(_Table):
     store: StoreTable
     dead_letters: DeadLettersTable = DeadLettersTable()
     drift: DriftTable | None = None
+    windows: WindowsTable | None = None
+    dedup: DedupTable | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +201,8 @@ class Pipeline:
         schema: The columns.
         folder: Folder of the file; relative paths in it start there.
         drift: Its [drift] table, if there is one.
+        windows: How its [windows] table cuts the stream, if there is one.
+        dedup: Its [dedup] table, if there is one.
     """
 
     source: SourceTable
@@ -192,6 +216,8 @@ class Pipeline:
     schema: Schema
     folder: Path
     drift: DriftTable | None = None
+    windows: Windows | None = None
+    dedup: DedupTable | None = None
 
     @property
     def spec(self) -> "Spec":
@@ -287,18 +313,82 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
         problems.append(
             'sketch.conditional: needs a label column; declare one with kind = "label"'
         )
-    if file is not None and file.drift is not None and file.privacy.mechanism != "none":
-        problems.append(
-            "drift: watches raw rows, which no budget pays for; remove the table, and compare "
-            "released snapshots with streamsketch.drift.SnapshotDrift"
-        )
+    windows = None
+    if file is not None:
+        problems += _privacy_problems(file)
+    if file is not None and schema is not None:
+        if file.dedup is not None and schema.record_column is None:
+            problems.append(
+                'dedup: needs the column that identifies a record; declare it with kind = "record_id"'
+            )
+        try:
+            windows = None if file.windows is None else _windows(file, schema)
+        except ConfigError as e:
+            problems.append(str(e))
     if problems or file is None or schema is None:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
         raise ConfigError(f"{name} has {count}:\n  " + "\n  ".join(problems))
     return Pipeline(
         file.source, file.sketch, file.privacy, file.snapshots, file.trainer, file.sampler, file.store,
-        file.dead_letters, schema, folder, file.drift,
+        file.dead_letters, schema, folder, file.drift, windows, file.dedup,
     )  # fmt: skip
+
+
+def _privacy_problems(file: _File) -> list[str]:
+    """What no mechanism covers: one row would decide about others."""
+    problems: list[str] = []
+    if file.privacy.mechanism == "none":
+        return problems
+    if file.drift is not None:
+        problems.append(
+            "drift: watches raw rows, which no budget pays for; remove the table, and compare "
+            "released snapshots with streamsketch.drift.SnapshotDrift"
+        )
+    if file.dedup is not None:
+        problems.append(
+            "dedup: with a mechanism on, one row would decide whether others of its id count, "
+            "which no budget pays for; remove the table, and leave duplicates out before the stream"
+        )
+    if file.windows is not None and file.windows.watermark == "rows":
+        problems.append(
+            "windows.watermark: with a mechanism on, one row's time must not decide whether others "
+            'are late; set watermark = "clock"'
+        )
+    if file.windows is not None and file.privacy.settings.get("unit") == "user":
+        problems.append(
+            'windows: unit = "user" counts a user\'s windows in the order of releases, not of event '
+            'time; set unit = "row", or remove the table'
+        )
+    return problems
+
+
+def _windows(file: _File, schema: Schema) -> Windows:
+    """How a stream is cut.
+
+    Raises:
+        ConfigError: No column holds the time, or other tables contradict.
+    """
+    table = file.windows
+    assert table is not None
+    name = table.time or schema.time_column
+    if name is None:
+        raise ConfigError(
+            'windows: no column holds the time; declare one with kind = "event_time", or set time'
+        )
+    column = next((c for c in schema.columns if c.name == name), None)
+    if column is None or column.kind not in ("event_time", "timestamp", "numeric"):
+        found = "not declared" if column is None else f"of kind {column.kind}"
+        raise ConfigError(
+            f"windows.time: column {name!r} is {found}; it must be of kind event_time, timestamp or "
+            "numeric (seconds since 1970)"
+        )
+    given = {"rows", "seconds"} & file.snapshots.model_fields_set
+    if given and any(getattr(file.snapshots, key) is not None for key in given):
+        raise ConfigError(
+            f"snapshots.{sorted(given)[0]}: a window is released when it closes; remove the key, or "
+            "the [windows] table"
+        )
+    return Windows(**{**table.model_dump(), "time": name})
 
 
 def _problem(error: Any) -> str:

@@ -13,6 +13,7 @@ from streamsketch.state import State
 from streamsketch.status import Status
 from streamsketch.streams import Source, plugin
 from streamsketch.watch import Watch
+from streamsketch.windows import iso
 
 if TYPE_CHECKING:
     from streamsketch.config import Pipeline
@@ -51,7 +52,7 @@ def run_ingest(
     ingest = Ingest(
         source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
         Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
-        watch,
+        watch, pipeline.windows, None if pipeline.dedup is None else pipeline.dedup.ids,
     )  # fmt: skip
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"
@@ -79,4 +80,21 @@ def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
         "rows_per_s": round(p.rows / seconds),
         "dead": p.dead,
         "lag": sum(lags) if lags else None,
+        **_cut_figures(ingest),
     }
+
+
+def _cut_figures(ingest: Ingest) -> dict[str, Any]:
+    """What windows and deduplication did, over the parts that this process holds."""
+    parts = list(ingest.parts.values())
+    figures: dict[str, Any] = {}
+    if ingest.windows is not None:
+        marks = [p.watermark for p in parts if p.watermark is not None and not p.resting]
+        figures["late"] = sum(p.late for p in parts)
+        closed = ingest.state.closed()
+        held = {k for p in parts for k in p.windows if closed is None or k >= closed}
+        figures["open_windows"] = len(held)
+        figures["watermark"] = iso(min(marks)) if marks else None
+    if ingest.admission.record_ids is not None:
+        figures["duplicates"] = sum(p.duplicates for p in parts)
+    return figures

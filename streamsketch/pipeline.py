@@ -21,12 +21,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamsketch.admission import Admission
+from streamsketch.clock import Clock
 from streamsketch.errors import BudgetError, DataError, FencedError, SchemaError, StoreError
-from streamsketch.releasing import Schedule, release_now
+from streamsketch.releasing import Schedule, release_now, release_windows
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
 from streamsketch.state import PartState, State
 from streamsketch.streams import Chunk, Dead, DeadLetters, Position, Source
+from streamsketch.windows import Windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +73,10 @@ class Ingest:
         on_error: `dlq` or `skip` (rows are set apart), `fail` (the first one stops the run).
         limits: What each user may add, where the protected unit is a user.
         watch: Looks at the rows for change.
+        windows: Cuts the stream by event time; each window is released when it closes, and the
+            schedule's times and rows of release do not count.
+        record_ids: How many record ids are kept of each part to leave out rows that come twice.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -85,6 +92,9 @@ class Ingest:
         on_error: str = "dlq",
         limits: "UserLimits | None" = None,
         watch: "Watch | None" = None,
+        windows: Windows | None = None,
+        record_ids: int | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.source = source
         self.schema = schema
@@ -97,6 +107,9 @@ class Ingest:
         self.on_error = on_error
         self.limits = limits
         self.watch = watch
+        self.windows = windows
+        self.admission = Admission(schema, windows, record_ids)
+        self.clock = clock or Clock()
         self.window = 0
         self.parts: dict[str, PartState] = {}
         self.progress = Progress()
@@ -104,9 +117,12 @@ class Ingest:
         self._budget_spent = False
         self._rows_saved = 0
         self._enough_rows_saved = False
-        self._began = time.time()
         self._reset = False
         self._taken = state.folder / "release.taken"
+        self._last_release = (state.last_release(), self.clock.monotonic())
+        self._quiet: dict[str, float] = {}
+        self._heard: set[str] = set()
+        self._marks: dict[str, tuple[int | None, str]] = {}
         # where the broker decides who owns a part, a former owner is fenced; elsewhere a second
         # reader is a mistake, and is refused
         self._exclusive = not getattr(source, "coordinated", False)
@@ -119,6 +135,8 @@ class Ingest:
         saved = state.extras.pop("drift", None)
         if self.watch is not None:
             self.watch.take_up(part, saved)
+        self.admission.take(state)
+        self._quiet[part] = 0.0
         return state.position
 
     def revoke(self, part: str) -> None:
@@ -143,27 +161,36 @@ class Ingest:
             stop: Ends the run at the next chunk.
             on_tick: Called about twice a second, for status.
         """
-        saved = ticked = time.monotonic()
+        saved = ticked = looked = self.clock.monotonic()
         if self.limits is not None:
             self.state.load_limits(self.limits)
             self.window = self.state.released()
+        if self.windows is not None and self.windows.watermark == "clock":
+            self._begin_by_clock(self.windows)
         try:
             self.source.open(self)
             while not stop.is_set() and not self.source.finished:
                 for chunk in self.source.poll(0.25):
                     # never broken off: what a source has handed out it will not read again
                     self.learn(chunk)
-                now = time.monotonic()
+                now = self.clock.monotonic()
+                self._find_idle(now - looked)
+                looked = now
                 alarm = self.watch is not None and self.watch.waiting
                 if now - saved >= self.schedule.save_seconds or self._enough_rows() or alarm:
                     self.save()
                     saved = now
+                    if self._windows_moved():
+                        self.release()
                 if self._release_due():
                     self.save()
                     self.release(wait=self._taken.exists())
                 if on_tick is not None and now - ticked >= 0.5:
                     on_tick()
                     ticked = now
+            if self.source.finished and self.windows and self.windows.at_end == "release":
+                for ended in self.parts.values():
+                    ended.resting, ended.dirty = "ended", True
             self.save(last=True)
             if self.source.finished or not stop.is_set():
                 self.release(wait=True)
@@ -182,6 +209,9 @@ class Ingest:
         part = self.parts.get(chunk.part)
         if part is None:
             return
+        if self.windows is not None and len(part.windows) >= self.windows.max_open:
+            self.save()
+            self.release(wait=True)
         dead = list(chunk.dead)
         self._refuse(dead)
         if chunk.batch is not None and chunk.batch.num_rows:
@@ -199,7 +229,8 @@ class Ingest:
         assert batch is not None
         try:
             encoded = self.schema.encode(batch)
-        except SchemaError as e:
+            facts = self.admission.read(batch, encoded.rows)
+        except (SchemaError, DataError) as e:
             if self.on_error == "fail":
                 raise
             return [_dead(batch, row, str(e), chunk) for row in range(batch.num_rows)]
@@ -207,14 +238,21 @@ class Ingest:
             _dead(batch, r.row, f"column {r.column!r}: {r.reason}", chunk)
             for r in encoded.rejected
         ]
+        dead += [_dead(batch, row, reason, chunk) for row, reason in facts.bad]
         self._refuse(dead)
-        x, labels = encoded.x, encoded.labels
+        admitted = self.admission.admit(part, facts, self._closed())
+        dead += [_dead(batch, row, reason, chunk) for row, reason in admitted.refused]
+        keep, windows = admitted.keep, admitted.windows
         if self.limits is not None:
             keep = self.limits.admit(encoded.users, self.window)
-            x, labels = x[keep], None if labels is None else labels[keep]
             part.dead += int(len(keep) - keep.sum())
-        part.sketch.update(self.features, x, labels)
-        self.progress.rows += len(encoded.x)
+        x, labels = encoded.x, encoded.labels
+        if not keep.all():
+            x, labels = x[keep], None if labels is None else labels[keep]
+        part.add(self.features, x, labels, windows)
+        part.resting = ""
+        self._heard.add(part.part)
+        self.progress.rows += len(x)
         if self.watch is not None:
             self.watch.look(part.part, x, dict(chunk.position))
         return dead
@@ -258,8 +296,8 @@ class Ingest:
                     log.warning("%s", e)
                     self.lose(part.part)
         except (StoreError, OSError) as e:
-            self._failing_since = self._failing_since or time.monotonic()
-            if last or time.monotonic() - self._failing_since > SAVE_RETRY_SECONDS:
+            self._failing_since = self._failing_since or self.clock.monotonic()
+            if last or self.clock.monotonic() - self._failing_since > SAVE_RETRY_SECONDS:
                 raise
             log.warning("%s; trying again", e)
             return
@@ -278,20 +316,16 @@ class Ingest:
         return rows is not None and self.progress.rows - self._rows_saved >= rows
 
     def _release_due(self) -> bool:
-        if self._budget_spent:
+        if self._budget_spent or self.windows is not None:
             return False
-        with suppress(FileNotFoundError):
-            # kept until the release is made, so that a crash in between forgets nothing
-            (self.state.folder / "release.request").replace(self._taken)
-        with suppress(FileNotFoundError):
-            self._reset = self._taken.read_text() == "reset"
+        if self._requested():
             return True
         # the stream's own last release counts, whichever member made it
+        last, now = self.state.last_release(), self.clock.monotonic()
+        if last != self._last_release[0]:
+            self._last_release = (last, now)
         seconds = self.schedule.release_seconds
-        if (
-            seconds is not None
-            and time.time() - max(self.state.released_at(), self._began) >= seconds
-        ):
+        if seconds is not None and now - self._last_release[1] >= seconds:
             return True
         if not self._enough_rows_saved:
             return False
@@ -299,28 +333,101 @@ class Ingest:
         assert self.schedule.release_rows is not None
         return self.state.rows_since_release() >= self.schedule.release_rows
 
+    def _requested(self) -> bool:
+        """Whether an alarm asks for a release, or for a memory that starts anew after it."""
+        with suppress(FileNotFoundError):
+            # kept until the release is made, so that a crash in between forgets nothing
+            (self.state.folder / "release.request").replace(self._taken)
+        with suppress(FileNotFoundError):
+            self._reset = self._taken.read_text() == "reset"
+            return True
+        return False
+
     def release(self, wait: bool = False) -> Snapshot | None:
-        """Release the sums of all parts as saved.
+        """Release the sums of all parts as saved; with windows, each one that is due.
+
+        Returns:
+            The last snapshot that was made.
 
         Args:
             wait: Wait for another member's release to end; otherwise return None meanwhile.
         """
         try:
-            snapshot = release_now(
-                self.state, self.store, self.new_releaser, self.schedule, wait, self._reset
-            )
+            made = self._release(wait)
         except BudgetError as e:
+            if not self._budget_spent:
+                log.error("%s; consuming goes on, releasing has stopped", e)
             self._budget_spent = True
-            log.error("%s; consuming goes on, releasing has stopped", e)
             return None
-        if snapshot is not None or wait:
-            self._reset = False
-            self._taken.unlink(missing_ok=True)
-        if snapshot is not None:
-            self.progress.releases += 1
+        self.progress.releases += len(made)
         if self.limits is not None:
             self.window = self.state.released()
-        return snapshot
+        return made[-1] if made else None
+
+    def _release(self, wait: bool) -> list[Snapshot]:
+        schedule = self.schedule
+        if self.windows is None:
+            one = release_now(
+                self.state, self.store, self.new_releaser, schedule, wait, self._reset
+            )
+            made = [] if one is None else [one]
+            done = bool(made) or wait
+        else:
+            self._requested()
+            found = release_windows(
+                self.state, self.store, self.new_releaser, self.windows, self.clock.now(),
+                schedule, wait, self._reset,
+            )  # fmt: skip
+            if found is None:
+                self._marks = {}  # another process releases: look again
+            made = found or []
+            done = bool(made)  # what an alarm asks for waits for a window to close
+        if done:
+            self._reset = False
+            self._taken.unlink(missing_ok=True)
+        return made
+
+    # --- windows
+
+    def _closed(self) -> int | None:
+        return None if self.windows is None else self.state.closed()
+
+    def _windows_moved(self) -> bool:
+        """Whether a window may have closed: parts came to another window, or began to rest."""
+        windows, now = self.windows, self.clock.now()
+        if windows is None:
+            return False
+        if windows.watermark == "clock":
+            closed = self.state.closed()
+            return windows.due((), closed, now) != closed
+        marks = {n: (windows.passed(p.watermark), p.resting) for n, p in self.parts.items()}
+        moved, self._marks = marks != self._marks, marks
+        return moved
+
+    def _begin_by_clock(self, windows: Windows) -> None:
+        """The first window of a stream that is cut by the clock is the one that is open now."""
+        first = windows.due((), None, self.clock.now())
+        assert first is not None
+        self.state.begin(first)
+        closed = self.state.closed()
+        if closed is not None and closed > first + windows.max_open:
+            log.error(
+                "windows up to %s are closed, but the clock is before that; rows are late until "
+                "then: correct the clock",
+                windows.span(closed)["start"],
+            )
+
+    def _find_idle(self, passed: float) -> None:
+        """Let parts rest that had no rows for long; a long stop of this process is not the parts'."""
+        if self.windows is None or self.windows.idle_seconds is None:
+            return
+        lag = self.source.lag()
+        for name, part in self.parts.items():
+            busy = name in self._heard or lag.get(name)
+            self._quiet[name] = 0.0 if busy else self._quiet[name] + min(passed, 1.0)
+            if self._quiet[name] >= self.windows.idle_seconds and not part.resting:
+                part.resting, part.dirty = "idle", True
+        self._heard.clear()
 
 
 def _dead(batch: "pa.RecordBatch", row: int, reason: str, chunk: Chunk) -> Dead:

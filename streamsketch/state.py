@@ -7,10 +7,11 @@ The Kafka group's own generation is not used: a broker's restart can reset it.
 
 import fcntl
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
 from streamsketch.features import Map
 from streamsketch.files import Arrays, pack, read_file, unpack, write_atomic
+from streamsketch.recent import RecentIds
 from streamsketch.sketch import Sketch
 from streamsketch.streams import Position
 
@@ -38,8 +40,14 @@ class PartState:
         part: Name of the part.
         epoch: Number of claims so far; the owner's fence.
         position: Position after the rows summed; None before the first.
-        sketch: Their sum.
-        dead: Rows set apart so far.
+        sketch: Their sum; with windows, of those whose windows have closed.
+        dead: Rows set apart so far, the late ones among them.
+        windows: Sums of the rows in windows that are not closed, by number of the window.
+        watermark: Latest event time so far, microseconds; None without.
+        resting: Why nobody waits for its watermark: `idle` or `ended`; empty while rows come.
+        late: Rows that came after their window had closed.
+        duplicates: Rows left out because a row of the same id was counted before.
+        recent: The ids of rows counted lately; None without deduplication.
         extras: What else follows the part's rows and must be saved with them, such as a drift
             detector: name -> (arrays, JSON values).
         dirty: Whether it differs from the file.
@@ -50,8 +58,50 @@ class PartState:
     position: Position | None
     sketch: Sketch
     dead: int = 0
+    windows: dict[int, Sketch] = field(default_factory=dict)
+    watermark: int | None = None
+    resting: str = ""
+    late: int = 0
+    duplicates: int = 0
+    recent: RecentIds | None = None
     extras: dict[str, tuple[Arrays, dict[str, Any]]] = field(default_factory=dict, compare=False)
     dirty: bool = field(default=False, compare=False)
+
+    @property
+    def held(self) -> Collection[int]:
+        """Numbers of the windows that are not closed."""
+        return self.windows.keys()
+
+    @property
+    def learned(self) -> Sketch:
+        """The sum of all rows that were learned, in whatever window."""
+        total = self.sketch
+        for sketch in self.windows.values():
+            total = total.merge(sketch)
+        return total
+
+    def add(
+        self,
+        features: Map,
+        x: NDArray[Any],
+        labels: NDArray[np.int64] | None,
+        windows: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Add encoded rows x (n, d); `windows` (n,) says into which window each goes."""
+        if windows is None:
+            self.sketch.update(features, x, labels)
+            return
+        for k in np.unique(windows).tolist():
+            mine = windows == k
+            if k not in self.windows:
+                self.windows[k] = Sketch.zero(features)
+            self.windows[k].update(features, x[mine], None if labels is None else labels[mine])
+
+    @property
+    def rows(self) -> int:
+        """Rows read, learned or not."""
+        inside = sum(sketch.count for sketch in self.windows.values())
+        return self.sketch.count + inside + self.dead + self.duplicates
 
 
 class State:
@@ -73,6 +123,7 @@ class State:
                 f"cannot make the state folder {self.parts_dir}: {e.strerror}"
             ) from None
         self._locks: dict[str, int] = {}
+        self._closed: tuple[tuple[int, ...], int | None] = ((), None)
 
     # --- parts
 
@@ -90,9 +141,11 @@ class State:
         """
         if exclusive and part not in self._locks:
             self._locks[part] = _hold(self._file(part, ".owner"), part)
-        with _locked(self._file(part, ".lock")):
+        with self._settled(), _locked(self._file(part, ".lock")):
             state = self._load(part)
             state.epoch += 1
+            state.resting = ""
+            self._fold(state, state)
             self._write(state)
         return state
 
@@ -103,13 +156,14 @@ class State:
             FencedError: The part was claimed by another process since.
             StoreError: The disk refuses; the file still holds what was saved before.
         """
-        with _locked(self._file(state.part, ".lock")):
+        with self._settled(), _locked(self._file(state.part, ".lock")):
             stored = self._load(state.part)
             if stored.epoch != state.epoch:
                 raise FencedError(
                     f"part {state.part!r} was taken over (epoch {stored.epoch}, mine is {state.epoch}); "
                     "what was summed since the last save is dropped, the new owner reads it again"
                 )
+            self._fold(state, stored)
             self._write(state)
         state.dirty = False
 
@@ -128,10 +182,58 @@ class State:
         total = Sketch.zero(self.features)
         positions, rows = {}, 0
         for state in self.parts():
-            total = total.merge(state.sketch)
+            total = total.merge(state.learned)
             positions[state.part] = state.position
-            rows += state.sketch.count + state.dead
+            rows += state.rows
         return total, positions, rows
+
+    # --- windows
+
+    def closed(self) -> int | None:
+        """Every window below this number is closed; None before the first closes.
+
+        It is part of the release state, or, before the first release, of what `begin` wrote.
+        """
+        path = self.folder / "release.safetensors"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            first = self.folder / "windows.json"
+            return int(json.loads(read_file(first))["first"]) if first.exists() else None
+        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if self._closed[0] != seen:
+            saved = self.load_release()
+            self._closed = (seen, None if saved is None else saved[1].get("closed"))
+        return self._closed[1]
+
+    def begin(self, first: int) -> None:
+        """Declare the first window of a stream, unless it has one."""
+        if self.closed() is None:
+            text = json.dumps({"first": first}).encode()
+            write_atomic(self.folder / "windows.json", text, mode=0o600)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """While a window is closed no part is saved: what the release reads is all there is of it."""
+        with _locked(self.folder / "windows.lock"):
+            yield
+
+    def _settled(self) -> AbstractContextManager[None]:
+        """While a part is saved no window is closed."""
+        return _locked(self.folder / "windows.lock", fcntl.LOCK_SH)
+
+    def _fold(self, state: PartState, stored: PartState) -> None:
+        """Move closed windows to the sum, as they were released; rows that came since are late."""
+        if not state.windows:
+            return
+        closed = self.closed()
+        gone = [k for k in state.windows if closed is not None and k < closed]
+        for k in gone:
+            released = stored.windows.get(k, Sketch.zero(self.features))
+            missed = state.windows.pop(k).count - released.count
+            state.late += missed
+            state.dead += missed
+            state.sketch = state.sketch.merge(released)
 
     # --- release state
 
@@ -169,12 +271,13 @@ class State:
             self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600
         )
 
-    def released_at(self) -> float:
-        """Unix time of the last release; 0 before the first."""
+    def last_release(self) -> tuple[int, int] | None:
+        """What tells the last release from others; None before the first. It is no time."""
         try:
-            return (self.folder / "release.safetensors").stat().st_mtime
+            stat = (self.folder / "release.safetensors").stat()
         except FileNotFoundError:
-            return 0.0
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
     def rows_since_release(self) -> int:
         """Rows read by all members since the last release.
@@ -183,7 +286,7 @@ class State:
         """
         saved = self.load_release()
         released = 0 if saved is None else int(saved[1]["rows"])
-        return sum(p.sketch.count + p.dead for p in self.parts()) - released
+        return sum(p.rows for p in self.parts()) - released
 
     def released(self) -> int:
         """How many releases were made."""
@@ -225,6 +328,13 @@ class State:
                 f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
             )
         sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
+        windows = {
+            k: Sketch(mine, np.array(total, np.int64), count)
+            for (k, count), total in zip(
+                body.get("windows", ()), arrays.get("windows", ()), strict=True
+            )
+        }
+        ids = arrays.get("ids")
         extras = {
             name: (
                 {
@@ -237,8 +347,10 @@ class State:
             for name, values in body.get("extras", {}).items()
         }
         return PartState(
-            body["part"], body["epoch"], body["position"], sketch, body["dead"], extras
-        )
+            body["part"], body["epoch"], body["position"], sketch, body["dead"], windows,
+            body.get("watermark"), body.get("resting", ""), body.get("late", 0),
+            body.get("duplicates", 0), None if ids is None else RecentIds(len(ids), ids), extras,
+        )  # fmt: skip
 
     def _write(self, state: PartState) -> None:
         body = {
@@ -248,8 +360,17 @@ class State:
             "fingerprint": self.features.spec.fingerprint,
             "count": state.sketch.count,
             "dead": state.dead,
+            "windows": [[k, sketch.count] for k, sketch in state.windows.items()],
+            "watermark": state.watermark,
+            "resting": state.resting,
+            "late": state.late,
+            "duplicates": state.duplicates,
         }
         arrays: Arrays = {"total": state.sketch.total}
+        if state.windows:
+            arrays["windows"] = np.stack([s.total for s in state.windows.values()])
+        if state.recent is not None:
+            arrays["ids"] = state.recent.hashes()
         if state.extras:
             body["extras"] = {name: values for name, (_, values) in state.extras.items()}
             for name, (named, _) in state.extras.items():
@@ -258,14 +379,14 @@ class State:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
     """Hold a file lock for a moment."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as e:
         raise StoreError(f"cannot open the lock {path}: {e.strerror}") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, how)
         yield
     finally:
         os.close(handle)

@@ -11,11 +11,11 @@ STORE/
 
 import logging
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from streamsketch.clock import Clock
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
 from streamsketch.files import write_atomic
 
@@ -33,10 +33,13 @@ class Family:
         fs: An fsspec filesystem.
         folder: Path of the folder on it.
         kind: First part of the file names, such as `snapshot`.
+        clock: Tells how old files are: a clock that jumps must not remove them.
     """
 
-    def __init__(self, fs: Any, folder: str, kind: str) -> None:
+    def __init__(self, fs: Any, folder: str, kind: str, clock: Clock | None = None) -> None:
         self.fs = fs
+        self.clock = clock or Clock()
+        self._put: dict[str, float] = {}  # when this process wrote what it wrote
         self.folder = folder
         self.kind = kind
         self._pattern = re.compile(rf"^{kind}-(\d{{8}})\.safetensors$")
@@ -86,6 +89,7 @@ class Family:
             number = self.number(names[-1]) + 1 if names else 0
         name = f"{self.kind}-{number:08d}.safetensors"
         path = self.path(name)
+        self._put[name] = self.clock.now()
         if _is_local(self.fs):
             write_atomic(path, data)
             return name
@@ -131,11 +135,20 @@ class Family:
         names = self.names()[:-1]
         old = names[: len(names) + 1 - max(keep, 1)] if keep is not None else []
         if max_age is not None:
-            limit = time.time() - max_age
-            old += [n for n in names if n not in old and _written(self.fs, self.path(n)) < limit]
+            limit = self.clock.now() - max_age
+            old += [n for n in names if n not in old and self._written(n) < limit]
         for name in old:
             self.fs.rm_file(self.path(name))
+            self._put.pop(name, None)
         return old
+
+    def _written(self, name: str) -> float:
+        """When a file was written: by this process's own clock if it wrote it."""
+        if name in self._put:
+            return self._put[name]
+        info = self.fs.info(self.path(name))
+        stamp = info.get("mtime") or info.get("created") or self.clock.now()
+        return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)
 
 
 class Store:
@@ -199,9 +212,3 @@ class Store:
 def _is_local(fs: Any) -> bool:
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     return protocol in ("file", "local")
-
-
-def _written(fs: Any, path: str) -> float:
-    info = fs.info(path)
-    stamp = info.get("mtime") or info.get("created") or time.time()
-    return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)

@@ -124,6 +124,8 @@ def train_new(
         fits = started is not None and started[1].fingerprint == snapshot.spec.fingerprint
         start = started[1] if started is not None and fits else None
         figures = {"snapshot": name, "start": "warm" if start else "cold"}
+        if "window" in snapshot.span:
+            figures["window"] = str(snapshot.span["window"]["start"])
         report(figures)
 
         def progress(p: "Progress", figures: dict[str, Any] = figures) -> None:

@@ -55,6 +55,25 @@ def test_every_mistake_is_shown_with_its_key(tmp_path):
         ({"snapshots": {"seconds": 0}}, "greater than 0"),
         ({"dead_letters": {"on_error": "ignore"}}, "'dlq', 'skip' or 'fail'"),
         ({"sketch": {"conditional": True}}, "label column"),
+        ({"windows": {"width": 60}}, 'declare one with kind = "event_time"'),
+        ({"windows": {"width": 60, "time": "y"}}, "windows.time: column 'y' is not declared"),
+        ({"windows": {"width": 1, "lateness": 500, "time": "x"}}, "max_open = 100, but 502"),
+        ({"windows": {"width": 60, "time": "x"}, "snapshots": {"rows": 5}}, "snapshots.rows"),
+        (
+            {
+                "windows": {"width": 60, "time": "x"},
+                "privacy": {"mechanism": "tumbling", "rho": 1.0},
+            },
+            'set watermark = "clock"',
+        ),
+        (
+            {
+                "windows": {"width": 60, "time": "x", "watermark": "clock"},
+                "privacy": {"mechanism": "tumbling", "rho": 1.0, "unit": "user"},
+            },
+            'unit = "user"',
+        ),
+        ({"dedup": {}}, 'kind = "record_id"'),
         ({"skecth": {}}, "skecth: unknown key; known are source, sketch"),
     ],
 )
@@ -63,6 +82,32 @@ def test_single_mistakes(tmp_path, table, says):
     with pytest.raises(ConfigError, match="1 mistake") as e:
         parse({**base, **table}, tmp_path)
     assert says in str(e.value)
+
+
+def test_windows_and_deduplication(tmp_path):
+    base = {
+        "schema": {
+            "x": {"kind": "numeric", "low": 0, "high": 1},
+            "at": {"kind": "event_time", "type": "timestamp[ms]"},
+            "id": {"kind": "record_id", "type": "string"},
+        },
+        "store": {"path": "r"},
+    }
+    p = parse({**base, "windows": {"width": 60, "lateness": 5}, "dedup": {"ids": 7}}, tmp_path)
+    assert p.windows.time == "at" and p.windows.lateness == 5 and p.dedup.ids == 7
+    assert p.schema.names == ("x",) and p.schema.d == 1
+    private = {**base, "privacy": {"mechanism": "tumbling", "rho": 1.0}}
+    assert (
+        parse(
+            {**private, "windows": {"width": 60, "watermark": "clock"}}, tmp_path
+        ).windows.watermark
+        == "clock"
+    )
+    with pytest.raises(ConfigError, match="dedup: with a mechanism on"):
+        parse({**private, "dedup": {}}, tmp_path)
+    twice = {**base["schema"], "at2": {"kind": "event_time", "type": "timestamp[ms]"}}
+    with pytest.raises(ConfigError, match="are all of kind event_time"):
+        parse({**base, "schema": twice}, tmp_path)
 
 
 def test_files_that_cannot_be_read_or_parsed(tmp_path):

@@ -21,13 +21,27 @@ class Files:
     names begin with `.` or `_`, unfinished ones (`.tmp`, `.part`, `.partial`, `.inprogress`) and,
     unless a format is declared, files of another suffix are passed over.
 
+    Args:
+        path: What to read.
+        any_suffix: Take files of every suffix.
+        wall: The wall clock, seconds since 1970.
+        monotonic: A clock that never goes back, seconds.
+
     Attributes:
         root: The folder that names are relative to.
         fixed: The path names its files one by one, so that all of them must exist.
     """
 
-    def __init__(self, path: str | list[str], any_suffix: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | list[str],
+        any_suffix: bool = False,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.fixed = False
+        self._wall, self._monotonic = wall, monotonic
+        self._looked = False
         self._any_suffix = any_suffix
         self._sizes: dict[str, tuple[int, int, float]] = {}
         self._list: Callable[[], list[str]]
@@ -52,10 +66,12 @@ class Files:
     def complete(self, settle_seconds: float, known: Set[str] = frozenset()) -> list[str]:
         """Names of the files that are complete, in order, without the `known`.
 
-        A file is complete when it was last written `settle_seconds` ago or longer (so is one that
-        was written elsewhere and then renamed), or when its size and time of writing have not
-        changed between two calls at least that far apart.
+        A file is complete when its size and time of writing have not changed between two calls at
+        least `settle_seconds` apart. A file that this process finds at its first look is complete
+        at once if it was last written that long before; later the wall clock may have jumped, and
+        is not asked.
         """
+        first, self._looked = not self._looked, True
         done = []
         for name in self.now():
             if name in known:
@@ -67,10 +83,11 @@ class Files:
                 continue  # gone since it was listed
             size, written, since = self._sizes.get(name, (-1, -1, 0.0))
             if (size, written) != (stat.st_size, stat.st_mtime_ns):
-                since = time.monotonic()
+                since = self._monotonic()
+                if first:
+                    since -= max(0.0, self._wall() - stat.st_mtime)
                 self._sizes[name] = (stat.st_size, stat.st_mtime_ns, since)
-            age = max(time.time() - stat.st_mtime, time.monotonic() - since)
-            if age >= settle_seconds:
+            if self._monotonic() - since >= settle_seconds:
                 done.append(name)
         return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,9 +112,17 @@ def _snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:
         "mechanism": release.mechanism,
         "fingerprint": snapshot.spec.fingerprint,
     }
+    window = snapshot.span.get("window")
+    if isinstance(window, Mapping):
+        facts |= {"window": f"{_short(window.get('start'))} .. {_short(window.get('end'))}"}
     if release.private:
         facts |= {"epsilon": release.epsilon, "delta": release.delta, "index": release.index}
     return facts
+
+
+def _short(time: Any) -> str:
+    """A time in UTC, without what is the same in all of them."""
+    return str(time).removesuffix("+00:00").removesuffix(":00")
 
 
 def _checkpoints(store: Store, newest: int) -> list[dict[str, Any]]:
@@ -147,7 +156,7 @@ def _processes(store: Store) -> list[dict[str, Any]]:
     # Not state_dir: looking must not make the folder.
     said = read_all(Path(store.root) / "state")
     return [
-        {"name": name, "seconds_ago": round(time.time() - figures.get("time", 0.0), 1)}
+        {"name": name, "seconds_ago": max(0.0, round(time.time() - figures.get("time", 0.0), 1))}
         | {k: v for k, v in figures.items() if k not in ("time", "pid")}
         for name, figures in said.items()
     ]

@@ -87,14 +87,13 @@ def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
 
     done = threading.Event()
     with lines_shown() as show:
+        before = read_all(state)  # of the run before this one
 
         def watch() -> None:
-            started = time.time()
             while True:
                 last = done.wait(0.5)
                 said = read_all(state)
-                # A file older than this run is of the run before.
-                fresh = [n for n in names if said.get(n, {}).get("time", 0) >= started - 1]
+                fresh = [n for n in names if n in said and said[n] != before.get(n)]
                 if any(figures(said[name]) for name in fresh):
                     show([f"{name:<12} {figures(said[name])}" for name in fresh])
                 if last:

@@ -165,15 +165,15 @@ class Releaser:
         Args:
             total: (classes * width,) int64, the sum of all rows since the beginning.
             count: Their number, or their weight in multiples of 1/256.
-            span: Positions and times covered. Withheld from private snapshots, because
-                positions tell the exact count.
+            span: Positions and times covered. Of a private snapshot only the `window` is told,
+                as positions tell the exact count.
 
         Raises:
             BudgetError: If every planned release was made. Consuming may go on.
             PrivacyError: If the sums went backwards: they are not of this releaser's stream.
         """
         if self.private:
-            return self._release_private(total, count)
+            return self._release_private(total, count, span or {})
         value, weight = self.memory.update(total - self.seen, cast("int", count - self.seen_count))
         mean = np.asarray(value, np.float64) / (ONE * weight) if weight else np.zeros(total.shape)
         self.seen, self.seen_count = total.copy(), count
@@ -183,7 +183,9 @@ class Releaser:
         self.released += 1
         return snapshot
 
-    def _release_private(self, total: NDArray[np.int64], count: float) -> Snapshot:
+    def _release_private(
+        self, total: NDArray[np.int64], count: float, span: Mapping[str, Any]
+    ) -> Snapshot:
         assert self.settings is not None
         self._check_cut(total, count)
         self._check_budget()
@@ -196,7 +198,9 @@ class Releaser:
         count_std = std * ONE / self._count_units
         floor = max(1.0, COUNT_FLOOR * count_std)
         mean = np.asarray(value, np.float64) / (ONE * max(weight, floor))
-        snapshot = self._snapshot(mean, float(weight), self._describe(std, count_std, floor), {})
+        public = {key: span[key] for key in ("window",) if key in span}
+        described = self._describe(std, count_std, floor)
+        snapshot = self._snapshot(mean, float(weight), described, public)
         self._pending = snapshot.to_bytes()
         self._enter(snapshot, total, count)
         self.seen, self.seen_count = total.copy(), count

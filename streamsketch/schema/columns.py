@@ -13,7 +13,7 @@ from streamsketch.errors import SchemaError
 __all__ = ["PERIODS", "Block", "Column", "arrow_type"]
 
 ENCODED_KINDS = ("numeric", "categorical", "boolean", "label", "timestamp", "vector")
-KINDS = (*ENCODED_KINDS, "ignore", "record_id", "user_id")
+KINDS = (*ENCODED_KINDS, "ignore", "record_id", "user_id", "event_time")
 NULLS = ("refuse", "indicator", "category")
 OUTSIDE = ("clip", "refuse")
 PERIODS = {"hour": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31556952.0}  # seconds
@@ -53,7 +53,8 @@ class Column:
     Attributes:
         name: Column name in the stream.
         kind: numeric, categorical, boolean, label (a category to condition on), timestamp,
-            vector (a fixed-size list of numbers), ignore, record_id or user_id.
+            vector (a fixed-size list of numbers), ignore; or a part that a column plays without
+            being sketched: record_id, user_id, event_time.
         type: Arrow type as text, such as `double`, `int16`, `string`, `timestamp[s]`.
         low: Smallest value (numeric, vector: in the column's units; timestamp: ISO text).
         high: Largest value.

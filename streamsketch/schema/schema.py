@@ -83,6 +83,12 @@ class Schema:
             raise SchemaError(
                 f"columns {labels} are all labels; declare one and make the others categorical"
             )
+        for role in ("record_id", "user_id", "event_time"):
+            same = [c.name for c in self.columns if c.kind == role]
+            if len(same) > 1:
+                raise SchemaError(
+                    f"columns {same} are all of kind {role}; declare one and ignore the others"
+                )
         self.codecs: dict[str, Codec] = {c.name: codec_of(c) for c in self.columns if c.encoded}
         if not self.codecs:
             raise SchemaError(
@@ -197,6 +203,16 @@ class Schema:
     def user_column(self) -> str | None:
         """The declared user-id column."""
         return next((c.name for c in self.columns if c.kind == "user_id"), None)
+
+    @property
+    def record_column(self) -> str | None:
+        """The declared record-id column."""
+        return next((c.name for c in self.columns if c.kind == "record_id"), None)
+
+    @property
+    def time_column(self) -> str | None:
+        """The declared event-time column."""
+        return next((c.name for c in self.columns if c.kind == "event_time"), None)
 
     @property
     def arrow(self) -> pa.Schema:
