@@ -8,7 +8,34 @@ from streamsketch.errors import SchemaError
 from streamsketch.schema import Column, Schema
 from streamsketch.schema.columns import arrow_type
 
-__all__ = ["check_columns", "select", "text_types", "wanted"]
+__all__ = [
+    "EXTRA",
+    "MISSING",
+    "check_columns",
+    "evolution_problem",
+    "select",
+    "text_types",
+    "wanted",
+]
+
+
+MISSING = ("refuse", "null")
+EXTRA = ("ignore", "refuse")
+
+
+def evolution_problem(missing: str, extra: str) -> str | None:
+    """What is wrong with the settings that say how the columns of a stream may change."""
+    if missing not in MISSING:
+        return f"missing = {missing!r} is not one of {', '.join(MISSING)}"
+    if extra not in EXTRA:
+        return f"extra = {extra!r} is not one of {', '.join(EXTRA)}"
+    return None
+
+
+def declared(schema: Schema, event_time: str | None = None) -> frozenset[str]:
+    """Names of all columns that a stream may have where others are refused."""
+    names = {c.name for c in schema.columns}
+    return frozenset(names if event_time is None else names | {event_time})
 
 
 def wanted(schema: Schema, event_time: str | None = None) -> list[str]:
@@ -43,7 +70,12 @@ def _text_type(column: Column) -> pa.DataType:
 
 
 def check_columns(
-    schema: Schema, found: pa.Schema, where: str, event_time: str | None = None
+    schema: Schema,
+    found: pa.Schema,
+    where: str,
+    event_time: str | None = None,
+    missing: str = "refuse",
+    extra: str = "ignore",
 ) -> None:
     """Compare the columns of a stream with the schema.
 
@@ -52,13 +84,23 @@ def check_columns(
         found: The Arrow schema of a file, stream or batch.
         where: What `found` belongs to, for the message, such as `file 'a.parquet'`.
         event_time: A further column that must be there.
+        missing: A column that is not there is `refuse`d, or taken as `null` in every row.
+        extra: A column that is not declared is `ignore`d, or `refuse`d.
 
     Raises:
-        SchemaError: A column is missing, twice there, or of a type that cannot be encoded; the
+        SchemaError: A column is missing, not declared, twice there, or of a type that cannot be encoded; the
             message names the column, the place, the expected and the found type.
     """
     names = found.names
+    unknown = [n for n in names if n not in declared(schema, event_time)]
+    if extra == "refuse" and unknown:
+        raise SchemaError(
+            f"{where} has columns {_list(unknown)}, which are not declared; declare them (kind = "
+            '"ignore" if they do not matter), or set extra = "ignore"'
+        )
     for name in wanted(schema, event_time):
+        if name not in names and missing == "null" and set(names) & set(wanted(schema)):
+            continue
         if name not in names:
             raise SchemaError(
                 f"{where} has no column {name!r} (it has {_list(names)}); rename the column in "
@@ -70,7 +112,9 @@ def check_columns(
                 f"{where} has {names.count(name)} columns named {name!r}; rename one of them"
             )
     for column in schema.columns:
-        if column.kind != "ignore" and not _accepts(column, found.field(column.name).type):
+        if column.kind == "ignore" or column.name not in names:
+            continue
+        if not _accepts(column, found.field(column.name).type):
             raise SchemaError(
                 f"{where} has column {column.name!r} of type {found.field(column.name).type}, "
                 f"but the "
@@ -80,9 +124,20 @@ def check_columns(
             )
 
 
-def select(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
-    """The named columns of a batch, without copying."""
-    return batch if batch.schema.names == names else batch.select(names)
+def select(
+    batch: pa.RecordBatch, names: list[str], types: dict[str, pa.DataType] | None = None
+) -> pa.RecordBatch:
+    """The named columns of a batch, without copying; with `types`, nulls where one is missing."""
+    found = batch.schema.names
+    if found == names:
+        return batch
+    if types is None or set(names) <= set(found):
+        return batch.select(names)
+    arrays = [
+        batch.column(name) if name in found else pa.nulls(batch.num_rows, types[name])
+        for name in names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
 def _expected(column: Column) -> str:
@@ -105,15 +160,17 @@ def _accepts(column: Column, found: pa.DataType) -> bool:
         )
     if column.kind == "boolean":
         return bool(is_.is_boolean(found))
+    if column.kind == "event_time":
+        return bool(_numeric(found) or is_.is_timestamp(found) or is_.is_date(found))
     if column.categorical:
-        declared = arrow_type(column.type)
+        mine = arrow_type(column.type)
         families: tuple[Callable[[pa.DataType], bool], ...] = (
             _texts,
             _numeric,
             is_.is_boolean,
             is_.is_temporal,
         )
-        return any(f(declared) and f(found) for f in families)
+        return any(f(mine) and f(found) for f in families)
     return not is_.is_nested(found)
 
 

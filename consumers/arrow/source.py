@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from consumers.arrow.wire import Stopped, Wire, address, connections, listen
-from consumers.columns import check_columns, select, wanted
+from consumers.columns import check_columns, evolution_problem, select, text_types, wanted
 from consumers.files.pieces import DAMAGE
 from consumers.settings import parse
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError, StreamSketchError
@@ -48,6 +48,8 @@ class ArrowSettings:
         connect_seconds: How long to try to connect.
         on_error: A stream that is cut or damaged, or whose columns do not fit: `fail` stops, `dlq`
             writes one dead letter about it, `skip` says so in the log. Rows before it are kept.
+        missing: A column that is not there is `refuse`d, or taken as `null` in every row.
+        extra: A column that is not declared is `ignore`d, or `refuse`d.
     """
 
     path: str
@@ -59,6 +61,8 @@ class ArrowSettings:
     max_message_bytes: int = 1 << 30
     connect_seconds: float = 30.0
     on_error: str = "fail"
+    missing: str = "refuse"
+    extra: str = "ignore"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -77,7 +81,7 @@ class ArrowSettings:
             return f"listen needs path = tcp://host:port, not {self.path!r}"
         if self.keep_open and self.path == "-":
             return "keep_open makes no sense for standard input, which ends once; remove it"
-        return None
+        return evolution_problem(self.missing, self.extra)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class ArrowSource:
         self.address: tuple[str, int] | None = None
         self._schema = schema
         self._names = wanted(schema)
+        self._types = text_types(schema)
         self._rows = 0
         self._small: list[pa.RecordBatch] = []
         self._small_rows = 0
@@ -224,6 +229,8 @@ class ArrowSource:
 
     def _gather(self, batch: pa.RecordBatch) -> None:
         """Put small batches that come together into one; a long one is not copied."""
+        if self._small and not self._small[0].schema.equals(batch.schema):
+            self._hand_over()
         if self._small_rows + batch.num_rows > self.settings.batch_rows:
             self._hand_over()
         if batch.num_rows:
@@ -245,7 +252,7 @@ class ArrowSource:
                 reader = pa.ipc.open_stream(wire)
                 self._check(reader.schema, n)
                 for whole in reader:
-                    batch = select(whole, self._names)
+                    batch = select(whole, self._names, self._types)
                     batch.validate(full=True)
                     n += batch.num_rows
                     yield batch
@@ -265,27 +272,30 @@ class ArrowSource:
             ) from e
 
     def _check(self, found: pa.Schema, rows: int) -> None:
-        """Compare a stream's columns with the schema, and with the first stream's."""
-        check_columns(self._schema, found, f"stream {self.settings.path!r}")
-        mine = pa.schema([found.field(n) for n in self._names])
-        if self._first is None:
-            self._first = mine
-        if not mine.equals(self._first):
-            raise SchemaError(
-                f"the columns changed in mid-stream after {rows} rows, from "
-                f"({_line(self._first)}) to "
-                f"({_line(mine)}); send rows of one type, or another stream"
-            )
+        """Compare a stream's columns with the schema: what that admits may also change."""
+        where = f"stream {self.settings.path!r}"
+        missing, extra = self.settings.missing, self.settings.extra
+        check_columns(self._schema, found, where, missing=missing, extra=extra)
+        if self._first is not None and not found.equals(self._first):
+            log.warning(
+                "the columns changed after %d rows, from (%s) to (%s); the schema admits both",
+                rows, _line(self._first), _line(found),
+            )  # fmt: skip
+        self._first = found
 
     def _check_change(self, wire: Wire, rows: int) -> None:
-        """Say so if the message that was refused is a new schema."""
+        """Say so if the message that was refused is a new schema inside of a stream."""
         message = b"\xff\xff\xff\xff" + len(wire.last).to_bytes(4, "little") + wire.last
         try:
             found = pa.ipc.read_schema(pa.py_buffer(message))
         except DAMAGE:
             return
         if self._first is not None:
-            self._check(found, rows)
+            raise SchemaError(
+                f"the columns changed in mid-stream after {rows} rows, from "
+                f"({_line(self._first)}) to ({_line(found)}), without the end of the stream; end "
+                "it and begin another on the same connection"
+            )
 
     def _put(self, item: _Rows | _Fault | None) -> None:
         while True:

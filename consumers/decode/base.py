@@ -35,11 +35,12 @@ class Options:
 
     Attributes:
         limits: What one message may cost.
-        missing: json, ndjson, avro: a field that is not there is `refuse`d, or taken as `null`.
+        missing: json, ndjson, avro, arrow: a field that is not there is `refuse`d, or taken as `null`.
         delimiter: csv: between values.
         avro_schema: avro: the writer's schema as JSON text.
         confluent_header: avro: values begin with the 5 bytes of a schema registry, to be skipped.
         registry: Where the schemas are that messages name, None where they name none.
+        extra: json, ndjson, arrow: a field that is not declared is `ignore`d, or `refuse`d.
         event_time: A further column to read, a time that the schema does not declare.
     """
 
@@ -50,6 +51,7 @@ class Options:
     confluent_header: bool = False
     registry: "RegistrySettings | None" = None
     event_time: str | None = None
+    extra: str = "ignore"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from consumers.columns import check_columns, select, wanted
+from consumers.columns import check_columns, select, text_types, wanted
 from consumers.decode.base import Bad, Decoder, Limits, Options, Rows
 from streamsketch.errors import ConfigError, SchemaError
 from streamsketch.schema import Schema
@@ -20,6 +20,7 @@ RECORD_BATCH, DICTIONARY_BATCH = 3, 2  # of the union MessageHeader in Arrow's M
 def arrow(schema: Schema, options: Options) -> Decoder:
     """An Arrow IPC stream a message; all rows of a message are good, or it is bad."""
     names = wanted(schema, options.event_time)
+    types = text_types(schema, options.event_time)
     declared = {c.name: arrow_type(c.type) for c in schema.columns if c.categorical}
     accepted: list[pa.Schema] = []
 
@@ -27,9 +28,12 @@ def arrow(schema: Schema, options: Options) -> Decoder:
         check_size(value, options.limits)
         with pa.ipc.open_stream(pa.py_buffer(value)) as reader:
             if not accepted or not accepted[0].equals(reader.schema):
-                check_columns(schema, reader.schema, "the message", options.event_time)
+                check_columns(
+                    schema, reader.schema, "the message", options.event_time, options.missing,
+                    options.extra,
+                )  # fmt: skip
                 accepted[:] = [reader.schema]
-            batches = [select(batch, names) for batch in reader if batch.num_rows]
+            batches = [select(batch, names, types) for batch in reader if batch.num_rows]
         for batch in batches:
             batch.validate(full=True)
         return [_categories(batch, declared) for batch in batches]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from consumers.columns import text_types
+from consumers.columns import declared, text_types
 from consumers.decode.base import Bad, Decoder, Options, Rows, joined
 from consumers.decode.values import Columns, split
 from consumers.uncancelled import uncancelled
@@ -54,7 +54,8 @@ def ndjson(schema: Schema, options: Options) -> Decoder:
 def _columns(schema: Schema, options: Options) -> Columns:
     if options.missing not in ("refuse", "null"):
         raise ConfigError(f"missing = {options.missing!r} is not known; use refuse or null")
-    return Columns(text_types(schema, options.event_time), options.missing)
+    names = declared(schema, options.event_time) if options.extra == "refuse" else None
+    return Columns(text_types(schema, options.event_time), options.missing, names)
 
 
 def _objects(

@@ -23,10 +23,17 @@ class Columns:
     Args:
         types: Column name to Arrow type.
         missing: A key that is not there is `refuse`d, or taken as `null`.
+        declared: The only keys that a record may have; None for any.
     """
 
-    def __init__(self, types: dict[str, pa.DataType], missing: str) -> None:
+    def __init__(
+        self,
+        types: dict[str, pa.DataType],
+        missing: str,
+        declared: frozenset[str] | None = None,
+    ) -> None:
         self._types = types
+        self._declared = declared
         self._refuse = missing == "refuse"
         self._get = itemgetter(*types)
 
@@ -38,6 +45,9 @@ class Columns:
             index: The message number of each record.
         """
         records, index, bad = self._mappings(records, index)
+        if self._declared is not None:
+            records, index, others = self._known(records, index, self._declared)
+            bad += others
         try:
             found = list(map(self._get, records))
         except KeyError:
@@ -80,6 +90,20 @@ class Columns:
         ]
         kept = [j for j, record in enumerate(records) if type(record) is dict]
         return [records[j] for j in kept], [index[j] for j in kept], bad
+
+    def _known(
+        self, records: Sequence[dict[str, Any]], index: Sequence[int], names: frozenset[str]
+    ) -> tuple[list[dict[str, Any]], list[int], list[Bad]]:
+        """Set records apart that have a field which is not declared."""
+        kept, where, bad = [], [], []
+        for i, record in zip(index, records, strict=True):
+            other = next((key for key in record if key not in names), None)
+            if other is None:
+                kept.append(record)
+                where.append(i)
+            else:
+                bad.append(Bad(i, f"field {_shown(other)} is not declared"))
+        return kept, where, bad
 
     def _complete(
         self, records: Sequence[dict[str, Any]], index: Sequence[int]

@@ -29,13 +29,16 @@ def read_parquet(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[
             skip = start - int(ends[first])
             groups = list(range(first, len(sizes)))
             batches = file.iter_batches(
-                wanted.batch_rows, row_groups=groups, columns=wanted.names, use_threads=False
+                wanted.batch_rows,
+                row_groups=groups,
+                columns=[n for n in wanted.names if n in file.schema_arrow.names],
+                use_threads=False,
             )
             for batch in batches:
                 passed = min(skip, batch.num_rows)
                 skip -= passed
                 if passed < batch.num_rows:
-                    piece = whole(select(batch.slice(passed), wanted.names), row)
+                    piece = whole(select(batch.slice(passed), wanted.names, wanted.types), row)
                     row = piece.next_row
                     yield piece
     except DAMAGE as e:
@@ -63,7 +66,7 @@ def _arrow_file(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[P
             reader = _projected(pa.ipc.open_file, source, wanted, name)
             first, row = _seek_batch(source, start) if start else (0, 0)
             for i in range(first, reader.num_record_batches):
-                batch = select(reader.get_batch(i), wanted.names)
+                batch = select(reader.get_batch(i), wanted.names, wanted.types)
                 batch.validate(full=True)  # offsets of altered bytes could point anywhere
                 yield from _slices(batch, row, start, wanted.batch_rows)
                 row += batch.num_rows
@@ -92,7 +95,7 @@ def _arrow_stream(path: Path, start: int, wanted: Wanted, name: str) -> Iterator
     try:
         with pa.OSFile(str(path)) as source:
             for whole in _projected(pa.ipc.open_stream, source, wanted, name):
-                batch = select(whole, wanted.names)
+                batch = select(whole, wanted.names, wanted.types)
                 batch.validate(full=True)
                 yield from _slices(batch, row, start, wanted.batch_rows)
                 row += batch.num_rows
@@ -109,7 +112,7 @@ def _projected(
     schema = opener(source).schema
     wanted.check(schema, f"file {name!r}")
     source.seek(0)
-    fields = [schema.get_field_index(n) for n in wanted.names]
+    fields = [schema.get_field_index(n) for n in wanted.names if n in schema.names]
     return opener(source, options=pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False))
 
 

@@ -216,6 +216,8 @@ def _json_parser(wanted: Wanted) -> Parse:
     def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
         if len(lines) == 1 and _odd_json(lines[0]):
             raise pa.ArrowInvalid(_NO_OBJECT)  # the parser dies of a lone `null` (pyarrow 26.0.1)
+        if wanted.declared is not None:
+            _check_keys(lines, wanted.declared)
         data = b"".join(lines)
         read = pa_json.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 64))
         table = uncancelled(lambda: pa_json.read_json(pa.BufferReader(data), read, options))
@@ -227,6 +229,20 @@ def _json_parser(wanted: Wanted) -> Parse:
     return parse
 
 
+def _check_keys(lines: Sequence[bytes], names: frozenset[str]) -> None:
+    """Refuse lines with keys that are not declared; what is no JSON the parser refuses."""
+    import orjson
+
+    for line in lines:
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        for key in row if isinstance(row, dict) else ():
+            if key not in names:
+                raise pa.ArrowInvalid(f"field {key!r} is not declared")
+
+
 def _odd_json(line: bytes) -> bool:
     body = line.strip()
     return not (body.startswith(b"{") and body.endswith(b"}"))
@@ -236,6 +252,7 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
     convert = pa_csv.ConvertOptions(
         column_types=wanted.types,
         include_columns=wanted.names,
+        include_missing_columns=True,  # the header was checked
         null_values=list(wanted.null_values),
         strings_can_be_null=True,
     )

@@ -50,6 +50,7 @@ class Wanted:
         types: Column names with the Arrow type that text is parsed as.
         check: Called with a file's Arrow schema and its name; raises SchemaError.
         batch_rows: Largest number of rows of a piece.
+        declared: JSON: the only names that a row may have; None for any.
         delimiter: CSV: between values; tab for a `.tsv` file.
         header: CSV: the first line holds the names; otherwise they are those of `types`.
         null_values: CSV: texts that mean null.
@@ -59,6 +60,7 @@ class Wanted:
 
     types: dict[str, pa.DataType]
     check: Callable[[pa.Schema, str], None]
+    declared: frozenset[str] | None = None
     batch_rows: int = 8192
     delimiter: str = ","
     header: bool = True

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from consumers.columns import check_columns, text_types
+from consumers.columns import check_columns, declared, evolution_problem, text_types
 from consumers.files.folder import Files
 from consumers.files.formats import FORMATS, format_named, read_pieces
 from consumers.files.pace import ByEventTime, ByRate, Pace
@@ -47,6 +47,9 @@ class FileSettings:
         on_error: What to do with a file whose columns do not fit or that is damaged: `fail` stops,
             `skip` passes over the rest of it, `dlq` also writes one dead letter about it. Single
             bad rows are always handed on as dead rows.
+        missing: A column that a file does not have is `refuse`d, or taken as `null` in each of its
+            rows. In JSON lines a key that is not there is null in any case.
+        extra: A column that is not declared is `ignore`d, or `refuse`d (JSON lines: row by row).
         delimiter: CSV: between values (a tab in `.tsv` files).
         header: CSV: the first line holds the column names; otherwise the schema's order holds.
         null_values: CSV: texts that mean null. Only the empty text by default.
@@ -65,6 +68,8 @@ class FileSettings:
     follow: bool = False
     settle_seconds: float = 2.0
     on_error: str = "fail"
+    missing: str = "refuse"
+    extra: str = "ignore"
     delimiter: str = ","
     header: bool = True
     null_values: list[str] = field(default_factory=lambda: [""])
@@ -93,7 +98,7 @@ class FileSettings:
             return "rate and speed contradict each other; set one of them"
         if len(self.delimiter) != 1:
             return f"delimiter = {self.delimiter!r} must be one character"
-        return None
+        return evolution_problem(self.missing, self.extra)
 
 
 class FileSource:
@@ -122,7 +127,10 @@ class FileSource:
             )
         self._wanted = Wanted(
             types=text_types(schema, settings.event_time),
-            check=lambda found, where: check_columns(schema, found, where, settings.event_time),
+            check=lambda found, where: check_columns(
+                schema, found, where, settings.event_time, settings.missing, settings.extra
+            ),
+            declared=declared(schema, settings.event_time) if settings.extra == "refuse" else None,
             batch_rows=settings.batch_rows,
             delimiter=settings.delimiter,
             header=settings.header,

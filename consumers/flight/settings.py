@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from consumers.columns import evolution_problem
 from streamsketch.errors import ConfigError
 
 __all__ = ["LOOPBACK", "FlightSettings", "file_bytes"]
@@ -31,6 +32,8 @@ class FlightSettings:
         max_batch_bytes: A larger batch is refused.
         max_clients: Clients that are remembered; one more is refused.
         max_sample_rows: Most rows of one DoGet.
+        missing: A column that a client does not send is `refuse`d, or taken as `null`.
+        extra: A column that is not declared is `ignore`d, or `refuse`d.
         samples: Store whose newest checkpoint DoGet draws from; none if not set.
     """
 
@@ -50,6 +53,8 @@ class FlightSettings:
     max_clients: int = 1000
     max_sample_rows: int = 1_000_000
     samples: str | None = None
+    missing: str = "refuse"
+    extra: str = "ignore"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -81,7 +86,7 @@ class FlightSettings:
                 f"token_file, or "
                 "insecure = true if that is meant"
             )
-        return None
+        return evolution_problem(self.missing, self.extra)
 
     def token(self) -> str | None:
         """The token, from where the settings say.

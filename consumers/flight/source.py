@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from consumers.columns import check_columns, select, wanted
+from consumers.columns import check_columns, select, text_types, wanted
 from consumers.flight.server import FlightServer
 from consumers.flight.settings import LOOPBACK, FlightSettings
 from consumers.settings import parse
@@ -89,6 +89,7 @@ class FlightSource:
         self.port = 0
         self._token = settings.token()
         self._names = wanted(schema)
+        self._types = text_types(schema)
         self._clients: dict[str, _Client] = {}
         self._position: dict[str, list[int]] = {}
         self._changed = threading.Condition()
@@ -217,7 +218,8 @@ class FlightSource:
                 f"{self.settings.stream!r}; correct it"
             )
         try:
-            check_columns(self.schema, found, f"client {path[1]!r}")
+            missing, extra = self.settings.missing, self.settings.extra
+            check_columns(self.schema, found, f"client {path[1]!r}", missing=missing, extra=extra)
         except SchemaError as e:
             raise fl.FlightServerError(str(e)) from None
         client, connection = self._client(path[1]), object()
@@ -232,7 +234,7 @@ class FlightSource:
             raise fl.FlightServerError(
                 f"batch {seq} of client {name!r} holds no rows; send a record batch"
             )
-        batch = select(chunk.data, self._names)
+        batch = select(chunk.data, self._names, self._types)
         if batch.nbytes > self.settings.max_batch_bytes:
             raise fl.FlightServerError(
                 f"batch {seq} of client {name!r} has {batch.nbytes} bytes, more than the "

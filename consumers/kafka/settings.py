@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from consumers.columns import evolution_problem
 from consumers.decode import Limits, Options, RegistrySettings
 from streamsketch.errors import ConfigError
 
@@ -130,7 +131,8 @@ class KafkaSettings(Connection):
         isolation_level: read_committed hides messages of aborted transactions.
         wait_for_topic: Wait for a topic that does not exist, instead of failing.
         timestamp_column: Time column that is taken from the messages' timestamps.
-        missing: json, ndjson, avro: a field that is not there is refused, or taken as null.
+        missing: json, ndjson, avro, arrow: a field that is not there is refused, or taken as null.
+        extra: json, ndjson, arrow: a field that is not declared is ignored, or refused.
         delimiter: csv: between values.
         registry: Address of a schema registry, for avro, json and protobuf messages that name
             their schema; several are separated by commas.
@@ -166,6 +168,7 @@ class KafkaSettings(Connection):
     wait_for_topic: bool = False
     timestamp_column: str | None = None
     missing: str = "refuse"
+    extra: str = "ignore"
     delimiter: str = ","
     registry: str = ""
     registry_username: str | None = field(default=None, repr=False)
@@ -207,6 +210,9 @@ class KafkaSettings(Connection):
                 problems.append(f"{name} = {getattr(self, name)} must be at least 1")
         if self.registry and (self.avro_schema or self.confluent_header):
             problems.append("registry and avro_schema or confluent_header: use one way")
+        problem = evolution_problem(self.missing, self.extra)
+        if problem:
+            problems.append(problem)
         if problems:
             raise ConfigError('source "kafka": ' + "; ".join(problems))
 
@@ -223,8 +229,9 @@ class KafkaSettings(Connection):
         if avro.startswith("file:"):
             avro = secret("avro_schema", avro)
         return Options(
-            limits, self.missing, self.delimiter, avro, self.confluent_header, self._registry()
-        )
+            limits, self.missing, self.delimiter, avro, self.confluent_header, self._registry(),
+            extra=self.extra,
+        )  # fmt: skip
 
     def _registry(self) -> RegistrySettings | None:
         if not self.registry:
