@@ -159,7 +159,7 @@ class MMD:
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
         x = self.problem.some_rows(len(y))
-        scales = stein.scales(x, y.detach(), self.problem.rng)
+        scales = stein.scales(x, y.detach())
         kyy, kxy = stein.kernel(y, y, scales), stein.kernel(x, y, scales)
         return kyy.mean() - 2 * kxy.mean()
 
@@ -175,7 +175,7 @@ class SteinKL:
     def __call__(self, y: Tensor, done: float) -> Tensor:
         y = y[: self.K]
         x = self.problem.some_rows(len(y))
-        direction = stein.direction(y.detach(), x, self.problem.rng)
+        direction = stein.direction(y.detach(), x)
         return (direction * y).sum(1).mean()
 
 

@@ -21,9 +21,7 @@ __all__ = [
 
 ETA = 0.01
 FACTORS = (0.5, 1.0, 2.0, 4.0)
-MEDIAN_POINTS = (
-    200  # the median is taken over this many points: all pairs of a batch cost more than the step
-)
+MEDIAN_POINTS = 200
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -34,22 +32,26 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return ((a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product).clamp_min(0)
 
 
-def scales(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+def scales(x: Tensor, y: Tensor) -> Tensor:
     """The kernels' squared lengths (4,): multiples of the median squared distance of x and y.
 
+    The median is over the distances of at most `MEDIAN_POINTS` rows, evenly from x and y, to a
+    quarter of themselves: all pairs of a batch cost more than the step.
+
     Args:
-        x: (n, d) samples.
-        y: (k, d) generated rows.
-        rng: Chooses the points that the median is taken over.
+        x: (n, d) samples, in random order.
+        y: (k, d) generated rows, in random order.
     """
     both = torch.cat([x, y])
-    if len(both) > MEDIAN_POINTS:
-        keep = torch.randperm(len(both), generator=rng, device=rng.device)[:MEDIAN_POINTS]
-        both = both[keep.to(both.device)]
-    square = squared_distances(both, both)
-    upper = torch.triu_indices(len(both), len(both), 1, device=both.device)
-    median = square[upper[0], upper[1]].median().clamp_min(1e-6)
-    return torch.tensor(FACTORS, dtype=x.dtype, device=x.device) * median
+    both = both[:: -(-len(both) // MEDIAN_POINTS)]
+    return _from_median(squared_distances(both, both[::4]), len(both[::4]))
+
+
+def _from_median(square: Tensor, own: int) -> Tensor:
+    """Multiples (4,) of the median of squared distances, of which `own` are of a row to itself."""
+    rest = square.numel() - own
+    median = square.flatten().kthvalue(max(own + rest // 2, 1)).values.clamp_min(1e-6)
+    return torch.tensor(FACTORS, dtype=square.dtype, device=square.device) * median
 
 
 def kernel(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
@@ -57,10 +59,11 @@ def kernel(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     return torch.rsqrt(1 + squared_distances(a, b) / s[:, None, None]).sum(0)
 
 
-def kernel_and_slope(a: Tensor, b: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Kernel matrix and A(a, b), both (n, k): the kernel's gradient in a is -(a - b) A."""
-    root = torch.rsqrt(1 + squared_distances(a, b) / s[:, None, None])
-    return root.sum(0), (root**3 / s[:, None, None]).sum(0)
+def kernel_and_slope(square: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernel and A at squared distances of any shape: the kernel's gradient in a is -(a - b) A."""
+    rates = (1 / s).view(-1, *[1] * square.ndim)
+    root = torch.rsqrt(torch.addcmul(torch.ones_like(rates), rates, square))
+    return root.sum(0), (root * root * root).mul_(rates).sum(0)
 
 
 def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
@@ -71,7 +74,7 @@ def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
         s: Squared lengths of the kernels.
         eta: Ridge added to the kernel matrix.
     """
-    return _factor_and_score(x, s, eta)[1]
+    return _inside(x, *kernel_and_slope(squared_distances(x, x), s), eta)
 
 
 def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
@@ -79,26 +82,48 @@ def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
 
     It is the last row of the estimate over y with the point x appended.
     """
-    factor, g = _factor_and_score(y, s, eta)
-    k, slope = kernel_and_slope(x, y, s)
-    v = torch.cholesky_solve(k.T.double(), factor).T.to(x.dtype)
-    own = len(s) + eta - (v * k).sum(1)
-    slope = slope * (v + 1)
+    inside = kernel_and_slope(squared_distances(y, y), s)
+    return _outside(x, y, *inside, *kernel_and_slope(squared_distances(x, y), s), len(s), eta)
+
+
+def direction(x: Tensor, y: Tensor, eta: float = ETA) -> Tensor:
+    """Gradient of the KL divergence in the generated rows x (n, d), from samples y (k, d).
+
+    One matrix of distances serves the median and all kernels.
+    """
+    n, both = len(x), torch.cat([x, y])
+    square = squared_distances(both, both)
+    s = _from_median(square[:, ::4], len(both[::4]))
+    # block by block: four kernels of the whole would be fetched from the system at every step
+    xx, yy, xy = (kernel_and_slope(b, s) for b in (square[:n, :n], square[n:, n:], square[:n, n:]))
+    return _inside(x, *xx, eta) - _outside(x, y, *yy, *xy, len(s), eta)
+
+
+def _inside(x: Tensor, k: Tensor, a: Tensor, eta: float) -> Tensor:
+    """Scores -(K + eta I)^-1 b with b_i = sum_j (x_i - x_j) A_ij."""
+    return -torch.cholesky_solve(_pull(x, a), _factor(k, eta)).to(x.dtype)
+
+
+def _outside(
+    x: Tensor, y: Tensor, k: Tensor, a: Tensor, kxy: Tensor, axy: Tensor, top: float, eta: float
+) -> Tensor:
+    """Scores at x of the law of y, from the kernels of y, y and x, y; `top` is k(x, x)."""
+    d = y.shape[1]
+    solved = torch.cholesky_solve(torch.cat([_pull(y, a), kxy.T.double()], 1), _factor(k, eta))
+    g, v = -solved[:, :d].to(x.dtype), solved[:, d:].T.to(x.dtype)
+    own = top + eta - (v * kxy).sum(1)
+    axy = axy * (v + 1)
     # grad_x k(y_j, x) = -(x - y_j) A
-    push = slope.sum(1, keepdim=True) * x - slope @ y
-    return -(k @ g + push) / own[:, None]
+    push = axy.sum(1, keepdim=True) * x - axy @ y
+    return -(kxy @ g + push) / own[:, None]
 
 
-def direction(x: Tensor, y: Tensor, rng: torch.Generator, eta: float = ETA) -> Tensor:
-    """Gradient of the KL divergence in the generated rows x (n, d), from samples y (k, d)."""
-    s = scales(x, y, rng)
-    return score(x, s, eta) - score_at(x, y, s, eta)
-
-
-def _factor_and_score(x: Tensor, s: Tensor, eta: float) -> tuple[Tensor, Tensor]:
-    """Cholesky factor of K + eta I, and the scores -(K + eta I)^-1 b with b_i = sum_j (x_i - x_j) A_ij."""
-    matrix, slope = kernel_and_slope(x, x, s)
+def _factor(k: Tensor, eta: float) -> Tensor:
+    matrix = k.double() if k.dtype != torch.float64 else k.clone()
     matrix.diagonal().add_(eta)
-    factor: Tensor = torch.linalg.cholesky(matrix.double())
-    pull = slope.sum(1, keepdim=True) * x - slope @ x
-    return factor, -torch.cholesky_solve(pull.double(), factor).to(x.dtype)
+    factor: Tensor = torch.linalg.cholesky(matrix)
+    return factor
+
+
+def _pull(x: Tensor, a: Tensor) -> Tensor:
+    return (a.sum(1, keepdim=True) * x - a @ x).double()
