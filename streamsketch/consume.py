@@ -1,5 +1,6 @@
 """The sketching process of a pipeline file."""
 
+import gc
 import threading
 import time
 from collections.abc import Mapping
@@ -57,7 +58,16 @@ def run_ingest(
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"
 
+    settled = False
+
     def tick() -> None:
+        nonlocal settled
+        if ingest.progress.rows and not settled:
+            # What is loaded by now stays: to look through all of it for garbage, again and again,
+            # costs half as much as to read and decode small messages.
+            gc.collect()
+            gc.freeze()
+            settled = True
         status.write(_figures(ingest, private))
 
     try:

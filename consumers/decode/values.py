@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -36,6 +37,7 @@ class Columns:
         self._declared = declared
         self._refuse = missing == "refuse"
         self._get = itemgetter(*types)
+        self._numbers = len(types) > 1 and set(types.values()) == {pa.float64()}
 
     def build(self, records: Sequence[Any], index: Sequence[int]) -> tuple[list[Rows], list[Bad]]:
         """Rows of the records, and those that do not fit.
@@ -54,12 +56,16 @@ class Columns:
             records, index, lacking = self._complete(records, index)
             bad += lacking
             found = list(map(self._get, records))
+        if not records:
+            return [], sorted(bad, key=lambda b: b.message)
+        batch = self._at_once(found)
+        if batch is not None:
+            rows_found = [Rows(batch, np.asarray(index, np.int64))]
+            return rows_found, sorted(bad, key=lambda b: b.message)
         if len(self._types) == 1:
             columns: Sequence[Sequence[Any]] = [found]
         else:
             columns = list(zip(*found, strict=True))
-        if not records:
-            return [], sorted(bad, key=lambda b: b.message)
         arrays = []
         wrong: dict[int, str] = {}
         for (name, kind), column in zip(self._types.items(), columns, strict=True):
@@ -77,6 +83,20 @@ class Columns:
             batch, origin = batch.take(pa.array(keep)), origin[keep]
         rows_found = [Rows(batch, origin)] if len(origin) else []
         return rows_found, sorted(bad, key=lambda b: b.message)
+
+    def _at_once(self, found: Sequence[Sequence[Any]]) -> pa.RecordBatch | None:
+        """The rows where all columns are numbers and so are all values, which is faster."""
+        if not self._numbers:
+            return None
+        flat = list(chain.from_iterable(found))
+        if not set(map(type, flat)) <= {float, int}:
+            return None
+        try:
+            values = np.fromiter(flat, np.float64, len(flat))
+        except OverflowError:
+            return None
+        columns = np.ascontiguousarray(values.reshape(-1, len(self._types)).T)
+        return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], names=list(self._types))
 
     def _mappings(
         self, records: Sequence[Any], index: Sequence[int]

@@ -112,9 +112,9 @@ def _connection(settings: Connection) -> dict[str, Any]:
 class ConfluentClient:
     """A member of the group by librdkafka.
 
-    The calls that librdkafka makes on a rebalance come while `poll` waits, and the messages that
-    the same `poll` returns may have been fetched before or after: so all of the partitions that
-    came or went are dropped, and those that came begin again from their place.
+    librdkafka makes its calls on a rebalance while it is asked for messages. A single message is
+    always of after such a call, but among several some may be of before: so of partitions that
+    came or went meanwhile all are dropped, and those that came begin again from their place.
 
     Args:
         settings: What to read, and how.
@@ -131,8 +131,8 @@ class ConfluentClient:
         self._start = OFFSET_BEGINNING if settings.start == "earliest" else OFFSET_END
         self._listener: Listener | None = None
         self._held: set[Partition] = set()
-        self._fresh: set[Partition] = set()  # came during this poll
-        self._touched: set[Partition] = set()  # came or went during this poll
+        self._fresh: set[Partition] = set()  # came during the last question
+        self._touched: set[Partition] = set()  # came or went during it
         self._position: dict[Partition, int] = {}
         self._out_of_range: dict[Partition, int] = {}  # until somebody seeks
         self._paused = False
@@ -223,6 +223,8 @@ class ConfluentClient:
             raise OutOfRange(dict(self._out_of_range))
         with _translated():
             first = self._consumer.poll(timeout)
+            self._touched.clear()
+            self._fresh.clear()
             messages = [] if first is None else [first]
             if first is not None and first.error() is None and most > 1:
                 messages += self._consumer.consume(most - 1, FILL_SECONDS)
@@ -235,19 +237,27 @@ class ConfluentClient:
 
     def _sorted(self, messages: Sequence[Message]) -> list[Records]:
         """The messages by partition; what is no message is taken note of."""
-        found: dict[Partition, list[Message]] = {}
-        for message in messages:
-            at = Partition(message.topic() or "", message.partition() or 0)
-            if at in self._touched:
-                continue
-            if (error := message.error()) is not None:
-                self._heard(error, at, message)
-            elif at in self._held:
-                found.setdefault(at, []).append(message)
-        for at, mine in found.items():
+        # loops in C, as this is where small messages cost
+        places: list[Any] = list(
+            zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+        )
+        errors = list(map(Message.error, messages))
+        found: dict[Any, list[Message]] = {}
+        if len(set(places)) == 1 and not any(errors):
+            found[places[0]] = list(messages)
+        else:
+            for place, error, message in zip(places, errors, messages, strict=True):
+                if error is None:
+                    found.setdefault(place, []).append(message)
+                elif place not in self._touched:
+                    self._heard(error, Partition(*place), message)
+        here = {
+            Partition(*p): mine for p, mine in found.items() if p in self._held - self._touched
+        }
+        for at, mine in here.items():
             self._position[at] = max(self._position.get(at, 0), _offset(mine[-1]) + 1)
         return [
-            Records(at, [m.value() for m in mine], mine, _record) for at, mine in found.items()
+            Records(at, list(map(Message.value, mine)), mine, _record) for at, mine in here.items()
         ]
 
     def _heard(self, error: KafkaError, at: Partition, message: Message) -> None:
