@@ -109,7 +109,9 @@ METHODS: dict[str, Callable[[], Any]] = {
 }
 
 
-def false_alarms(rows: int) -> list[dict[str, Any]]:
+def false_alarms(
+    rows: int, times: tuple[int, ...] = (5000, 10_000, 50_000)
+) -> list[dict[str, Any]]:
     records = []
     rng = np.random.default_rng(11)
     centers = rng.uniform(-3, 3, (4, D))
@@ -122,7 +124,7 @@ def false_alarms(rows: int) -> list[dict[str, Any]]:
         "heavy tails, t2": lambda rng, n: rng.standard_t(2, (n, D)),
     }
     for name, draw in laws.items():
-        for asked in (5000, 10_000, 50_000):
+        for asked in times:
             rng = np.random.default_rng(asked)
             one = SketchDrift(Schema.vectors(D, -BOX, BOX), mean_time=asked)
             start = time.process_time()
@@ -208,12 +210,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    results = {"delays": delays(options.repeats), "false_alarms": false_alarms(options.rows)}
-    for name, records in results.items():
-        show(name, records)
     out = HERE / "results" / "drift.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(results, indent=1))
+    results: dict[str, list[dict[str, Any]]] = {}
+    studies = {
+        "false_alarms": lambda: false_alarms(options.rows),
+        "delays": lambda: delays(options.repeats),
+    }
+    for name, study in studies.items():
+        results[name] = study()
+        show(name, results[name])
+        out.write_text(json.dumps(results, indent=1))
     if options.picture:
         picture(options.picture)
 

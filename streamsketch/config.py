@@ -342,7 +342,7 @@ def _privacy_problems(file: _File) -> list[str]:
     if file.drift is not None:
         problems.append(
             "drift: watches raw rows, which no budget pays for; remove the table, and compare "
-            "released snapshots with streamsketch.drift.SnapshotDrift"
+            "released snapshots with streamsketch.snapshot_drift.SnapshotDrift"
         )
     if file.dedup is not None:
         problems.append(

@@ -1,16 +1,16 @@
 r"""Change detection on the features that are sketched anyway, with a calibrated threshold.
 
 Two exponentially weighted sketches of one stream, a fast one and a slow one, differ when the
-stream's law has changed within the fast one's memory (NEWMA: Keriven, Garreau, Poli 2020). The
-null law of their squared distance is known: a weighted sum of chi-squares whose weights are the
-eigenvalues of the features' covariance. So the user states the mean time between false alarms,
-and the threshold follows (docs/drift.md derives it); nothing is tuned.
+stream's law has changed within the fast one's memory (NEWMA: Keriven, Garreau, Poli 2020). Their difference is
+whitened, as far as the features' covariance is known (Hagrass, Sriperumbudur, Li 2024), so that a change
+counts by how rare it is and not by how large. The null law of the squared distance is known: a
+weighted sum of chi-squares. So the user states the mean time between false alarms, and the threshold
+follows (docs/drift.md derives it); nothing is tuned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 from river.base import DriftDetector
 
-from streamsketch.errors import ConfigError, DataError, SpecMismatchError, StoreError
-from streamsketch.quadratic import covariance_spectrum, level, null_filter, spread_ratio, tail
+from streamsketch.errors import ConfigError, DataError, StoreError
+from streamsketch.quadratic import (
+    beyond_gaussian,
+    level,
+    null_filter,
+    shape_terms,
+    whitening,
+)
 
 if TYPE_CHECKING:
     from streamsketch.features import FeatureMap
     from streamsketch.schema import Schema
-    from streamsketch.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 
-__all__ = ["Comparison", "SketchDrift", "SnapshotDrift"]
+__all__ = ["SketchDrift"]
 
 # Rows whose features all enter the covariance; later one in THIN does.
 DENSE = 2000
@@ -38,6 +43,8 @@ GROWTH = 1.5
 # Features are rounded to multiples of 1 / UNIT: their sums and products then add up exactly in
 # float64, so that the state, and every alarm, is the same in whatever batches the rows come.
 UNIT = 4096.0
+# Regularisation of the whitening, in mean eigenvalues of the covariance (docs/drift.md).
+RIDGE = 3.0
 
 
 class SketchDrift(DriftDetector):
@@ -60,7 +67,7 @@ class SketchDrift(DriftDetector):
         seed: Seed of the frequencies, when a schema is given.
 
     Attributes:
-        statistic: Squared distance between the two sketches; 0 during warm-up.
+        statistic: Squared distance between the two sketches, whitened; 0 during warm-up.
         threshold: What raises the alarm; inf during warm-up.
         rows: Rows since the last start.
         n_detections: Alarms so far.
@@ -87,7 +94,7 @@ class SketchDrift(DriftDetector):
         memory: int | None = None,
         warmup: int | None = None,
         frequencies: int = 128,
-        law: str = "multiscale",
+        law: str = "multiscale+axis",
         scale: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -99,7 +106,7 @@ class SketchDrift(DriftDetector):
         self._silent = max(self._slow_rows, 50) if warmup is None else warmup
         self._check()
         self._fast, self._slow = 2 / (window + 1), 2 / (self._slow_rows + 1)
-        self._variance, self._step, self._share = null_filter(self._fast, self._slow)
+        self._variance, self._step, self._share, self._cubes = null_filter(self._fast, self._slow)
         self.n_detections = 0
         self._prior: tuple[float, Array, Array] | None = None
         self._reset()
@@ -113,8 +120,8 @@ class SketchDrift(DriftDetector):
             raise ConfigError(
                 f"memory = {self._slow_rows} rows must be longer than window = {self.window}"
             )
-        if self._silent < 2:
-            raise ConfigError(f"warmup = {self._silent} must be at least 2 rows")
+        if self._silent < 4:
+            raise ConfigError(f"warmup = {self._silent} must be at least 4 rows")
         least = 2 * (self._silent + self.window)
         if not self.mean_time >= least:
             raise ConfigError(
@@ -145,7 +152,10 @@ class SketchDrift(DriftDetector):
         self._z_fast, self._z_slow = np.zeros(width), np.zeros(width)
         weight, first, second = self._prior or (0.0, np.zeros(width), np.zeros((width, width)))
         self._weight, self._first, self._second = weight, first.copy(), second.copy()
-        self._next = self._silent
+        self._mean, self._spectrum = np.zeros(width), np.zeros(width)
+        self._whitening = np.eye(width)
+        self._last, self._shape = np.zeros(width), np.zeros(5)
+        self._next = 3 * self._silent // 4
 
     def update(self, x: Any) -> None:
         """Learn one row: a mapping of columns, or a vector.
@@ -207,10 +217,11 @@ class SketchDrift(DriftDetector):
             self.rows += len(values)
             if self.rows == self._silent:
                 self._z_fast[:] = self._z_slow[:] = self._sum / self.rows
+            if self.rows == self._next:
                 self._calibrate()
             return len(values)
         fast, slow = self._filtered(values)
-        distance = (np.ascontiguousarray(fast - slow) ** 2).sum(axis=1)
+        distance = (((fast - slow) @ self._whitening) ** 2).sum(axis=1)
         above = np.flatnonzero(distance > self.threshold)
         used = int(above[0]) + 1 if len(above) else len(values)
         self._gather(values[:used])
@@ -244,22 +255,37 @@ class SketchDrift(DriftDetector):
         self._weight += len(kept)
         self._first += kept.sum(axis=0)
         self._second += kept.T @ kept
+        if len(kept) and self._spectrum.any():
+            before = np.concatenate([self._last[None], kept[:-1]])
+            y, other = ((a - self._mean) @ self._whitening for a in (kept, before))
+            self._shape += np.rint(shape_terms(y, other, self._spectrum) * UNIT).sum(axis=0) / UNIT
+        if len(kept):
+            self._last = kept[-1]
 
     def _calibrate(self) -> None:
         """The threshold, from the covariance of the features gathered so far."""
-        self._next = int(np.ceil(self.rows * GROWTH))
-        eigenvalues = covariance_spectrum(self._weight, self._first, self._second)
-        if eigenvalues.max(initial=0.0) < 1e-9:  # all rows were equal: any difference is a change
+        warm = self.rows >= self._silent
+        self._next = int(np.ceil(self.rows * GROWTH)) if warm else self._silent
+        self._whitening, self._spectrum = whitening(self._weight, self._first, self._second, RIDGE)
+        self._mean = self._first / self._weight
+        if not warm:  # the rest of the warm-up tells what whitened rows look like
+            return
+        if self._spectrum.max() == 0.0:  # all rows were equal: any difference is a change
             self.threshold = 1e-9
             return
         time = self.mean_time - self._silent - self.window
-        gaussian = level(self._variance * eigenvalues, self._step, time)
-        mean = self._variance * float(eigenvalues.sum())
-        ratio = spread_ratio(self._weight, self._first, self._second, self._share)
+        gaussian = level(self._variance * self._spectrum, self._step, time)
+        mean = self._variance * float(self._spectrum.sum())
+        spread, skew = beyond_gaussian(
+            self._spectrum, self._weight, self._shape, self._share, self._cubes
+        )
         # eigenvalues of few rows err by sqrt(2 / rows); the mean rate of alarms over such errors
         # is that of a scale this much too small (tail exponent squared, halved)
-        ratio *= 1 + 2 * np.log(max(time * self._step, 2.0)) / self._weight
-        self.threshold = mean + ratio * (gaussian - mean)
+        spread *= 1 + 2 * np.log(max(time * self._step, 2.0)) / self._weight
+        self._shape = np.zeros(5)  # the next ones are of rows whitened better
+        sd = self._variance * float(np.sqrt(2 * (self._spectrum**2).sum()))
+        far = (gaussian - mean) / sd
+        self.threshold = mean + sd * spread * (far + skew / 6 * (far**2 - 1))
 
     def _alarm(self) -> None:
         self._drift_detected = True
@@ -279,6 +305,11 @@ class SketchDrift(DriftDetector):
             "sum": self._sum,
             "first": self._first,
             "second": self._second,
+            "mean": self._mean,
+            "whitening": self._whitening,
+            "spectrum": self._spectrum,
+            "last": self._last,
+            "shape": self._shape,
             "numbers": np.array([self.statistic, self.threshold, self._weight]),
         }
         if self._prior is not None:
@@ -312,6 +343,9 @@ class SketchDrift(DriftDetector):
         self._z_fast, self._z_slow = np.array(arrays["fast"]), np.array(arrays["slow"])
         self._sum = np.array(arrays["sum"])
         self._first, self._second = np.array(arrays["first"]), np.array(arrays["second"])
+        self._mean, self._whitening = np.array(arrays["mean"]), np.array(arrays["whitening"])
+        self._spectrum, self._last = np.array(arrays["spectrum"]), np.array(arrays["last"])
+        self._shape = np.array(arrays["shape"])
         self.statistic, self.threshold, self._weight = map(float, arrays["numbers"])
         self.rows, self._next = int(body["rows"]), int(body["next"])
         self.n_detections = int(body["alarms"])
@@ -325,104 +359,5 @@ class SketchDrift(DriftDetector):
             "window": self.window,
             "memory": self._slow_rows,
             "warmup": self._silent,
+            "statistic": f"ridge {RIDGE:g}",
         }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two released sketches compared.
-
-    Attributes:
-        statistic: Squared distance between the mean features.
-        p_value: Probability of as large a distance when the law is one.
-        drift: Whether the p-value is below the detector's rate of false alarms.
-    """
-
-    statistic: float
-    p_value: float
-    drift: bool
-
-
-class SnapshotDrift:
-    """Detects changes between successive released snapshots; sees nothing else.
-
-    Each snapshot is compared with the one before. Of a stream that is remembered as a whole, the
-    rows since the last snapshot are compared with those before it. The covariance of the features
-    is that of a Gaussian mixture decoded from the snapshots; the noise of private releases is part
-    of the null, so that noise does not raise alarms.
-
-    Args:
-        mean_releases: Snapshots between two false alarms, on average, while nothing changes.
-        components: Components of the mixture behind the null.
-
-    Example:
-        >>> from streamsketch import Schema, Sketcher
-        >>> rng = np.random.default_rng(0)
-        >>> s = Sketcher(Schema.vectors(1, -5, 5), frequencies=32)
-        >>> detector = SnapshotDrift(mean_releases=100)
-        >>> for scale in (1, 1, 2):
-        ...     s.learn_many(rng.normal(size=(2000, 1)) * scale)
-        ...     found = detector.update(s.release())
-        ...     print(found.drift if found else None)
-        None
-        False
-        True
-    """
-
-    def __init__(self, mean_releases: float = 100, components: int = 4) -> None:
-        if not mean_releases > 1:
-            raise ConfigError(f"mean_releases = {mean_releases} must be more than 1")
-        self.mean_releases = mean_releases
-        self.components = components
-        self.drift_detected = False
-        self._last: Snapshot | None = None
-
-    def update(self, snapshot: Snapshot) -> Comparison | None:
-        """Compare a snapshot with the one before; None for the first.
-
-        Raises:
-            SpecMismatchError: The snapshots were made by different operators.
-            ConfigError: The snapshot is of another map than the Fourier map, or covers no new row.
-        """
-        last, self._last = self._last, snapshot
-        self.drift_detected = False
-        if last is None:
-            return None
-        if last.spec.fingerprint != snapshot.spec.fingerprint:
-            self._last = last
-            raise SpecMismatchError.of(
-                "compare snapshots", last.spec.fingerprint, snapshot.spec.fingerprint
-            )
-        found = self.compare(last, snapshot)
-        self.drift_detected = found.drift
-        return found
-
-    def compare(self, before: Snapshot, after: Snapshot) -> Comparison:
-        """Compare two snapshots, the second released later."""
-        from streamsketch.decode.mixture import GaussianMixture
-        from streamsketch.decode.refine import sketch_covariance
-        from streamsketch.decode.target import Target
-
-        old, new = Target.from_snapshot(before), Target.from_snapshot(after)
-        z, count, noise = new.z, new.count, new.noise_std
-        if after.release.memory == "landmark":
-            count = new.count - old.count
-            if not count >= 1:
-                raise ConfigError("the snapshots cover the same rows; compare after new ones came")
-            z = (new.z * new.count - old.z * old.count) / count
-            noise = np.hypot(new.noise_std * new.count, old.noise_std * old.count) / count
-        statistic = float((np.abs(z - old.z) ** 2).sum())
-        model = GaussianMixture(self.components, covariance_type="diag", efficient=False, n_init=1)
-        import warnings
-
-        with warnings.catch_warnings():  # few frequencies are enough for a null
-            warnings.simplefilter("ignore", UserWarning)
-            model.fit(new)
-        covariances = model.covariances_[:, :, None] * np.eye(new.d)
-        covariance = sketch_covariance(new, model.weights_, model.means_, covariances)
-        # the trace is known without the mixture
-        covariance *= (new.m - (np.abs(new.z) ** 2).sum()) / np.trace(covariance)
-        covariance *= 1 / old.count + 1 / count
-        covariance[np.diag_indices_from(covariance)] += old.noise_std**2 + noise**2
-        p_value = tail(np.asarray(np.linalg.eigvalsh(covariance)), statistic)
-        return Comparison(statistic, p_value, p_value < 1 / self.mean_releases)

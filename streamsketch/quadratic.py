@@ -24,13 +24,14 @@ from streamsketch.errors import ConfigError
 Array = NDArray[np.float64]
 
 __all__ = [
-    "covariance_spectrum",
+    "beyond_gaussian",
     "crossing_rate",
     "level",
     "null_filter",
     "saddlepoint",
-    "spread_ratio",
+    "shape_terms",
     "tail",
+    "whitening",
 ]
 
 
@@ -157,7 +158,7 @@ def _passage_time(values: Array, step: float, top: float) -> float:
     return float(integrand @ _WEIGHTS * top / 2)
 
 
-def null_filter(fast: float, slow: float) -> tuple[float, float, float]:
+def null_filter(fast: float, slow: float) -> tuple[float, float, float, float]:
     """How the difference of two averages of independent rows fluctuates.
 
     Args:
@@ -166,14 +167,15 @@ def null_filter(fast: float, slow: float) -> tuple[float, float, float]:
 
     Returns:
         With ``c_k = F (1 - F)^k - s (1 - s)^k``: the variance ``sum c_k^2`` per unit variance of a
-        row; the variance of one step, standardised, ``2 - 2 sum c_k c_{k+1} / sum c_k^2``; and
-        ``sum c_k^4 / (sum c_k^2)^2``, one over the number of rows that the difference holds.
+        row; the variance of one step, standardised, ``2 - 2 sum c_k c_{k+1} / sum c_k^2``;
+        ``sum c_k^4 / (sum c_k^2)^2``, one over the number of rows that the difference holds; and
+        ``(sum c_k^3)^2 / (sum c_k^2)^3``.
     """
-    variance, fourth = _power_sum(fast, slow, 2), _power_sum(fast, slow, 4)
+    variance, third, fourth = (_power_sum(fast, slow, p) for p in (2, 3, 4))
     cross = fast * slow / (fast + slow - fast * slow)
     lagged = fast / (2 - fast) * (1 - fast) + slow / (2 - slow) * (1 - slow)
     lagged -= cross * (2 - fast - slow)
-    return variance, 2 - 2 * lagged / variance, fourth / variance**2
+    return variance, 2 - 2 * lagged / variance, fourth / variance**2, third**2 / variance**3
 
 
 def _power_sum(fast: float, slow: float, power: int) -> float:
@@ -185,46 +187,97 @@ def _power_sum(fast: float, slow: float, power: int) -> float:
     return total
 
 
-def covariance_spectrum(weight: float, first: Array, second: Array) -> Array:
-    """Eigenvalues of a covariance from sums over ``weight`` rows, their spread corrected.
+def whitening(weight: float, first: Array, second: Array, ridge: float) -> tuple[Array, Array]:
+    r"""A regularised whitening, and the covariance that it leaves, from sums over rows.
 
-    Sample eigenvalues are more spread than the true ones: the mean of their squares is too large
-    by about ``(tr C)^2 / weight`` (Ledoit and Wolf 2002). They are drawn to their mean until the
-    second moment is unbiased.
-    """
-    mean = first / weight
-    covariance = (second - weight * np.outer(mean, mean)) / (weight - 1)
-    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
-    total, square = values.sum(), (values**2).sum()
-    center = total / len(values)
-    unbiased = (square - total**2 / weight) / (1 + 1 / weight)
-    spread = square - total * center
-    shrink = (
-        np.sqrt(np.clip((unbiased - total * center) / spread, 0.0, 1.0)) if spread > 0 else 1.0
-    )
-    result: Array = center + shrink * (values - center)
-    return result
-
-
-def spread_ratio(weight: float, first: Array, second: Array, share: float) -> float:
-    r"""Standard deviation of a squared distance of averages over that of Gaussian ones.
-
-    For :math:`D = \sum_k c_k \tilde\phi_k`, exactly, :math:`\operatorname{Var} \|D\|^2 =
-    2 C_2^2 \operatorname{tr} C^2 + C_4 (E \|\tilde\phi\|^4 - (\operatorname{tr} C)^2
-    - 2 \operatorname{tr} C^2)`. Features have a constant norm, so the second term is negative:
-    averages of few rows are never as far apart as Gaussian ones.
+    The map is :math:`(C + \varepsilon I)^{-1/2}` with :math:`\varepsilon` = ``ridge`` times the mean
+    eigenvalue (Hagrass, Sriperumbudur, Li 2024). Sample eigenvalues are too spread: they are drawn
+    to their mean as far as Ledoit and Wolf (2004) find best, so that they are the variances of new
+    rows along the sample's own directions.
 
     Args:
         weight: Number of rows.
-        first: Sum of their features ``(w,)``, of constant norm.
+        first: Sum of their features ``(w,)``.
         second: Sum of their outer products ``(w, w)``.
-        share: ``C_4 / C_2^2``, the third value of `null_filter`.
+        ridge: Regularisation, in mean eigenvalues.
+
+    Returns:
+        The map ``(w, w)``, applied from the right, and the eigenvalues ``(w,)`` of the covariance
+        of a mapped row: between 0 and 1; zeros for rows that are all equal.
     """
-    mean, raw = first / weight, second / weight
-    covariance = raw - np.outer(mean, mean)
-    trace, square = float(np.trace(covariance)), float((covariance**2).sum())
-    square -= trace**2 / weight  # as in `covariance_spectrum`
-    offset = float(np.trace(raw) + mean @ mean)  # |phi - mean|^2 = offset - 2 phi.mean
-    fourth = offset**2 - 4 * offset * float(mean @ mean) + 4 * float(mean @ raw @ mean)
-    ratio = 1 + share * (fourth - trace**2 - 2 * square) / (2 * max(square, 1e-300))
-    return float(np.sqrt(np.clip(ratio, 0.5, 1.5)))
+    mean = first / weight
+    covariance = (second - weight * np.outer(mean, mean)) / (weight - 1)
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 0.0)
+    total, square = values.sum(), (values**2).sum()
+    center = total / len(values)
+    if center < 1e-12:
+        return np.eye(len(values)), np.zeros(len(values))
+    unbiased = (square - total**2 / weight) / (1 + 1 / weight)
+    spread = max(square - total * center, 1e-300)
+    pull = float(np.clip((unbiased - total * center) / spread, 0.0, 1.0))
+    values = center + pull * (values - center)
+    inverse = 1 / (values + ridge * center)
+    return vectors * np.sqrt(inverse), values * inverse
+
+
+def shape_terms(y: Array, other: Array, eigenvalues: Array) -> Array:
+    r"""What `beyond_gaussian` needs of whitened rows, each beside an independent one.
+
+    Args:
+        y: ``(n, w)`` rows minus their mean, along the axes of their covariance.
+        other: ``(n, w)`` other rows.
+        eigenvalues: ``(w,)`` of the covariance C.
+
+    Returns:
+        ``(n, 5)``: 1; :math:`q = \|y\|^2`; :math:`q^2`; :math:`q\, y^T C y`;
+        :math:`4 g^3 + 6 (q - 1)(q' - 1) g` with :math:`g = y^T y'`. The unit of q is ``tr C``, of
+        g and the form the root of ``tr C^2``, and its square.
+    """
+    trace, square = eigenvalues.sum(), (eigenvalues**2).sum()
+    q, q_other = (y**2).sum(axis=1) / trace, (other**2).sum(axis=1) / trace
+    form = (y**2) @ eigenvalues / square
+    g = (y * other).sum(axis=1)
+    cubes = (4 * g**3 + 6 * trace**2 * (q - 1) * (q_other - 1) * g) / square**1.5
+    return np.stack([np.ones(len(q)), q, q**2, q * form, cubes], axis=1)
+
+
+def beyond_gaussian(
+    eigenvalues: Array, weight: float, shape: Array, share: float, cubes: float
+) -> tuple[float, float]:
+    r"""How a squared distance of averages differs from that of Gaussian ones.
+
+    For :math:`D = \sum_k c_k y_k`, with :math:`C_p = \sum_k c_k^p`, y of covariance C and
+    :math:`q = \|y\|^2`, up to terms with three or more equal indices,
+
+    .. math:: \operatorname{Var} \|D\|^2 = 2 C_2^2 \operatorname{tr} C^2
+       + C_4 (\operatorname{Var} q - 2 \operatorname{tr} C^2)
+
+    .. math:: \kappa_3(\|D\|^2) = 8 C_2^3 \operatorname{tr} C^3
+       + 12 C_4 C_2 (\operatorname{Cov}(q, y^T C y) - 2 \operatorname{tr} C^3)
+       + C_3^2 E[4 g^3 + 6 (q - \operatorname{tr} C)(q' - \operatorname{tr} C) g].
+
+    Args:
+        eigenvalues: ``(w,)`` of C.
+        weight: Rows behind them; what they leave out of ``tr C^2`` is ``(tr C)^2 / weight``.
+        shape: ``(5,)`` sums of `shape_terms`; zeros where there are none yet.
+        share: ``C_4 / C_2^2``, the third value of `null_filter`.
+        cubes: ``C_3^2 / C_2^3``, the fourth.
+
+    Returns:
+        The standard deviation over that of the Gaussian with these eigenvalues, and the skewness
+        minus the Gaussian's.
+    """
+    e = eigenvalues
+    trace, square, cube = float(e.sum()), float((e**2).sum()), float((e**3).sum())
+    extra = trace**2 / (weight * square)
+    if shape[0] < 2:
+        return float(np.sqrt(1 + extra)), 0.0
+    q, q_square, through, cubed = (float(a) / float(shape[0]) for a in shape[1:])
+    variation = q_square / q**2 - 1
+    extra += share * (variation * trace**2 - 2 * square) / (2 * square)
+    spread = float(np.sqrt(max(1 + extra, 0.25)))
+    gaussian, scale = 8 * cube, (2 * square) ** 1.5
+    third = gaussian + 12 * share * (trace * square * (through / q - q) - 2 * cube)
+    third += cubes * square**1.5 * cubed
+    return spread, third / (scale * spread**3) - gaussian / scale

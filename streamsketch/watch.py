@@ -86,7 +86,7 @@ class Watch:
             )
         if every < 1:
             raise ConfigError(f"drift: every = {every} must be at least 1")
-        spec = Spec("multiscale", schema.d, frequencies, schema_hash=schema.hash)
+        spec = Spec("multiscale+axis", schema.d, frequencies, schema_hash=schema.hash)
         features = FeatureMap.from_spec(spec, schema.blocks)
         self._new = partial(
             SketchDrift, features=features, mean_time=mean_rows / every, window=window

