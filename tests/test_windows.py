@@ -148,9 +148,10 @@ STEP = st.one_of(
     times=st.lists(ROWS, min_size=1, max_size=3),
     width=st.integers(1, 20),
     lateness=st.integers(0, 15),
-    steps=st.lists(STEP, max_size=25),
+    steps=st.lists(STEP, min_size=5, max_size=25),
+    eager=st.booleans(),
 )
-def test_windows_are_those_of_the_obvious_way(times, width, lateness, steps):
+def test_windows_are_those_of_the_obvious_way(times, width, lateness, steps, eager):
     parts = {
         f"p{i}": [(t, 100 * i + j) for j, t in enumerate(rows)] for i, rows in enumerate(times)
     }
@@ -169,6 +170,9 @@ def test_windows_are_those_of_the_obvious_way(times, width, lateness, steps):
             match step:
                 case ("read", i, n) if i < len(parts):
                     member.read(f"p{i}", n)
+                    if eager:  # windows close as early as they may
+                        member.ingest.save()
+                        member.ingest.release()
                 case ("save",):
                     member.ingest.save()
                 case ("release",):
@@ -628,3 +632,82 @@ def test_memories_combine_windows_as_they_combine_releases(tmp_path):
         )
         == []
     )
+
+
+def test_a_window_is_open_until_its_lateness_has_passed_and_no_longer(tmp_path):
+    rows = [(5, 0), (14, 1), (6, 2), (15, 3), (7, 4)]
+    member = Member(tmp_path, {"p": rows}, Windows("t", 10, 5))
+    member.claim("p")
+    counts = []
+    for _ in rows:
+        member.read("p", 1)
+        member.ingest.save()
+        member.ingest.release()
+        counts.append({k: n for k, (_, n) in released(tmp_path).items()})
+    assert counts == [{}, {}, {}, {0: 2}, {0: 2}] and member.ingest.parts["p"].late == 1
+
+
+def test_an_alarm_resets_the_memory_after_the_next_window(tmp_path):
+    times = (1, 12, 25, 38, 59)
+    member = Member(tmp_path, {"p": [(t, t) for t in times]}, Windows("t", 10))
+    member.ingest.new_releaser = lambda: Releaser(FM, SCHEMA)
+    member.claim("p")
+    for t in times:
+        member.read("p", 1)
+        if t == 25:  # before window 1 is released
+            (member.ingest.state.folder / "release.request").write_text("reset")
+        member.ingest.save()
+        member.ingest.release()
+    member.end()
+    family = Store(tmp_path).snapshots
+    counts = [Snapshot.from_bytes(family.read(n), n).count for n in family.names()]
+    assert counts == [1, 2, 1, 2, 3]
+
+
+def test_a_pipeline_file_from_rows_to_inspect(tmp_path):
+    import pyarrow.parquet as pq
+
+    from streamsketch.cli.inspect import facts_of
+    from streamsketch.config import load
+    from streamsketch.consume import run_ingest
+    from streamsketch.status import read_all
+    from streamsketch.worker import make_source
+
+    hours = np.array([0, 0, 1, 0, 3, 1, 2, 3])
+    at = pa.array(hours * 3_600_000 + 1_700_006_400_000, pa.timestamp("ms"))
+    table = pa.table({"x": np.linspace(0, 1, 8), "at": at, "id": list("abcdefga")})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (tmp_path / "p.toml").write_text("""
+[source]
+path = "rows.parquet"
+[schema.x]
+kind = "numeric"
+low = 0
+high = 1
+[schema.at]
+kind = "event_time"
+type = "timestamp[ms]"
+[schema.id]
+kind = "record_id"
+type = "string"
+[windows]
+width = 3600
+lateness = 3600
+[dedup]
+[sketch]
+frequencies = 8
+memory = "tumbling"
+[store]
+path = "run"
+""")
+    pipeline = load(tmp_path / "p.toml")
+    run_ingest(pipeline, make_source(pipeline), threading.Event())
+    facts = facts_of(str(tmp_path / "run"))
+    assert [(s["window"], s["rows"]) for s in reversed(facts["snapshots"])] == [
+        ("2023-11-15T00:00 .. 2023-11-15T01:00", 3),
+        ("2023-11-15T01:00 .. 2023-11-15T02:00", 1),
+        ("2023-11-15T02:00 .. 2023-11-15T03:00", 1),
+        ("2023-11-15T03:00 .. 2023-11-15T04:00", 1),
+    ]
+    said = read_all(tmp_path / "run" / "state")["consumer-0"]
+    assert (said["duplicates"], said["late"], said["dead"], said["open_windows"]) == (1, 1, 1, 0)

@@ -250,7 +250,7 @@ class ArrowSource:
         try:
             while not wire.at_end():
                 reader = pa.ipc.open_stream(wire)
-                self._check(reader.schema, n)
+                self._check(reader.schema)
                 for whole in reader:
                     batch = select(whole, self._names, self._types)
                     batch.validate(full=True)
@@ -271,15 +271,15 @@ class ArrowSource:
                 f"({e}); the rows before are kept; look at the producer"
             ) from e
 
-    def _check(self, found: pa.Schema, rows: int) -> None:
+    def _check(self, found: pa.Schema) -> None:
         """Compare a stream's columns with the schema: what that admits may also change."""
         where = f"stream {self.settings.path!r}"
         missing, extra = self.settings.missing, self.settings.extra
         check_columns(self._schema, found, where, missing=missing, extra=extra)
         if self._first is not None and not found.equals(self._first):
             log.warning(
-                "the columns changed after %d rows, from (%s) to (%s); the schema admits both",
-                rows, _line(self._first), _line(found),
+                "the columns changed from (%s) to (%s); the schema admits both",
+                _line(self._first), _line(found),
             )  # fmt: skip
         self._first = found
 
