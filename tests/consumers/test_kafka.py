@@ -5,16 +5,24 @@ import logging
 import threading
 import time
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers.kafka import contact
+from streamsketch import Snapshot, Store
 from streamsketch.errors import SourceError
+from streamsketch.pipeline import Ingest
+from streamsketch.privacy.release import Releaser
+from streamsketch.releasing import Schedule
 from streamsketch.schema import Column, Schema
+from streamsketch.state import State
+from streamsketch.windows import Windows
 from tests.broker import BrokerProcess
 from tests.consumers import kafka_tools
+from tests.consumers.ingest_worker import operator
 from tests.consumers.kafka_tools import (
     Member,
     Shared,
@@ -397,3 +405,36 @@ def test_message_timestamps_as_a_column(own_broker):
     (batch,) = batches
     assert len(schema.encode(batch).x) == 3
     assert abs(batch["at"][0].as_py().timestamp() - time.time()) < 60
+
+
+def test_windows_of_the_messages_own_time_over_partitions(own_broker, tmp_path):
+    """Each partition has its own order; one is empty; sums are those of grouping by hand."""
+    schema = Schema(
+        [Column("x0", "numeric", low=0, high=100), Column("at", "event_time", "timestamp[ms]")]
+    )
+    topic, hour = new_topic(own_broker.bootstrap, 3), 3_600_000
+    times = [0, 1, 0, 2, 1, 4, 3, 5]  # hours; of partition i % 2, in this order
+    producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap)
+    for i, hours in enumerate(times):
+        stamp = 1_700_006_400_000 + hours * hour
+        value = orjson.dumps({"x0": i})
+        producer.send(topic, value, partition=i % 2, timestamp_ms=stamp).get(5)
+    producer.close()
+    features = operator(schema)
+    store = Store(tmp_path / "store")
+    run = Ingest(
+        source(own_broker.bootstrap, topic, schema, until="end", timestamp_column="at"),
+        schema, features, State(tmp_path / "state", features), store,
+        lambda: Releaser(features, schema, memory="tumbling"),
+        schedule=Schedule(save_seconds=0.05, release_seconds=None), windows=Windows("at", 3600),
+    )  # fmt: skip
+    run.run(threading.Event())
+    # partition 0 has the hours 0 0 1 3, partition 1 has 1 2 4 5: nobody is late
+    found = {}
+    for name in store.snapshots.names():
+        snapshot = Snapshot.from_bytes(store.snapshots.read(name), name)
+        found[snapshot.span["window"]["start"][11:13]] = snapshot
+    assert {k: s.count for k, s in found.items()} == {f"{h:02}": times.count(h) for h in range(6)}
+    x = schema.encode(pa.table({"x0": [1.0, 4.0], "at": [0, 0]})).x  # both of hour 1
+    total = np.rint(found["01"].mean * 2**16 * 2).astype(np.int64)
+    assert (total == features.sum(x)).all() and sum(p.late for p in run.state.parts()) == 0
