@@ -56,6 +56,10 @@ def check(
         raise ConfigError(
             "a training needs 0 < heldout < 1, batch >= 2, subset >= 1 and restarts >= 1"
         )
+    if not 0 <= c.anneal <= 1:
+        raise ConfigError(
+            f"anneal = {c.anneal} must be a share of the training, from 0 (off) to 1"
+        )
     if snapshot.spec.map != "fourier":
         raise ConfigError(
             f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "

@@ -350,5 +350,7 @@ def _problem(
     rng = torch.Generator().manual_seed(seed + 2)
     data = None if rows is None else torch.from_numpy(rows).to(where)
     subset = min(config.subset, m - h)
-    problem = Problem(train_omega, train_targets, data, rng, subset, config.batch, base)
+    problem = Problem(
+        train_omega, train_targets, data, rng, subset, config.batch, base, config.anneal
+    )
     return problem, HeldOut(held_omega, held_targets, floor)

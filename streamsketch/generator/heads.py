@@ -45,6 +45,10 @@ class Head(nn.Module):
         blocks: The schema's layout.
         bounded: Whether numbers are kept in [-1, 1] by tanh; otherwise they pass unchanged.
         label: The label's block, where the generator is told the label.
+
+    Attributes:
+        columns: The coordinates of each column, or run of plain numbers.
+        drawn: The one-hot coordinates of each column that is drawn.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Head(nn.Module):
         self.d = sum(b.width for b in blocks)
         self.groups = _groups(blocks)
         drawn = [b for g in self.groups for b in g.choices if b != label]
+        self.columns = [slice(g.start, g.stop) for g in self.groups]
+        self.drawn = [b.slice for b in drawn]
         self.slots = sum(b.width for b in drawn)
         self.links: nn.ParameterList | None = None
         if len(drawn) > 1 or (drawn and len(self.groups) > 1):

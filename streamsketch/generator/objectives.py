@@ -13,7 +13,7 @@ An objective that needs samples is refused where a snapshot is private or no sam
 that needs a second-order sketch, where the law is another than `second_order`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from streamsketch.generator import score, stein
+from streamsketch.kernels.draws import Draws, drawn_loss, draws
 from streamsketch.kernels.loss import sketch_loss, sketch_mean
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["OBJECTIVES", "Entry", "Objective", "Problem"]
 
 SHARES_EVERY = 10  # steps between looks at the shares of the classes
+SLOW = 0.1  # of the frequencies are inside the cut-off when annealing begins
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Problem:
         subset: Frequencies per step.
         batch: Rows per step.
         base: Of the frequencies, how many first ones have all their sums and differences next.
+        anneal: Share of the training over which the fast frequencies come in; 0 for none.
     """
 
     omega: Tensor
@@ -52,6 +55,7 @@ class Problem:
     subset: int
     batch: int
     base: int = 0
+    anneal: float = 0.0
 
     def some_rows(self, n: int) -> Tensor:
         """A random batch of samples."""
@@ -90,6 +94,10 @@ class SketchMatching:
     gradient, and a step a fraction of its price. With classes, class k's target is matched by
     its share p_k times the mean features of the rows generated for it; p_k comes from the sketch
     itself, by least squares.
+
+    While annealing, frequency j has the weight exp(-r_j^2 / 2 R^2) with a cut-off R that grows
+    geometrically from the slow frequencies to beyond the fastest: what is compared is the two
+    distributions blurred by a Gaussian of length 1/R.
     """
 
     def __init__(self, problem: Problem, model: "Model") -> None:
@@ -100,8 +108,23 @@ class SketchMatching:
         if len(cuts) > 1 and cuts[-1].stop - cuts[-1].start < k // 2:
             cuts[-2:] = [slice(cuts[-2].start, m)]
         self.blocks = [self._block(cut) for cut in cuts]
+        head = model.head
+        self.draws = [draws(omega, head.columns, head.drawn) for omega, _ in self.blocks]
+        slots = [b.slice for g in head.groups for b in g.choices]
+        self.radii = [radii(omega, slots) for omega, _ in self.blocks]
+        every = torch.cat(self.radii)
+        self.slow, self.fast = float(torch.quantile(every, SLOW)), float(every.max())
         if model.told:
             model.shares.copy_(first_shares(problem.targets))
+
+    def _weights(self, turn: int, done: float) -> Tensor:
+        """Weights (m,) of a block's frequencies when the share `done` of the training is over."""
+        radius, over = self.radii[turn], done / self.problem.anneal if self.problem.anneal else 1.0
+        weights = torch.full_like(radius, 1 / len(radius))
+        if over >= 1:
+            return weights
+        cut = self.slow * (2 * self.fast / self.slow) ** over
+        return weights * torch.exp(-0.5 * (radius / cut) ** 2)
 
     def _block(self, cut: slice) -> tuple[Tensor, Tensor]:
         m = self.problem.omega.shape[1]
@@ -110,19 +133,19 @@ class SketchMatching:
         return self.problem.omega[:, cut].contiguous(), both.contiguous()
 
     def __call__(self, y: Tensor, done: float) -> Tensor:
-        omega, targets = self.blocks[self.steps % len(self.blocks)]
+        turn = self.steps % len(self.blocks)
+        (omega, targets), drawn = self.blocks[turn], self.draws[turn]
         self.steps += 1
+        weights = self._weights(turn, done)
         if not self.model.told:
-            return sketch_loss(y, omega, targets[0], None, True)
+            return _loss(y, drawn, targets[0], weights)
         if self.steps % SHARES_EVERY == 0:
             self._update_shares(y.detach(), omega, targets)
-        m = omega.shape[1]
         loss = y.new_zeros(())
         for k, part in enumerate(_by_class(y, self.model.classes)):
             share = float(self.model.shares[k])
             if share > 0 and len(part) > 1:
-                weights = torch.full((m,), share**2 / m, device=y.device)
-                loss = loss + sketch_loss(part, omega, targets[k] / share, weights, True)
+                loss = loss + _loss(part, drawn, targets[k] / share, share**2 * weights)
         return loss
 
     def _update_shares(self, y: Tensor, omega: Tensor, targets: Tensor) -> None:
@@ -131,6 +154,24 @@ class SketchMatching:
             mean = sketch_mean(part, omega)
             found = (mean @ targets[k]) / (mean @ mean)
             shares[k] = 0.9 * shares[k] + 0.1 * found.clamp(0, 1)
+
+
+def radii(omega: Tensor, slots: Sequence[slice]) -> Tensor:
+    """How fast each frequency (d, m) is: its length, where the slots of a category count as one.
+
+    A category's phases enter with their mean square, so that a column of many values is not fast
+    for their number alone.
+    """
+    square = omega.square()
+    for s in slots:
+        square[s] /= s.stop - s.start
+    return square.sum(0).sqrt()
+
+
+def _loss(y: Tensor, frequencies: Draws, target: Tensor, weights: Tensor) -> Tensor:
+    if frequencies.turned:
+        return drawn_loss(y, frequencies, target, weights)
+    return sketch_loss(y, frequencies.omega, target, weights, True)
 
 
 def first_shares(targets: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 VALIDATION_ROWS = 8192  # the distance is unbiased; its noise shrinks with this
 SMALLEST_BATCH = 32
+LINKS = 5.0  # times the learning rate for links: columns that determine each other need large ones
 WIDE = 192  # width from which matrix products in bfloat16 save more than the conversions cost
 
 
@@ -39,6 +40,7 @@ class TrainingConfig:
         rate: Adam's learning rate, at its height.
         average: Decay of the weights' moving average; 0 keeps the last weights.
         heldout: Share of the frequencies that is never trained on.
+        anneal: Share of the training over which the fast frequencies come in; 0: from the start.
         restarts: Candidates that are tried on the first part of the budget.
         trial: Share of the budget that the trials take, all together.
         validations: How often the held-out distance is taken.
@@ -50,6 +52,7 @@ class TrainingConfig:
     rate: float = 2e-3
     average: float = 0.995
     heldout: float = 0.05
+    anneal: float = 0.0
     restarts: int = 1
     trial: float = 0.25
     validations: int = 20
@@ -117,7 +120,11 @@ class Candidate:
 
     def __post_init__(self) -> None:
         fused = self.model.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.peak, fused=fused)
+        links = [] if self.model.head.links is None else list(self.model.head.links)
+        known = {id(p) for p in links}
+        others = [p for p in self.model.parameters() if id(p) not in known]
+        groups = [{"params": others, "gain": 1.0}, {"params": links, "gain": LINKS}]
+        self.optimizer = torch.optim.Adam(groups, lr=self.peak, fused=fused)
         self.fast = halves_pay(self.model.device) and self.model.config.width >= WIDE
         self.average = copy.deepcopy(self.model)
         for p in self.average.parameters():
@@ -131,7 +138,7 @@ class Candidate:
         """
         warm = min(1.0, (self.steps + 1) / 20)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * warm * max(1.0 - done, 0.0)
+            group["lr"] = group["gain"] * self.peak * warm * max(1.0 - done, 0.0)
         try:
             loss = self._loss(done)
             self.optimizer.zero_grad(set_to_none=True)

@@ -18,6 +18,7 @@ MAX_INTEGER_CATEGORIES = 32
 ATOM_SHARE = 0.05  # a value this frequent in a numeric column is a point mass
 MANY = 32  # distinct values from which frequent ones are set apart as atoms
 KNOTS = 64
+LEVELS = 256  # up to so many distinct values each has a cell of its own
 
 
 def propose(table: pa.Table, label: str | None = None) -> list[Column]:
@@ -116,7 +117,8 @@ def _knots(
 
     Knots lie halfway between neighbouring values, at the share of values below: each value has
     a cell as wide as it is frequent, so that evenly spread coordinates decode to its frequency.
-    An atom between two values is left out of both cells: it is drawn as a state of its own.
+    Numbers on a grid decode to values that were there: the cells of two values with a gap between
+    them end half a step beside them, and the gap (an atom in it or nothing) has no width.
 
     Args:
         x: Values without the atoms.
@@ -130,20 +132,18 @@ def _knots(
         return (), ()
     edges, share = (values[:-1] + values[1:]) / 2, np.cumsum(counts)[:-1] / len(x)
     between = np.searchsorted(atoms, values[1:]) > np.searchsorted(atoms, values[:-1])
+    gap = (np.diff(values) > 1.5 * step) if step else np.zeros(len(edges), bool)
     pick = np.arange(len(edges))
-    if len(edges) >= KNOTS:
+    if len(values) > LEVELS:
         after = np.searchsorted(share, np.arange(1, KNOTS) / KNOTS)
         after = np.minimum(after, len(edges) - 1)
         frequent = after[np.diff(share, prepend=0.0)[after] > 0.5 / KNOTS]  # a cell of its own
-        pick = np.unique(np.concatenate([after, frequent - 1, np.flatnonzero(between)]))
+        gap &= between | (gap.sum() <= LEVELS)
+        pick = np.unique(np.concatenate([after, frequent - 1, np.flatnonzero(gap | between)]))
         pick = pick[pick >= 0]
     knots, positions = [low], [-1.0]
     for i in pick:
-        ends = (
-            (values[i] + step / 2, values[i + 1] - step / 2)
-            if between[i] and step
-            else (edges[i],)
-        )
+        ends = (values[i] + step / 2, values[i + 1] - step / 2) if gap[i] else (edges[i],)
         for k, edge in enumerate(ends):
             position = round(float(2 * share[i] - 1), 6) + k * 1e-6
             if knots[-1] < edge < high and positions[-1] < position < 1:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from streamsketch import Generator, Schema, Sketcher, fit
 from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
 from streamsketch.generator import OBJECTIVES, NetworkConfig, TrainingConfig
 from streamsketch.generator.trainer import Candidate, HeldOut
+from streamsketch.schema.columns import Column
 from tests.generator.conftest import CLASSES, table, two_bumps
 
 SMALL = NetworkConfig("residual", latent=4, width=32, depth=2)
@@ -49,6 +51,22 @@ def test_every_sample_objective_learns_in_the_same_loop(points, name):
         samples=two_bumps(3000).astype("f4"),
     )
     assert g.metrics["heldout"] < 0.5 * start
+
+
+def test_it_learns_columns_that_determine_each_other():
+    """Two equal columns of eight values: only links that grow fast enough make them agree."""
+    values = tuple("abcdefgh")
+    schema = Schema([Column(c, "categorical", "string", values=values) for c in "uv"])
+    s = Sketcher(schema, frequencies=512, seed=0)
+    s.learn_many(pa.table({c: [values[k % 8] for k in range(4000)] for c in "uv"}))
+    made = fit(s.release(), steps=250, network=SMALL, config=FAST).sample(4000).to_pandas()
+    assert (made.u == made.v).mean() > 0.8
+    assert made.u.value_counts(normalize=True).min() > 0.08
+
+
+def test_annealing_learns_too(points):
+    g = fit(points, steps=300, network=SMALL, config=dataclasses.replace(FAST, anneal=0.5))
+    assert g.metrics["heldout"] < 2e-3
 
 
 def test_samples_may_be_a_table(snapshot):
@@ -218,6 +236,7 @@ def small_sketch(**changes):
         ({"device": "tpu"}, ConfigError, "device"),
         ({"network": "nope", "steps": 1}, ConfigError, "network"),
         ({"config": TrainingConfig(heldout=1.0)}, ConfigError, "heldout"),
+        ({"config": TrainingConfig(anneal=1.5)}, ConfigError, "anneal"),
         ({"config": {"bach": 3}}, ConfigError, "bach"),
         ({"network": {"widht": 3}}, ConfigError, "widht"),
     ],

@@ -7,7 +7,7 @@ import torch
 from streamsketch import Schema
 from streamsketch.frequencies import draw, second_order_base
 from streamsketch.generator import OBJECTIVES, Generator
-from streamsketch.generator.objectives import Problem, first_shares
+from streamsketch.generator.objectives import Problem, first_shares, radii
 
 RNG = np.random.default_rng(0)
 DATA = torch.tensor(RNG.normal(size=(6000, 2)) * 0.3, dtype=torch.float32)
@@ -76,6 +76,39 @@ def test_a_sweep_covers_all_frequencies_once():
     whole = float(OBJECTIVES["sketch"].build(problem(), model())(y, 0.0))
     parts = sum(float(objective(y, 0.0)) * s for s in sizes) / 60
     assert parts == pytest.approx(whole, rel=1e-3)
+
+
+@pytest.mark.parametrize("done", [0.0, 0.3])
+def test_annealing_compares_blurred_distributions(done):
+    """Weights exp(-r^2 / 2 R^2) are the features of rows with a normal noise of length 1/R."""
+    annealed = OBJECTIVES["sketch"].build(problem(anneal=0.6), model())
+    radius = OMEGA.norm(dim=0)
+    slow, fast = np.quantile(radius, 0.1), float(radius.max())
+    cut = slow * (2 * fast / slow) ** (done / 0.6)
+    y = DATA[:300] + 0.2
+    gap = (features(y) - features(DATA).mean(0)).mean(0).view(2, -1)
+    own = (1 - features(y).mean(0).view(2, -1).square().sum(0)) / (len(y) - 1)
+    expected = ((gap.square().sum(0) - own) * torch.exp(-0.5 * (radius / cut) ** 2)).mean()
+    assert float(annealed(y, done)) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_annealing_ends_with_the_plain_loss_and_brings_far_modes_near():
+    plain = OBJECTIVES["sketch"].build(problem(), model())
+    annealed = OBJECTIVES["sketch"].build(problem(anneal=0.5), model())
+    y = (DATA[:1000] * 0.1 + 1.0).requires_grad_()
+    assert float(annealed(y, 0.5).detach()) == float(plain(y, 0.5).detach())
+    pulls = []
+    for objective in (plain, annealed):
+        (gradient,) = torch.autograd.grad(objective(y, 0.0), y)
+        pulls.append(float(gradient.mean(0).min() / gradient.abs().mean()))
+    assert pulls[1] > 0.6 > 0.3 > pulls[0], (
+        pulls
+    )  # every row is drawn to the data, along both axes
+
+
+def test_a_category_counts_as_one_coordinate_of_annealing():
+    omega = torch.tensor([[3.0], [1.0], [1.0], [1.0], [1.0]])
+    assert radii(omega, [slice(1, 5)]).item() == pytest.approx(np.sqrt(10))
 
 
 def test_shares_of_classes_are_read_off_the_sketch():

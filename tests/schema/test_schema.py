@@ -269,6 +269,19 @@ def test_even_coordinates_decode_to_the_frequencies_of_a_proposed_column(kind):
     assert wrong < 0.04  # two samples of this size differ by 0.02; quantile knots gave 0.2
 
 
+def test_numbers_on_a_grid_decode_to_values_that_occur():
+    """Amounts with gaps between them, half of them rare: no amount is made up."""
+    r = np.random.default_rng(0)
+    amounts = np.unique(r.integers(100, 100_000, 120))
+    given = r.choice(amounts, 5000, p=(w := r.exponential(size=len(amounts))) / w.sum())
+    schema = Schema.propose(pa.table({"a": given}))
+    x = r.uniform(-1, 1, (20000, 1)).astype(np.float32)
+    made = schema.decode(x)["a"].to_numpy()
+    assert np.isin(made, given).mean() > 0.998
+    share = [np.mean(made == v) - np.mean(given == v) for v in amounts]
+    assert 0.5 * np.abs(share).sum() < 0.05
+
+
 def test_propose_refuses_an_empty_table():
     with pytest.raises(SchemaError, match="without rows"):
         Schema.propose(pa.table({"a": pa.array([], pa.float64())}))
