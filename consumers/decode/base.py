@@ -40,7 +40,7 @@ class Options:
         avro_schema: avro: the writer's schema as JSON text.
         confluent_header: avro: values begin with the 5 bytes of a schema registry, to be skipped.
         registry: Where the schemas are that messages name, None where they name none.
-        extra: json, ndjson, arrow: a field that is not declared is `ignore`d, or `refuse`d.
+        extra: json, ndjson, avro, protobuf, arrow: a field that is not declared is `ignore`d, or `refuse`d.
         event_time: A further column to read, a time that the schema does not declare.
     """
 

@@ -30,7 +30,9 @@ KNOWN = {  # files that a schema may import without a reference
 
 
 def files(
-    serialized: Sequence[tuple[str, bytes]], types: Mapping[str, pa.DataType]
+    serialized: Sequence[tuple[str, bytes]],
+    types: Mapping[str, pa.DataType],
+    declared: frozenset[str] | None = None,
 ) -> Callable[[tuple[int, ...]], Reader]:
     """The readers of a schema's message types.
 
@@ -38,6 +40,7 @@ def files(
         serialized: Name and FileDescriptorProto of each file, what is imported before what
             imports it; the last one is the schema.
         types: The columns.
+        declared: The only fields that a message type may have; None for any.
 
     Returns:
         From the indexes of a message type (in the file, then in its parent) to its reader.
@@ -86,6 +89,8 @@ def files(
                 if i >= len(found.nested_types):
                     raise ValueError(f"its schema has no message type number {list(indexes)}")
                 found = found.nested_types[i]
+            if declared is not None and (others := set(found.fields_by_name) - declared):
+                raise ValueError(f"field {min(others)!r} is not declared")
             readers[indexes] = _reader(found, types)
         return readers[indexes]
 

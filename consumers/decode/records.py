@@ -4,9 +4,8 @@ import io
 import json
 from typing import Any
 
-from consumers.columns import text_types
 from consumers.decode.base import Bad, Decoder, Options, Rows
-from consumers.decode.values import Columns
+from consumers.decode.text import fields
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
 
@@ -41,7 +40,7 @@ def avro(schema: Schema, options: Options) -> Decoder:
             "schema as JSON"
         ) from None
     _check_flat(parsed)
-    columns = Columns(text_types(schema, options.event_time), options.missing)
+    columns = fields(schema, options)
 
     def read(value: bytes) -> Any:
         stream = io.BytesIO(value)

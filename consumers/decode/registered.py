@@ -1,7 +1,7 @@
 """Messages in the wire format of a schema registry: a zero byte, the schema's id, the value.
 
 The columns of the pipeline are the reader's schema. A writer's schema may change in mid-stream:
-fields that are not columns are ignored, a column that is not among its fields is `missing`, and a
+fields that are not columns are `extra`, a column that is not among its fields is `missing`, and a
 field whose values do not fit its column makes those messages bad. What a schema says is never
 guessed: a message whose schema is not known, or not of the declared kind, is bad.
 """
@@ -14,10 +14,11 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consumers.columns import text_types
+from consumers.columns import declared, text_types
 from consumers.decode.base import Bad, Decoder, Options, Rows
 from consumers.decode.protobuf import Reader, files, read_message
 from consumers.decode.registry import Registered, Registry, RegistryUnavailable, Schemas
+from consumers.decode.text import fields
 from consumers.decode.text import json as plain_json
 from consumers.decode.values import Columns
 from streamsketch.errors import ConfigError, SourceError
@@ -61,7 +62,7 @@ def avro(schema: Schema, options: Options, registry: Registry) -> Decoder:
             raise ValueError(f"{len(value) - stream.tell()} bytes follow the record")
         return record
 
-    return _records(read, Columns(text_types(schema, options.event_time), options.missing))
+    return _records(read, fields(schema, options))
 
 
 def _width(kind: Any, names: Mapping[str, Any], within: tuple[str, ...]) -> int:
@@ -97,6 +98,7 @@ def _width(kind: Any, names: Mapping[str, Any], within: tuple[str, ...]) -> int:
 def protobuf(schema: Schema, options: Options, registry: Registry) -> Decoder:
     """One Protobuf message a message, of the type that its indexes name in the schema."""
     types = text_types(schema, options.event_time)
+    names = declared(schema, options.event_time) if options.extra == "refuse" else None
 
     def build(found: Registered) -> Callable[[tuple[int, ...]], Reader]:
         try:
@@ -109,14 +111,14 @@ def protobuf(schema: Schema, options: Options, registry: Registry) -> Decoder:
                 "the schema registry does not give Protobuf schemas in format=serialized; use one "
                 "that does (Confluent's from 5.5, Karapace)"
             ) from None
-        return files(serialized, types)
+        return files(serialized, types, names)
 
     schemas = Schemas(registry, "PROTOBUF", build, "serialized")
 
     def read(value: bytes) -> Any:
         return read_message(schemas[_number(value)], value, HEADER.size)
 
-    return _records(read, Columns(types, options.missing))
+    return _records(read, fields(schema, options))
 
 
 def json(schema: Schema, options: Options, registry: Registry) -> Decoder:

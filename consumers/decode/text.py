@@ -23,7 +23,7 @@ from consumers.uncancelled import uncancelled
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
 
-__all__ = ["csv", "json", "ndjson"]
+__all__ = ["csv", "fields", "json", "ndjson"]
 
 BOM = b"\xef\xbb\xbf"
 AT_ONCE = 500  # JSON objects held as Python values: more of them fall out of the processor's cache
@@ -31,7 +31,7 @@ AT_ONCE = 500  # JSON objects held as Python values: more of them fall out of th
 
 def json(schema: Schema, options: Options) -> Decoder:
     """One JSON object a message."""
-    columns = _columns(schema, options)
+    columns = fields(schema, options)
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         return _objects(columns, values, range(len(values)))
@@ -41,7 +41,7 @@ def json(schema: Schema, options: Options) -> Decoder:
 
 def ndjson(schema: Schema, options: Options) -> Decoder:
     """JSON objects, one a line; a bad line does not spoil the others of its message."""
-    columns = _columns(schema, options)
+    columns = fields(schema, options)
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         lines = _Lines(values)
@@ -51,7 +51,8 @@ def ndjson(schema: Schema, options: Options) -> Decoder:
     return decode
 
 
-def _columns(schema: Schema, options: Options) -> Columns:
+def fields(schema: Schema, options: Options) -> Columns:
+    """What makes rows of mappings, by the schema and by what it does about other fields."""
     if options.missing not in ("refuse", "null"):
         raise ConfigError(f"missing = {options.missing!r} is not known; use refuse or null")
     names = declared(schema, options.event_time) if options.extra == "refuse" else None

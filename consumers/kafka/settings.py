@@ -132,7 +132,7 @@ class KafkaSettings(Connection):
         wait_for_topic: Wait for a topic that does not exist, instead of failing.
         timestamp_column: Time column that is taken from the messages' timestamps.
         missing: json, ndjson, avro, arrow: a field that is not there is refused, or taken as null.
-        extra: json, ndjson, arrow: a field that is not declared is ignored, or refused.
+        extra: json, ndjson, avro, protobuf, arrow: a field that is not declared is ignored, or refused.
         delimiter: csv: between values.
         registry: Address of a schema registry, for avro, json and protobuf messages that name
             their schema; several are separated by commas.

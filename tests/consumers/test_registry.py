@@ -101,6 +101,8 @@ def test_avro_schemas_change_in_mid_stream(server):
     assert decode(values)[1] == bad and len(server.asked) == 4  # fetched once
     found, bad = decode_with(server, "avro", missing="null")(values)
     assert rows_of(found)[2] == {"x": None, "c": "A"} and list(reasons(bad)) == [3]
+    _, bad = decode_with(server, "avro", extra="refuse")(values)
+    assert reasons(bad)[1] == "field 'tags' is not declared"
 
 
 def test_avro_schemas_that_cannot_be_used(server):
@@ -203,6 +205,8 @@ def test_protobuf_schemas_change_in_mid_stream(server):
     assert len(server.asked) == 5
     found, bad = decode_with(server, "protobuf", missing="null")(values)
     assert [row["x"] for row in rows_of(found)] == [1.5, 2.5, None, None]
+    _, bad = decode_with(server, "protobuf", extra="refuse")(values)
+    assert reasons(bad)[1].endswith("field 'n' is not declared") and 0 not in reasons(bad)
 
 
 def test_protobuf_types_within_types_and_of_other_files(server):
