@@ -264,7 +264,6 @@ def picture(rows: dict[str, np.ndarray], path: Path) -> None:
         place.imshow(np.concatenate(list(images), 1), cmap="gray", vmin=0, vmax=1)
         place.set_title(what, fontsize=7, loc="left", pad=2)
         place.axis("off")
-    figure.tight_layout(pad=0.3)
     path.write_bytes(png(figure))
 
 
