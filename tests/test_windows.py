@@ -26,6 +26,7 @@ from streamsketch.schema import Column
 from streamsketch.state import State
 from streamsketch.streams import Chunk
 from streamsketch.windows import LATE, OK, TOO_FAR, Windows, microseconds
+from tests.test_pipeline import Letters
 
 SCHEMA = Schema([Column("x", "numeric", low=0, high=1000), Column("t", "event_time", "int64")])
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 4, schema_hash=SCHEMA.hash))
@@ -396,7 +397,11 @@ def chunk(part, rows, at):
 def test_an_idle_part_is_waited_for_until_it_is_idle(tmp_path):
     chunks = [chunk("a", [(1, 1), (25, 2)], 2), chunk("b", [(3, 3)], 1), *[None] * 8]
     chunks += [chunk("a", [(26, 4)], 3), chunk("b", [(4, 5), (27, 6)], 3)]
-    ingest, made, _ = run(tmp_path, chunks, ["a", "b"], Windows("t", 10, idle_seconds=5))
+    letters = Letters()
+    ingest, made, _ = run(
+        tmp_path, chunks, ["a", "b"], Windows("t", 10, idle_seconds=5), dead_letters=letters
+    )
+    assert [d.reason[:5] for d in letters.put_] == ["late:"]
     # window 0 is released when b has been silent for 5 s; then b's row of it is late
     assert made[0] == 7.0 and ingest.parts["b"].late == 1
     found = released(tmp_path)
@@ -711,3 +716,21 @@ path = "run"
     ]
     said = read_all(tmp_path / "run" / "state")["consumer-0"]
     assert (said["duplicates"], said["late"], said["dead"], said["open_windows"]) == (1, 1, 1, 0)
+
+
+def test_a_part_far_behind_is_not_waited_for_beyond_the_windows_that_may_be_open(tmp_path):
+    parts = {"slow": [(1, 0), (35, 1), (88, 2)], "fast": [(t, t) for t in range(5, 100, 10)]}
+    member = Member(tmp_path, parts, Windows("t", 10, idle_seconds=None, max_open=3))
+    for part in parts:
+        member.claim(part)
+    member.read("slow", 1)
+    for _ in parts["fast"]:
+        member.read("fast", 1)
+        member.ingest.save()
+        member.ingest.release()
+        assert len(member.ingest.parts["fast"].windows) <= 4  # one is released, and not yet folded
+    assert list(released(tmp_path)) == [0, 10, 20, 30, 40, 50, 60]
+    member.read("slow", 2)
+    assert member.ingest.parts["slow"].late == 1
+    member.end()
+    assert released(tmp_path)[80][1] == 2 and released(tmp_path)[0][1] == 2
