@@ -181,7 +181,7 @@ def picture(path: Path) -> None:
     rng = np.random.default_rng(0)
     before, after = CHANGES["correlation flips, margins stay"]
     rows = np.concatenate([before(rng, 3000), after(rng, 1500)])
-    one = SketchDrift(Schema.vectors(D, -BOX, BOX), mean_time=10_000)
+    one = SketchDrift(Schema.vectors(D, -BOX, BOX), mean_time=100_000)
     trace = []
     alarms = []
     for i, row in enumerate(rows):
@@ -192,13 +192,14 @@ def picture(path: Path) -> None:
     statistic, threshold = np.array(trace).T
     threshold[~np.isfinite(threshold)] = np.nan
     figure, axes = plt.subplots(figsize=(5.6, 2.6))
-    axes.plot(statistic, lw=0.7, label="squared distance of the two sketches")
-    axes.plot(threshold, "k--", lw=1, label="threshold for 10 000 rows")
+    axes.plot(statistic, lw=0.7, label="whitened squared distance of the two sketches")
+    axes.plot(threshold, "k--", lw=1, label="threshold for 100 000 rows")
     axes.axvline(3000, color="gray", lw=0.8)
     for i, a in enumerate(alarms):
         axes.axvline(a, color="r", lw=1, label=None if i else "alarm")
     axes.set_xlabel("row (correlation flips at 3000)")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left")
+    axes.set_ylim(0, 1.6)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
