@@ -109,9 +109,7 @@ METHODS: dict[str, Callable[[], Any]] = {
 }
 
 
-def false_alarms(
-    rows: int, times: tuple[int, ...] = (5000, 10_000, 50_000)
-) -> list[dict[str, Any]]:
+def false_alarms(rows: int, times: tuple[int, ...] = (5000, 10_000)) -> list[dict[str, Any]]:
     records = []
     rng = np.random.default_rng(11)
     centers = rng.uniform(-3, 3, (4, D))
