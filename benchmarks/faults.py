@@ -108,6 +108,7 @@ def main() -> None:
         table.add_row(fault, str(times))
     table.add_row("while the stream was being read", str(outcome.while_running))
     table.add_row("after rows were saved since the fault before", str(outcome.advanced))
+    table.add_row("members that ended by themselves", str(len(outcome.ended)))
     Console().print(table)
     lost = outcome.rows_expected - outcome.rows_found
     Console().print(

@@ -43,6 +43,7 @@ class Outcome:
     faults: dict[str, int] = field(default_factory=dict)
     while_running: int = 0  # faults before the last row was read
     advanced: int = 0  # faults before which rows were saved since the fault before
+    ended: list[str] = field(default_factory=list)  # what members said that ended by themselves
     seconds: float = 0.0
 
 
@@ -170,6 +171,10 @@ class KafkaRun:
             for fault in faults:
                 now = self._advance(before, time.monotonic() + patience)
                 time.sleep(rng.uniform(*pause))
+                for k, process in enumerate(self.members):
+                    if not process.is_alive():  # the supervisor would start it again as well
+                        done.ended.append(self._last_words(process))
+                        self.members[k] = self.start_member(rest, **changes)
                 done.while_running += self.read() < self.messages
                 done.advanced += now > before
                 if self._disturb(fault, rng, rest, changes):
@@ -204,8 +209,9 @@ class KafkaRun:
                 return False
             stop(self.members.pop(victim))
         elif fault == "kill":
-            kill(self.members[victim])
+            killed = kill(self.members[victim])
             self.members[victim] = self.start_member(rest, **changes)
+            return killed
         elif fault == "freeze":
             frozen = self.members[victim].pid
             assert frozen is not None
@@ -217,6 +223,11 @@ class KafkaRun:
             time.sleep(rng.uniform(0, 1))
             self.broker.start()
         return True
+
+    def _last_words(self, process: BaseProcess) -> str:
+        with (self.folder / "members.log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 600))
+            return f"exit code {process.exitcode}: {log.read().decode(errors='replace')}"
 
     def _advance(self, before: int, end: float) -> int:
         """The messages read, once they are more than before, or time is up."""

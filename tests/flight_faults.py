@@ -123,10 +123,12 @@ class FlightRun:
                     k = rng.randrange(len(clients))
                     if clients[k].exitcode == 0:
                         continue
-                    kill(clients[k])
+                    if not kill(clients[k]):
+                        raise RuntimeError(f"a client had ended by itself: {clients[k]}")
                     clients[k] = self.produce(k)
                 else:
-                    kill(server)
+                    if not kill(server):
+                        raise RuntimeError(f"the server had ended by itself: {server}")
                     server = self.serve(rest)
                 before = self.read()
                 what = "client" if turn % 2 else "server"

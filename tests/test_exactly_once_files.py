@@ -3,12 +3,9 @@
 `STREAMSKETCH_TEST_KILLS` sets how many kills (5 if not set).
 """
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -17,7 +14,8 @@ import pytest
 
 from consumers.dead_letter import read_file
 from streamsketch.errors import LockedError
-from tests.consumers.ingest_worker import alarms, ingest, saved
+from tests import forks
+from tests.consumers.ingest_worker import alarms, ingest, run, saved
 from tests.consumers.test_files import BAD_CSV, BAD_JSON, SCHEMA, WRITERS, rows, spoil
 
 KILLS = int(os.environ.get("STREAMSKETCH_TEST_KILLS", "5"))
@@ -39,25 +37,25 @@ def write_folder(folder):
 
 def undisturbed(folder, path, batch_rows):
     settings = {"path": str(path), "batch_rows": batch_rows}
-    run = ingest(folder, "consumers.files", settings, SCHEMA, drift=True)
-    run.run(threading.Event())
+    ingest(folder, "consumers.files", settings, SCHEMA, drift=True).run(threading.Event())
     return saved(folder, SCHEMA)[0]
 
 
 def start(tmp_path, settings, drift=False):
-    job = tmp_path / "job.json"
-    job.write_text(
-        json.dumps(
-            {
-                "folder": str(tmp_path / "killed"),
-                "module": "consumers.files",
-                "settings": settings,
-                "schema": SCHEMA.to_dict(),
-                "drift": drift,
-            }
-        )
-    )
-    return subprocess.Popen([sys.executable, "-m", "tests.consumers.ingest_worker", str(job)])
+    job = {
+        "folder": str(tmp_path / "killed"),
+        "module": "consumers.files",
+        "settings": settings,
+        "schema": SCHEMA.to_dict(),
+        "drift": drift,
+    }
+    return forks.start(tmp_path / "processes.log", run, job)
+
+
+def ended(process, seconds=60):
+    """The exit code, once the process has ended."""
+    process.join(seconds)
+    return process.exitcode
 
 
 def count(tmp_path):
@@ -82,18 +80,15 @@ def test_killed_at_random_moments(tmp_path):
             "batch_rows": rng.choice([1, 97, 1000, 8192]),
             "rate": 2 * share,
         }
-        run = start(tmp_path, settings if kills < KILLS else {**settings, "rate": 1e9}, True)
+        process = start(tmp_path, settings if kills < KILLS else {**settings, "rate": 1e9}, True)
         target = count(tmp_path) + rng.randrange(1, int(share) // 2)
-        while kills < KILLS and run.poll() is None and count(tmp_path) < target:
+        while kills < KILLS and process.is_alive() and count(tmp_path) < target:
             time.sleep(0.02)
         if kills == KILLS:
-            assert run.wait(60) == 0
+            assert ended(process) == 0
             break
         time.sleep(rng.uniform(0, 0.05))
-        run.kill()
-        assert run.wait(10) == -signal.SIGKILL, (
-            "the replay ended before it was killed often enough"
-        )
+        assert forks.kill(process), "the replay ended before it was killed often enough"
         kills += 1
         reached.append(count(tmp_path))
     assert len(set(reached)) == KILLS and 0 < reached[0] < reached[-1] < expected.count
@@ -116,13 +111,13 @@ def test_stopped_by_a_signal_and_started_again(tmp_path):
     expected = undisturbed(tmp_path / "a", tmp_path / "data", 8192)
     settings = {"path": str(tmp_path / "data"), "batch_rows": 50}
     for number in (signal.SIGTERM, signal.SIGINT):
-        run = start(tmp_path, {**settings, "rate": 20_000.0})
+        process = start(tmp_path, {**settings, "rate": 20_000.0})
         before = count(tmp_path)
         while count(tmp_path) < before + 1000:
             time.sleep(0.02)
-        run.send_signal(number)
-        assert run.wait(20) == 0
-    assert start(tmp_path, settings).wait(60) == 0
+        os.kill(process.pid, number)
+        assert ended(process) == 0
+    assert ended(start(tmp_path, settings)) == 0
     total = saved(tmp_path / "killed", SCHEMA)[0]
     assert total.count == expected.count
     np.testing.assert_array_equal(total.total, expected.total)

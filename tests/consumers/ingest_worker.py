@@ -1,11 +1,10 @@
-"""A sketching process for kill tests: `python -m tests.consumers.ingest_worker SETTINGS.json`.
+"""A sketching process for kill tests: `run` is what `tests.forks` starts.
 
-The settings name the folder of its state, the source and its settings, and the schema.
+A job names the folder of its state, the source and its settings, and the schema.
 """
 
 import importlib
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -73,7 +72,3 @@ def run(job):
 
     sketching.learn = slowly
     sketching.run(stop_on_signals())
-
-
-if __name__ == "__main__":
-    run(json.loads(Path(sys.argv[1]).read_text()))
