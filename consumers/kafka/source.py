@@ -91,12 +91,8 @@ class KafkaSource:
         )
         try:
             self._subscribe()
-        except Unavailable as e:
-            self.close()
-            raise SourceError(
-                f"the topics {', '.join(self.settings.topics)} cannot be asked for ({e}); see that "
-                "the brokers are up, and start again"
-            ) from e
+        except Unavailable as e:  # gone again since: the next polls subscribe
+            self._contact.failed(e)
         except BaseException:
             self.close()
             raise

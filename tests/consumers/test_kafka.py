@@ -12,6 +12,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers.kafka import contact
+from consumers.kafka import source as kafka_source
 from streamsketch import Snapshot, Store
 from streamsketch.errors import SourceError
 from streamsketch.pipeline import Ingest
@@ -322,6 +323,26 @@ def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
     started = time.monotonic()
     stream.close()
     assert time.monotonic() - started < 6
+
+
+def test_a_broker_that_dies_while_a_member_starts_is_waited_for(tmp_path, monkeypatch):
+    broker = BrokerProcess(tmp_path)
+    topic = new_topic(broker.bootstrap)
+    produce(broker.bootstrap, topic, numbers(0, 100))
+
+    def connect_and_die(*args):
+        consumer = contact.connect(*args)
+        broker.kill()
+        return consumer
+
+    monkeypatch.setattr(kafka_source, "connect", connect_and_die)
+    stream, member = source(broker.bootstrap, topic), Member(Shared())
+    stream.open(member)
+    assert list(stream.poll(0.1)) == []
+    broker.start()
+    read(stream, member, lambda: member.shared.rows() == list(range(100)))
+    stream.close()
+    broker.close()
 
 
 @pytest.mark.parametrize("level", ["read_committed", "read_uncommitted"])
