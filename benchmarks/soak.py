@@ -169,10 +169,15 @@ class Feeder:
 
     def __init__(self, bootstrap: str, pool: Pool) -> None:
         self.pool = pool
-        self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        patient = {"bootstrap_servers": bootstrap, "request_timeout_ms": 300_000}  # a busy machine
+        self.admin = KafkaAdminClient(**patient)
         self.admin.create_topics({TOPIC: {"num_partitions": PARTITIONS, "replication_factor": 1}})
         self.producer = KafkaProducer(
-            bootstrap_servers=bootstrap, linger_ms=5, batch_size=1 << 20, max_request_size=1 << 22
+            **patient,
+            delivery_timeout_ms=3_600_000,
+            linger_ms=5,
+            batch_size=1 << 20,
+            max_request_size=1 << 22,
         )
         self.sent = [0] * PARTITIONS
         self.dropped = 0
@@ -185,10 +190,10 @@ class Feeder:
             value = self.pool.at(partition, self.sent[partition])
             self.producer.send(TOPIC, value, partition=partition)
             self.sent[partition] += 1
-        self.producer.flush(timeout=60)
+        self.producer.flush(timeout=600)
         if sum(saved) - self.dropped > 2 * self.most:
             places = {TopicPartition(TOPIC, p): end for p, end in enumerate(saved)}
-            self.admin.delete_records(places)
+            self.admin.delete_records(places, timeout_ms=300_000)
             self.dropped = sum(saved)
 
     def close(self) -> None:

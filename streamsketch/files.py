@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DamagedFileError, StoreError
 
-__all__ = ["FORMAT", "digest", "pack", "read_file", "unpack", "write_atomic"]
+__all__ = ["FORMAT", "digest", "pack", "read_file", "remove_leftovers", "unpack", "write_atomic"]
 
 FORMAT = 1
 MAX_BYTES = 1 << 31
@@ -122,6 +122,15 @@ def write_atomic(path: str | Path, data: bytes, mode: int = 0o644, fsync: bool =
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what processes left behind that died while they wrote this file; nobody may be writing it."""
+    path = Path(path)
+    if path.parent.is_dir():
+        for found in path.parent.iterdir():
+            if found.name.startswith(f".{path.name}.") and found.suffix == ".tmp":
+                found.unlink(missing_ok=True)
 
 
 def read_file(path: str | Path) -> bytes:

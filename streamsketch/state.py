@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
 from streamsketch.features import Map
-from streamsketch.files import Arrays, pack, read_file, unpack, write_atomic
+from streamsketch.files import Arrays, pack, read_file, remove_leftovers, unpack, write_atomic
 from streamsketch.recent import RecentIds
 from streamsketch.sketch import Sketch
 from streamsketch.streams import Position
@@ -142,6 +142,7 @@ class State:
         if exclusive and part not in self._locks:
             self._locks[part] = _hold(self._file(part, ".owner"), part)
         with self._settled(), _locked(self._file(part, ".lock")):
+            remove_leftovers(self._file(part, ".safetensors"))
             state = self._load(part)
             state.epoch += 1
             state.resting = ""
@@ -252,6 +253,7 @@ class State:
             except BlockingIOError:
                 yield False
                 return
+            remove_leftovers(self.folder / "release.safetensors")
             yield True
         finally:
             os.close(handle)

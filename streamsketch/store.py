@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from streamsketch.clock import Clock
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
-from streamsketch.files import write_atomic
+from streamsketch.files import remove_leftovers, write_atomic
 
 __all__ = ["Family", "Store"]
 
@@ -91,6 +91,7 @@ class Family:
         path = self.path(name)
         self._put[name] = self.clock.now()
         if _is_local(self.fs):
+            remove_leftovers(path)
             write_atomic(path, data)
             return name
         try:
