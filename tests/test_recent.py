@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamsketch import Schema, Store
@@ -71,6 +71,7 @@ def by_hand(rows, capacity):
     return kept
 
 
+@example([(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "b")], 2, [])
 @settings(max_examples=40, deadline=None)
 @given(
     stream=st.lists(

@@ -734,3 +734,10 @@ def test_a_part_far_behind_is_not_waited_for_beyond_the_windows_that_may_be_open
     assert member.ingest.parts["slow"].late == 1
     member.end()
     assert released(tmp_path)[80][1] == 2 and released(tmp_path)[0][1] == 2
+
+
+def test_a_private_release_tells_its_window_and_no_position():
+    releaser = Releaser(FM, SCHEMA, mechanism="tumbling", settings={"rho": 0.5})
+    total = np.zeros(2 * FM.spec.m, np.int64)
+    snapshot = releaser.release(total, 0, {"parts": {"p": {"row": 7}}, "window": {"start": "a"}})
+    assert snapshot.span == {"window": {"start": "a"}}
