@@ -8,7 +8,7 @@
 | toys | seed 000's three 2-D sets (benchmarks/toys.py has the picture and the paper's preset) |
 | tables | Adult and NYC flights against held-out rows, with floor and ceiling |
 | objectives | five sets, every objective, equal CPU time |
-| steps | time per step: Stein KL against MMD; sketch matching against n |
+| steps | time per step against n |
 | drift | a mixture that moves: steps to the same held-out distance, warm and cold |
 | images | digits (scikit-learn) and Fashion-MNIST through PCA: train on synthetic, test on real |
 
@@ -40,7 +40,6 @@ from streamsketch import Generator, Schema, Sketcher, fit
 from streamsketch.evaluate import energy_distance, mmd2, pair_tv, tstr, two_sample_auc
 from streamsketch.frequencies import advised
 from streamsketch.generator import OBJECTIVES, NetworkConfig, TrainingConfig
-from streamsketch.generator.objectives import Entry, Problem
 from streamsketch.snapshot import Snapshot
 
 HERE = Path(__file__).parent
@@ -206,8 +205,10 @@ def objectives(given: argparse.Namespace) -> Iterator[Record]:
                 options: dict[str, Any] = {
                     "seed": seed, "objective": objective, "samples": samples, "config": config, "init": init,
                 }  # fmt: skip
-                one, more = (_cpu(snapshot, steps, options) for steps in (1, 21))
-                steps = max(int((seconds - one) / max((more - one) / 20, 1e-4)), 1)
+                _cpu(snapshot, 1, options)  # the first compiles
+                one = _cpu(snapshot, 1, options)
+                step = min(_cpu(snapshot, 41, options) - one for _ in range(2)) / 40
+                steps = max(int((seconds - one) / step), 1)
                 begun = time.process_time()
                 generator = fit(snapshot, steps=steps, **options)
                 used = time.process_time() - begun
@@ -228,52 +229,7 @@ def _cpu(snapshot: Snapshot, steps: int, options: dict[str, Any]) -> float:
     return time.process_time() - begun
 
 
-class PlainMMD:
-    """The V-statistic over X and Y by automatic differentiation, as seed 004 timed it."""
-
-    def __init__(self, problem: Problem, model: Any) -> None:
-        self.problem = problem
-
-    def __call__(self, y: torch.Tensor, done: float) -> torch.Tensor:
-        x = self.problem.some_rows(len(y))
-        median = torch.pdist(torch.cat([x, y.detach()])).square().median()
-
-        def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            square = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
-            parts = [(1 + square.clamp_min(0) / (f * median)) ** -0.5 for f in (0.5, 1, 2, 4)]
-            return torch.stack(parts).sum(0).mean()
-
-        return kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)
-
-
-def stein_ratio(given: argparse.Namespace) -> Iterator[Record]:
-    """CPU time per step of Stein KL and MMD at the seed's batch of 100 on digits (there .64)."""
-    data = 2 * digits()[0][:1300] - 1
-    sketcher = Sketcher(Schema.vectors(64, -1, 1), frequencies=64)
-    sketcher.learn_many(data)
-    snapshot = sketcher.release()
-    rows = snapshot.schema.encode_array(data)
-    config = TrainingConfig(batch=100, validations=1)
-    plain = "mmd, automatic differentiation"
-    OBJECTIVES[plain] = Entry("samples", PlainMMD)
-    for seed in range(max(given.seeds, 3)):
-        for objective in ("mmd", plain, "stein"):  # in turns, as a busy machine slows all
-            options = {"objective": objective, "samples": rows, "config": config, "seed": seed}
-            few = _cpu(snapshot, 5, options)
-            took = (_cpu(snapshot, 105, options) - few) / 0.1
-            yield {
-                "data": "digits, batch 100", "trainer": objective, "seed": seed, "ms/step": took,
-            }  # fmt: skip
-    del OBJECTIVES[plain]
-
-
 def steps(given: argparse.Namespace) -> Iterator[Record]:
-    """What a step costs."""
-    yield from stein_ratio(given)
-    yield from step_time()
-
-
-def step_time() -> Iterator[Record]:
     """The trainer never sees n: time per step after sketches of 1e4 to 1e7 rows."""
     rng = np.random.default_rng(0)
     sketcher, seen = Sketcher(Schema.vectors(2, -4, 4), frequencies=1024), 0

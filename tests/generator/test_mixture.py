@@ -122,9 +122,9 @@ def test_weights_are_exact_where_they_can_be():
 
 def test_it_works_with_classes_and_with_tables(snapshot, conditional):
     for given in (snapshot, conditional):
-        g = fit(given, steps=30, network=SMALL, init="mixture")
+        g = fit(given, steps=10, network=SMALL, init="mixture")
         got, real = g.sample(4000).to_pandas(), table(4000, seed=9).to_pandas()
-        random = fit(given, steps=30, network=SMALL)
+        random = fit(given, steps=10, network=SMALL)
         assert g.metrics["heldout"] < random.metrics["heldout"]
         assert abs(got.x.mean() - real.x.mean()) < 0.15
     assert g.sample(20, label="rare").num_rows == 20

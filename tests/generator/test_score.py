@@ -30,7 +30,7 @@ def reference(x, base):
     return total / len(x)
 
 
-def noisy(x, sigma, nodes=60):
+def noisy(x, sigma, nodes=40):
     """Rows and weights whose weighted mean is the expectation over normal noise (quadrature)."""
     t, w = np.polynomial.hermite_e.hermegauss(nodes)
     w = w / w.sum()
@@ -60,9 +60,9 @@ def test_a_sign_that_is_wrong_would_be_seen():
 
 def test_noise_is_added_exactly():
     sigma = 0.15
-    rows, weights = noisy(X[:20], sigma)
+    rows, weights = noisy(X[:4], sigma)
     features = FeatureMap.from_frequencies(OMEGA).features
-    mean = torch.tensor(features(X[:20]).mean(0))
+    mean = torch.tensor(features(X[:4]).mean(0))
     found = score.smoothed(torch.tensor(OMEGA), mean, sigma)
     assert np.allclose(found, weights @ features(rows), atol=1e-9)
 

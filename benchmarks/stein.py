@@ -1,0 +1,116 @@
+"""Seed 004's comparison, Stein KL against MMD, on scikit-learn's digits.
+
+    python -m benchmarks.stein [--seeds 3] [--steps 600]
+
+Batches of 100 and four IMQ kernels as in the seed; the default network instead of DCGAN, and
+Adam at the rate of `fit` instead of 5e-5. The seed reports 6.84 s an epoch for Stein and 10.77 s
+for MMD by automatic differentiation (.64), and for Stein the better scores. Scores are the seed's:
+inception score of a classifier, entropy of the labels of nearest neighbours in l1 (500 samples);
+and this project's: energy distance and MMD.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality import digits
+from benchmarks.show import show
+from streamsketch import Schema, Sketcher, fit
+from streamsketch.evaluate import energy_distance, mmd2
+from streamsketch.generator import OBJECTIVES, TrainingConfig
+from streamsketch.generator.objectives import Entry, Problem
+
+HERE = Path(__file__).parent
+TRAIN = 1300
+PLAIN = "mmd, automatic differentiation"
+
+
+class PlainMMD:
+    """The V-statistic over X and Y by automatic differentiation, as seed 004 timed it."""
+
+    def __init__(self, problem: Problem, model: Any) -> None:
+        self.problem = problem
+
+    def __call__(self, y: torch.Tensor, done: float) -> torch.Tensor:
+        x = self.problem.some_rows(len(y))
+        median = torch.pdist(torch.cat([x, y.detach()])).square().median()
+
+        def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            square = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+            parts = [(1 + square.clamp_min(0) / (f * median)) ** -0.5 for f in (0.5, 1, 2, 4)]
+            return torch.stack(parts).sum(0).mean()
+
+        return kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)
+
+
+class Scores:
+    """What made digits are judged by."""
+
+    def __init__(self, x: np.ndarray, labels: np.ndarray) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        self.data, self.test, self.labels = x[:TRAIN], x[TRAIN:], labels[:TRAIN]
+        self.classifier = MLPClassifier((64,), max_iter=500, random_state=0)
+        self.classifier.fit(self.data, self.labels)
+
+    def __call__(self, made: np.ndarray) -> dict[str, float]:
+        chances = np.clip(self.classifier.predict_proba(made), 1e-12, 1)
+        sure = (chances * np.log(chances / chances.mean(0))).sum(1)
+        near = np.abs(made[:500, None] - self.data[None]).sum(2).argmin(1)
+        share = np.bincount(self.labels[near], minlength=10) / len(near)
+        share = share[share > 0]
+        return {
+            "inception": float(np.exp(sure.mean())),
+            "label entropy": float(-(share * np.log(share)).sum()),
+            "energy": energy_distance(made, self.test),
+            "MMD2": mmd2(made, self.test, 1.6),
+        }
+
+
+def runs(seeds: int, steps: int) -> Iterator[dict[str, Any]]:
+    x, labels = digits()
+    x = 2 * x - 1
+    scores = Scores(x, labels)
+    yield {"trainer": "test digits", **scores(x[TRAIN:])}
+    config = TrainingConfig(batch=100, validations=1)
+    for seed in range(seeds):
+        sketcher = Sketcher(Schema.vectors(64, -1, 1), frequencies=64, seed=seed)
+        sketcher.learn_many(x[:TRAIN])
+        snapshot = sketcher.release()
+        rows = snapshot.schema.encode_array(x[:TRAIN])
+        for name in ("mmd", PLAIN, "stein"):  # in turns, as a busy machine slows all
+            options: dict[str, Any] = {
+                "objective": name, "samples": rows, "config": config, "seed": seed,
+            }  # fmt: skip
+            fit(snapshot, steps=5, **options)  # the first compiles
+            begun = time.process_time()
+            generator = fit(snapshot, steps=steps, **options)
+            took = 1000 * (time.process_time() - begun) / steps
+            yield {
+                "trainer": name, "seed": seed, "steps": steps, "CPU ms/step": took,
+                **scores(generator.sample_encoded(2000, seed)),
+            }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    OBJECTIVES[PLAIN] = Entry("samples", PlainMMD)
+    records = list(runs(given.seeds, given.steps))
+    (HERE / "results" / "stein.json").write_text(json.dumps(records, indent=1))
+    show("Stein KL and MMD on digits, batches of 100", records)
+
+
+if __name__ == "__main__":
+    main()
