@@ -43,6 +43,7 @@ keep = 100
 
 [trainer]
 seconds = 60.0            # of training for each checkpoint
+init = "random"           # "mixture": begin as the mixture decoded from the sketch, against dropped modes
 
 [sampler]
 rows = 1000               # drawn from each new checkpoint; 0 for none
