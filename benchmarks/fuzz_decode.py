@@ -1,18 +1,21 @@
 """A million damaged messages: every one is accounted for, and how fast.
 
-    python -m benchmarks.fuzz_decode [--messages 1000000]
+    python -m benchmarks.fuzz_decode [--messages 1000000] [--registry]
 
+With `--registry` the messages name their schemas in a registry, of which ids are damaged as well.
 Each format gets its share. Messages are good ones with bits flipped, bytes cut, doubled, or put
 in, and plain noise; what still decodes counts as good. A crash of the interpreter, a lost message,
 or one both good and bad would end the run. Speed is compared with that of undamaged messages.
 """
 
 import argparse
+import base64
 import io
 import json
 import os
 import platform
 import resource
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -20,13 +23,16 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from rich.console import Console
 from rich.table import Table
 
-from consumers.decode import FORMATS, Decoder, Options, decoder
+from consumers.decode import FORMATS, Decoder, Options, RegistrySettings, decoder
 from streamsketch.schema import Schema
+from tests.registry import RegistryServer
 
-RESULTS = Path(__file__).parent / "results" / "fuzz_decode.json"
+RESULTS = Path(__file__).parent / "results"
 D, BLOCK = 5, 5000
 SCHEMA = Schema.vectors(D, -4, 4)
 NAMES = [f"x{j}" for j in range(D)]
@@ -51,6 +57,31 @@ def good(form: str, rng: np.random.Generator) -> bytes:
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
     return sink.getvalue()
+
+
+def with_header(form: str, number: int, rng: np.random.Generator) -> bytes:
+    """One undamaged message that names a schema."""
+    head = struct.pack(">BI", 0, number)
+    if form != "protobuf":
+        return head + good(form, rng)
+    fields = (struct.pack("<Bd", 8 * j + 9, x) for j, x in enumerate(rng.standard_normal(D)))
+    return head + b"\0" + b"".join(fields)  # the first type; numbers 1, 2, ... of 8 bytes each
+
+
+def schemas(server: RegistryServer) -> dict[str, int]:
+    """The id of a schema for each format."""
+    fields = "".join(
+        f'field {{ name: "{n}" number: {j + 1} label: LABEL_OPTIONAL type: TYPE_DOUBLE }}'
+        for j, n in enumerate(NAMES)
+    )
+    text = f'name: "row.proto" syntax: "proto3" message_type {{ name: "Row" {fields} }}'
+    proto = text_format.Parse(text, FileDescriptorProto()).SerializeToString()
+    given = {
+        "avro": {"schema": json.dumps(AVRO)},
+        "json": {"schemaType": "JSON", "schema": "{}"},
+        "protobuf": {"schemaType": "PROTOBUF", "schema": base64.b64encode(proto).decode()},
+    }
+    return {form: server.register(form, schema) for form, schema in given.items()}
 
 
 def damaged(message: bytes, rng: np.random.Generator) -> bytes:
@@ -96,13 +127,23 @@ def run(decode: Decoder, values: list[bytes | None]) -> tuple[int, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--messages", type=int, default=1_000_000)
-    count = parser.parse_args().messages // len(FORMATS)
+    parser.add_argument("--registry", action="store_true")
+    given = parser.parse_args()
+    server = RegistryServer() if given.registry else None
+    numbers = schemas(server) if server else {}
+    forms = list(numbers) if server else list(FORMATS)
+    registry = RegistrySettings(server.url) if server else None
+    count = given.messages // len(forms)
     rng = np.random.default_rng(0)
     found: dict[str, Any] = {}
     table = Table("format", "messages", "bad", "good/s (CPU)", "damaged/s (CPU)", "ratio")
-    for form in FORMATS:
-        decode = decoder(form, SCHEMA, Options(avro_schema=json.dumps(AVRO)))
-        whole: list[bytes | None] = [good(form, rng) for _ in range(min(count, 20_000))]
+    for form in forms:
+        options = Options(avro_schema="" if server else json.dumps(AVRO), registry=registry)
+        decode = decoder(form, SCHEMA, options)
+        whole: list[bytes | None] = [
+            with_header(form, numbers[form], rng) if server else good(form, rng)
+            for _ in range(min(count, 20_000))
+        ]
         run(decode, whole[:100])  # imports
         _, clean = run(decode, whole)
         bad = spent = 0.0
@@ -126,7 +167,9 @@ def main() -> None:
     Console().print(table)
     Console().print(f"peak memory {peak:.0f} MiB")
     results = {"formats": found, "peak_MiB": peak, "cores": os.cpu_count()}
-    RESULTS.write_text(json.dumps(results | {"machine": platform.machine()}, indent=1) + "\n")
+    (RESULTS / f"fuzz_{'registry' if server else 'decode'}.json").write_text(
+        json.dumps(results | {"machine": platform.machine()}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
