@@ -40,7 +40,7 @@ def declared(schema: Schema, event_time: str | None = None) -> frozenset[str]:
 
 def wanted(schema: Schema, event_time: str | None = None) -> list[str]:
     """Names of the columns to read: all but the ignored, and the event time."""
-    names = [c.name for c in schema.columns if c.kind != "ignore"]
+    names = [c.name for c in schema.columns if c.read]
     if event_time is not None and event_time not in names:
         names.append(event_time)
     return names
@@ -52,7 +52,7 @@ def text_types(schema: Schema, event_time: str | None = None) -> dict[str, pa.Da
     Numbers parse as float64, so that `3` and `3.0` are both fine for an integer column; times
     parse as microseconds (nanoseconds where declared) whatever resolution the column declares.
     """
-    types = {c.name: _text_type(c) for c in schema.columns if c.kind != "ignore"}
+    types = {c.name: _text_type(c) for c in schema.columns if c.read}
     if event_time is not None and event_time not in types:
         types[event_time] = pa.timestamp("us")
     return types
@@ -112,7 +112,7 @@ def check_columns(
                 f"{where} has {names.count(name)} columns named {name!r}; rename one of them"
             )
     for column in schema.columns:
-        if column.kind == "ignore" or column.name not in names:
+        if not column.read or column.name not in names:
             continue
         if not _accepts(column, found.field(column.name).type):
             raise SchemaError(

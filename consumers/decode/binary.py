@@ -199,7 +199,7 @@ class _Table:
 
 def raw_f32(schema: Schema, options: Options) -> Decoder:
     """Rows of little-endian float32: all columns are numeric, or there is one vector."""
-    columns = [c for c in schema.columns if c.kind != "ignore"]
+    columns = [c for c in schema.columns if c.read]
     vector = len(columns) == 1 and columns[0].kind == "vector"
     if not vector and any(c.kind != "numeric" for c in columns):
         raise ConfigError(

@@ -101,7 +101,10 @@ def init(
     )
     if spread:
         console.print("Categories that no row read here has will be refused: add them by hand.")
-    left = [c.name for c in schema.columns if not c.encoded]
+    derived = [f"{c.name} (from {', '.join(c.keys)})" for c in schema.columns if c.keys]
+    if derived:
+        console.print(f"Not sketched, as others determine them: {', '.join(derived)}.")
+    left = [c.name for c in schema.columns if not c.encoded and not c.keys]
     if left:
         console.print(f"Left out as identifiers, constants or unknown types: {', '.join(left)}.")
 
@@ -117,11 +120,16 @@ def _columns(declared: Mapping[str, Mapping[str, Any]]) -> str:
     for name, keys in declared.items():
         lines.append(f"[schema.{_key(name)}]")
         for key, value in keys.items():
-            inline = isinstance(value, list)
-            text = f"[{', '.join(_quote(v) for v in value)}]" if inline else _quote(value)
-            lines.append(f"{key} = {text}")
+            if key == "table":
+                lines += ["table = [", *(f"    {_inline(entry)}," for entry in value), "]"]
+            else:
+                lines.append(f"{key} = {_inline(value)}")
         lines.append("")
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _inline(value: Any) -> str:
+    return f"[{', '.join(map(_quote, value))}]" if isinstance(value, list) else _quote(value)
 
 
 def _key(name: str) -> str:

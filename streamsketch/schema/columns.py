@@ -13,7 +13,7 @@ from streamsketch.errors import SchemaError
 __all__ = ["PERIODS", "Block", "Column", "arrow_type"]
 
 ENCODED_KINDS = ("numeric", "categorical", "boolean", "label", "timestamp", "vector")
-KINDS = (*ENCODED_KINDS, "ignore", "record_id", "user_id", "event_time")
+KINDS = (*ENCODED_KINDS, "derived", "ignore", "record_id", "user_id", "event_time")
 NULLS = ("refuse", "indicator", "category")
 OUTSIDE = ("clip", "refuse")
 PERIODS = {"hour": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31556952.0}  # seconds
@@ -53,8 +53,9 @@ class Column:
     Attributes:
         name: Column name in the stream.
         kind: numeric, categorical, boolean, label (a category to condition on), timestamp,
-            vector (a fixed-size list of numbers), ignore; or a part that a column plays without
-            being sketched: record_id, user_id, event_time.
+            vector (a fixed-size list of numbers), derived (other columns determine it: neither
+            read nor sketched), ignore; or a part that a column plays without being sketched:
+            record_id, user_id, event_time.
         type: Arrow type as text, such as `double`, `int16`, `string`, `timestamp[s]`.
         low: Smallest value (numeric, vector: in the column's units; timestamp: ISO text).
         high: Largest value.
@@ -69,6 +70,8 @@ class Column:
         periods: Timestamp: periodic parts, of hour, day, week, year.
         resolution: Numeric and timestamp: generated values are rounded to multiples of it (in the
             column's units; seconds for times); 0 for none.
+        keys: Derived: names of the columns that determine it.
+        table: Derived: entries of the keys' values and then the column's own.
     """
 
     name: str
@@ -86,10 +89,13 @@ class Column:
     other: Any = None
     periods: tuple[str, ...] = ()
     resolution: float = 0.0
+    keys: tuple[str, ...] = ()
+    table: tuple[tuple[Any, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("knots", "positions", "atoms", "values", "periods"):
+        for name in ("knots", "positions", "atoms", "values", "periods", "keys"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "table", tuple(tuple(entry) for entry in self.table))
         problem = self._problem()
         if problem:
             raise SchemaError(f"column {self.name!r}: {problem}")
@@ -98,6 +104,11 @@ class Column:
     def encoded(self) -> bool:
         """Whether the column enters the sketch."""
         return self.kind in ENCODED_KINDS
+
+    @property
+    def read(self) -> bool:
+        """Whether the column is read from the stream."""
+        return self.kind not in ("derived", "ignore")
 
     @property
     def categorical(self) -> bool:
@@ -115,6 +126,8 @@ class Column:
             value = getattr(self, field.name)
             if field.name not in ("name", "kind") and value != field.default:
                 out[field.name] = list(value) if isinstance(value, tuple) else value
+        if self.table:
+            out["table"] = [list(entry) for entry in self.table]
         return out
 
     def _problem(self) -> str | None:
@@ -136,6 +149,23 @@ class Column:
             return self._category_problem()
         if self.kind == "timestamp":
             return self._timestamp_problem()
+        if self.kind == "derived":
+            return self._derived_problem()
+        return None
+
+    def _derived_problem(self) -> str | None:
+        if not self.keys or len(set(self.keys)) != len(self.keys):
+            return f"keys = {list(self.keys)} must name the columns that determine it, each once"
+        if not self.table:
+            return "table is empty; list the keys' values with the column's own"
+        wrong = [list(e) for e in self.table if len(e) != len(self.keys) + 1]
+        if wrong:
+            return (
+                f"table has the entry {wrong[0]}; an entry holds the values of {list(self.keys)} "
+                "and the column's own"
+            )
+        if len({entry[:-1] for entry in self.table}) != len(self.table):
+            return "table has two entries for the same keys; keep one"
         return None
 
     def _numeric_problem(self) -> str | None:

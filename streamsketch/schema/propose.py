@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import SchemaError
 from streamsketch.schema.columns import Column, arrow_type
+from streamsketch.schema.dependencies import with_derived
 
 __all__ = ["propose"]
 
@@ -22,7 +23,7 @@ LEVELS = 256  # up to so many distinct values each has a cell of its own
 
 
 def propose(table: pa.Table, label: str | None = None) -> list[Column]:
-    """Columns with bounds, knots, atoms and categories read off `table`.
+    """Columns with bounds, knots, atoms, categories and dependencies read off `table`.
 
     Raises:
         SchemaError: The table is empty, or has no column `label`.
@@ -40,7 +41,7 @@ def propose(table: pa.Table, label: str | None = None) -> list[Column]:
         values = table[field.name].combine_chunks()
         values = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
         columns.append(_column(field.name, values, field.name == label))
-    return columns
+    return with_derived(columns, table)
 
 
 def _column(name: str, values: pa.Array, label: bool) -> Column:

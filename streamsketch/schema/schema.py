@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import DataError, SchemaError
 from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec_of
 from streamsketch.schema.columns import Block, Column, arrow_type
+from streamsketch.schema.derived import Lookup
 
 __all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
 
@@ -95,11 +96,22 @@ class Schema:
                 "the schema has no column to sketch; declare at least one numeric, categorical, "
                 "boolean, label, timestamp or vector column"
             )
+        self.lookups = tuple(self._lookup(c) for c in self.columns if c.kind == "derived")
         blocks: list[Block] = []
         for codec in self.codecs.values():
             blocks += codec.blocks(blocks[-1].start + blocks[-1].width if blocks else 0)
         self.blocks = tuple(blocks)
         self.d = sum(codec.width for codec in self.codecs.values())
+
+    def _lookup(self, column: Column) -> Lookup:
+        keys = {c.name: c for c in self.columns if c.encoded}
+        unknown = [name for name in column.keys if name not in keys]
+        if unknown:
+            raise SchemaError(
+                f"column {column.name!r}: keys {unknown} are not columns that are sketched; keys "
+                "must be"
+            )
+        return Lookup(column, [keys[name] for name in column.keys])
 
     # --- where schemas come from
 
@@ -196,8 +208,8 @@ class Schema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the encoded columns: those a generated table has."""
-        return tuple(self.codecs)
+        """Names of the columns of a generated table: those encoded and those derived."""
+        return tuple(c.name for c in self.columns if c.encoded or c.kind == "derived")
 
     @property
     def user_column(self) -> str | None:
@@ -216,12 +228,12 @@ class Schema:
 
     @property
     def arrow(self) -> pa.Schema:
-        """Arrow schema of the encoded columns, as decoded."""
+        """Arrow schema of a generated table."""
         return pa.schema(
             [
                 (c.name, arrow_type(c.type) if c.kind != "boolean" else pa.bool_())
                 for c in self.columns
-                if c.encoded
+                if c.encoded or c.kind == "derived"
             ]
         )
 
@@ -355,11 +367,13 @@ class Schema:
             )
         if not np.isfinite(x).all():
             raise DataError("encoded rows hold values that are not finite; nothing was decoded")
-        columns, start = [], 0
-        for codec in self.codecs.values():
-            columns.append(codec.decode(x[:, start : start + codec.width]))
+        columns, start = {}, 0
+        for name, codec in self.codecs.items():
+            columns[name] = codec.decode(x[:, start : start + codec.width])
             start += codec.width
-        return pa.Table.from_arrays(columns, schema=self.arrow)
+        for lookup in self.lookups:
+            columns[lookup.column.name] = lookup(columns)
+        return pa.Table.from_arrays([columns[name] for name in self.names], schema=self.arrow)
 
     def _labels(self, columns: Mapping[str, pa.Array]) -> NDArray[np.int64] | None:
         if self.label is None:

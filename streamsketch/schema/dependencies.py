@@ -1,0 +1,142 @@
+"""Which columns of a table determine others, so that the others need not be sketched."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streamsketch.schema.columns import Column
+
+__all__ = ["with_derived"]
+
+MAX_KEYS = 2048  # combinations of keys
+MAX_ENTRIES = 256  # in the table, where someone reviews them
+ROWS_PER_ENTRY = 20  # fewer, and a column may seem to be determined by chance
+SLACK = 0.001  # share of rows that may differ: less than any generator's error
+SAMPLE = 5000  # rows that rule most candidates out
+
+Codes = NDArray[np.int64]
+
+
+def with_derived(columns: Sequence[Column], table: pa.Table) -> list[Column]:
+    """The columns, those that one or two others determine in `table` being derived.
+
+    A column is derived from one column if it can be, else from two categories. Of columns that
+    determine each other the first stays. Labels stay, and so does what holds nulls of its own.
+
+    Args:
+        columns: Proposed declarations, in the order of the table.
+        table: The rows they were read off.
+    """
+    values = {
+        c.name: _plain(table[c.name])
+        for c in columns
+        if c.kind == "numeric" or (c.categorical and c.name in table.column_names)
+    }
+    by_name = {c.name: c for c in columns}
+    codes = {name: _codes(array) for name, array in values.items()}
+    keys = {name for name in codes if _may_be_key(by_name[name], codes[name])}
+    rows = np.random.default_rng(0).permutation(table.num_rows)[:SAMPLE]
+    sample = {name: code[rows] for name, code in codes.items()}
+    for column in reversed(columns):
+        name = column.name
+        if name not in codes or column.kind == "label" or codes[name].max() < 1:
+            continue
+        for chosen in _candidates(keys - {name}, by_name, list(codes)):
+            if not _determine(sample, chosen, name) or not _determine(codes, chosen, name):
+                continue
+            entries = _entries(values, codes, chosen, name)
+            if entries is not None:
+                by_name[name] = Column(
+                    name, "derived", column.type, keys=chosen, table=tuple(entries)
+                )
+                keys.discard(name)
+                break
+    return [by_name[c.name] for c in columns]
+
+
+def _candidates(
+    keys: set[str], columns: Mapping[str, Column], order: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    names = [name for name in order if name in keys]
+    yield from ((name,) for name in names)
+    yield from combinations([name for name in names if columns[name].categorical], 2)
+
+
+def _may_be_key(column: Column, codes: Codes) -> bool:
+    whole = column.categorical or pa.types.is_integer(pa.type_for_alias(column.type))
+    return whole and 1 <= codes.max() < MAX_KEYS
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def _codes(values: pa.Array) -> Codes:
+    """Numbers from 0 of the distinct values, -1 for null; (n,) int64."""
+    indices = values.dictionary_encode().indices
+    return np.asarray(pc.fill_null(indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False))
+
+
+def _combined(codes: Mapping[str, Codes], names: Sequence[str]) -> Codes:
+    """One number a row for the values of several columns; -1 where one of them is null."""
+    out = np.zeros(len(codes[names[0]]), np.int64)
+    missing = np.zeros(len(out), bool)
+    for name in names:
+        out = out * (int(codes[name].max()) + 1) + codes[name]
+        missing |= codes[name] < 0
+    out[missing] = -1
+    return out
+
+
+def _determine(codes: Mapping[str, Codes], keys: Sequence[str], name: str) -> bool:
+    """Whether nearly all rows of a combination of keys have one value, and null keys null."""
+    key, value = _combined(codes, keys), codes[name]
+    present = key >= 0
+    if not np.array_equal(value >= 0, present) or not present.any():
+        return False
+    _, counts, starts = _pairs(key[present], value[present])
+    return int(counts.sum() - np.maximum.reduceat(counts, starts).sum()) <= SLACK * len(key)
+
+
+def _pairs(key: Codes, value: Codes) -> tuple[Codes, Codes, Codes]:
+    """A row of each pair of key and value, its count, and where each key's pairs start."""
+    several = int(value.max()) + 1
+    pairs, first, counts = np.unique(key * several + value, return_index=True, return_counts=True)
+    return first, counts, np.unique(pairs // several, return_index=True)[1]
+
+
+def _entries(
+    values: Mapping[str, pa.Array], codes: Mapping[str, Codes], keys: Sequence[str], name: str
+) -> list[tuple[object, ...]] | None:
+    """The table of a derived column, None where it is too long for what supports it."""
+    key, value = _combined(codes, keys), codes[name]
+    present = np.flatnonzero(key >= 0)
+    first, counts, starts = _pairs(key[present], value[present])
+    if len(starts) > MAX_KEYS or len(starts) * ROWS_PER_ENTRY > len(key):
+        return None
+    ends = (*starts[1:], len(counts))
+    often = [a + int(np.argmax(counts[a:b])) for a, b in zip(starts, ends, strict=True)]
+    rows = pa.array(present[first[often]])
+    found = [values[column].take(rows).to_pylist() for column in (*keys, name)]
+    entries = sorted(zip(*found, strict=True), key=lambda entry: tuple(map(_order, entry)))
+    if len(keys) == 1 and isinstance(entries[0][0], int | float):
+        entries = _ends_of_runs(entries)
+    return entries if len(entries) <= MAX_ENTRIES else None
+
+
+def _order(value: object) -> tuple[float, str]:
+    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+
+
+def _ends_of_runs(entries: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Without the entries between two of the same value: the nearest key finds it all the same."""
+    inner = [
+        0 < i < len(entries) - 1 and entries[i - 1][-1] == e[-1] == entries[i + 1][-1]
+        for i, e in enumerate(entries)
+    ]
+    return [e for e, drop in zip(entries, inner, strict=True) if not drop]
