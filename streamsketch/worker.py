@@ -228,7 +228,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    for chatty in ("kafka", "httpx2"):  # the latter tells of each schema that is fetched
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # it warns of every busy moment
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     stop = stop_on_signals()

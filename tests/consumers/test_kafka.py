@@ -346,7 +346,8 @@ def test_a_broker_that_dies_while_a_member_starts_is_waited_for(tmp_path, monkey
 
 
 @pytest.mark.parametrize("level", ["read_committed", "read_uncommitted"])
-def test_aborted_transactions_are_hidden_or_not(own_broker, level):
+def test_aborted_transactions_are_hidden_or_not(own_broker, level, monkeypatch):
+    monkeypatch.setattr(kafka_source, "HIDDEN_SECONDS", 1.0)
     topic = new_topic(own_broker.bootstrap, 1)
     producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, transactional_id=f"p{topic}")
     producer.init_transactions()
