@@ -15,11 +15,14 @@ def main() -> None:
     parser.add_argument("port", type=int, nargs="?", default=0)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--auto-create", action="store_true")
+    parser.add_argument("--advertised", type=int, default=0, help="the port that clients are told")
     parser.add_argument(
         "--until-eof", action="store_true", help="end when standard input does: with its parent"
     )
     given = parser.parse_args()
-    broker = Broker(given.folder, given.port, given.partitions, given.auto_create)
+    broker = Broker(
+        given.folder, given.port, given.partitions, given.auto_create, given.advertised
+    )
     sys.stdout.write(broker.bootstrap + "\n")
     sys.stdout.flush()
     if given.until_eof:

@@ -33,22 +33,31 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], limit: float = 20
 
 
 class BrokerProcess:
-    """``python -m tests.broker FOLDER PORT``; every start uses the same port."""
+    """``python -m tests.broker FOLDER PORT``; every start uses the same port.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Of its log.
+        advertised: The port that clients are told, such as that of a proxy; its own by default.
+    """
+
+    def __init__(self, folder: Path, advertised: int = 0) -> None:
         self._folder = folder
-        self._port = free_port()
-        self.bootstrap = f"127.0.0.1:{self._port}"
+        self.port = free_port()
+        self._advertised = advertised
+        self.bootstrap = f"127.0.0.1:{advertised or self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        command = [sys.executable, "-m", "tests.broker", str(self._folder), str(self._port)]
+        command = [sys.executable, "-m", "tests.broker", str(self._folder), str(self.port)]
         self._process = subprocess.Popen(
-            [*command, "--until-eof"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [*command, "--until-eof", "--advertised", str(self._advertised)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
-        wait_for_port(self._port, self._process)
+        wait_for_port(self.port, self._process)
 
     def kill(self) -> None:
         """SIGKILL: no goodbye to anybody."""

@@ -124,14 +124,20 @@ class Broker:
         port: 0 takes a free one.
         partitions: of topics created by their first use.
         auto_create: whether topics are created by their first use.
+        advertised: the port that clients are told, such as that of a proxy; its own by default.
     """
 
     def __init__(
-        self, folder: Path, port: int = 0, partitions: int = 4, auto_create: bool = False
+        self,
+        folder: Path,
+        port: int = 0,
+        partitions: int = 4,
+        auto_create: bool = False,
+        advertised: int = 0,
     ) -> None:
         self._server = Server(("127.0.0.1", port), Connection)
         host, bound = str(self._server.server_address[0]), int(self._server.server_address[1])
-        self.state = State(Storage(folder), host, bound, partitions, auto_create)
+        self.state = State(Storage(folder), host, advertised or bound, partitions, auto_create)
         self._server.state = self.state
         self._closing = threading.Event()
         for run in (self._server.serve_forever, self._expire):
