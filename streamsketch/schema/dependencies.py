@@ -68,7 +68,7 @@ def _candidates(
 
 def _may_be_key(column: Column, codes: Codes) -> bool:
     whole = column.categorical or pa.types.is_integer(pa.type_for_alias(column.type))
-    return whole and 1 <= codes.max() < MAX_KEYS
+    return bool(whole and 1 <= codes.max() < MAX_KEYS)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
