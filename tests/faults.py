@@ -175,10 +175,11 @@ class KafkaRun:
                     if not process.is_alive():  # the supervisor would start it again as well
                         done.ended.append(self._last_words(process))
                         self.members[k] = self.start_member(rest, **changes)
-                done.while_running += self.read() < self.messages
-                done.advanced += now > before
+                reading = self.read() < self.messages
                 if self._disturb(fault, rng, rest, changes):
                     done.faults[fault] = done.faults.get(fault, 0) + 1
+                    done.while_running += reading
+                    done.advanced += now > before
                 before = self.read()
                 done.seconds = time.monotonic() - begin
                 tell(done)
