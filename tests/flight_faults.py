@@ -115,7 +115,7 @@ class FlightRun:
         try:
             before = 0
             for turn in range(kills):
-                now = self._advance(before, begin + limit)
+                now = self._advance(before, begin + limit, [server, *clients])
                 time.sleep(rng.uniform(*pause))
                 done.while_running += self.read() < self.rows
                 done.advanced += now > before
@@ -150,8 +150,11 @@ class FlightRun:
         done.seconds = time.monotonic() - begin
         return done
 
-    def _advance(self, before: int, end: float) -> int:
+    def _advance(self, before: int, end: float, processes: list[BaseProcess]) -> int:
         while (now := self.read()) <= before:
+            for process in processes:
+                if process.exitcode:
+                    raise RuntimeError(f"it ended by itself: {process}")
             if time.monotonic() > end:
                 raise TimeoutError(f"{now} of {self.rows} rows were read")
             time.sleep(0.02)
