@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streamsketch.schema.columns import Column
+from streamsketch.schema.columns import Column, arrow_type
+from streamsketch.schema.derived import ORDERED
 
 __all__ = ["with_derived"]
 
-MAX_KEYS = 2048  # combinations of keys
-MAX_ENTRIES = 256  # in the table, where someone reviews them
+MAX_KEYS = 8192  # combinations of keys
+MAX_ENTRIES = 1024  # in the table, which is a part of every snapshot
 ROWS_PER_ENTRY = 20  # fewer, and a column may seem to be determined by chance
 SLACK = 0.001  # share of rows that may differ: less than any generator's error
 SAMPLE = 5000  # rows that rule most candidates out
@@ -31,11 +32,7 @@ def with_derived(columns: Sequence[Column], table: pa.Table) -> list[Column]:
         columns: Proposed declarations, in the order of the table.
         table: The rows they were read off.
     """
-    values = {
-        c.name: _plain(table[c.name])
-        for c in columns
-        if c.kind == "numeric" or (c.categorical and c.name in table.column_names)
-    }
+    values = {c.name: _plain(table[c.name]) for c in columns if c.kind in ORDERED or c.categorical}
     by_name = {c.name: c for c in columns}
     codes = {name: _codes(array) for name, array in values.items()}
     keys = {name for name in codes if _may_be_key(by_name[name], codes[name])}
@@ -43,12 +40,14 @@ def with_derived(columns: Sequence[Column], table: pa.Table) -> list[Column]:
     sample = {name: code[rows] for name, code in codes.items()}
     for column in reversed(columns):
         name = column.name
-        if name not in codes or column.kind == "label" or codes[name].max() < 1:
+        if name not in codes or column.kind in ("label", "timestamp") or codes[name].max() < 1:
             continue
         for chosen in _candidates(keys - {name}, by_name, list(codes)):
             if not _determine(sample, chosen, name) or not _determine(codes, chosen, name):
                 continue
-            entries = _entries(values, codes, chosen, name)
+            # categories that are numbers have no order worth keeping to
+            ordered = by_name[chosen[0]].kind in ORDERED
+            entries = _entries(values, codes, chosen, name, ordered)
             if entries is not None:
                 by_name[name] = Column(
                     name, "derived", column.type, keys=chosen, table=tuple(entries)
@@ -67,12 +66,14 @@ def _candidates(
 
 
 def _may_be_key(column: Column, codes: Codes) -> bool:
-    whole = column.categorical or pa.types.is_integer(pa.type_for_alias(column.type))
+    whole = column.kind != "numeric" or pa.types.is_integer(arrow_type(column.type))
     return bool(whole and 1 <= codes.max() < MAX_KEYS)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
     values = column.combine_chunks()
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        return values.cast(pa.timestamp("us"), safe=False)
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
@@ -111,7 +112,11 @@ def _pairs(key: Codes, value: Codes) -> tuple[Codes, Codes, Codes]:
 
 
 def _entries(
-    values: Mapping[str, pa.Array], codes: Mapping[str, Codes], keys: Sequence[str], name: str
+    values: Mapping[str, pa.Array],
+    codes: Mapping[str, Codes],
+    keys: Sequence[str],
+    name: str,
+    ordered: bool,
 ) -> list[tuple[object, ...]] | None:
     """The table of a derived column, None where it is too long for what supports it."""
     key, value = _combined(codes, keys), codes[name]
@@ -122,11 +127,17 @@ def _entries(
     ends = (*starts[1:], len(counts))
     often = [a + int(np.argmax(counts[a:b])) for a, b in zip(starts, ends, strict=True)]
     rows = pa.array(present[first[often]])
-    found = [values[column].take(rows).to_pylist() for column in (*keys, name)]
+    found = [_listed(values[column].take(rows)) for column in (*keys, name)]
     entries = sorted(zip(*found, strict=True), key=lambda entry: tuple(map(_order, entry)))
-    if len(keys) == 1 and isinstance(entries[0][0], int | float):
+    if ordered:
         entries = _ends_of_runs(entries)
     return entries if len(entries) <= MAX_ENTRIES else None
+
+
+def _listed(values: pa.Array) -> list[object]:
+    if pa.types.is_timestamp(values.type):
+        return [value.replace(tzinfo=None).isoformat() for value in values.to_pylist()]
+    return list(values.to_pylist())
 
 
 def _order(value: object) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """Columns that others determine: looked up when rows are decoded, never read and never sketched."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,17 +9,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamsketch.errors import SchemaError
-from streamsketch.schema.columns import Column, arrow_type
+from streamsketch.schema.columns import Column, arrow_type, iso_seconds
 
 __all__ = ["Lookup"]
 
+ORDERED = ("numeric", "timestamp")  # kinds whose nearest value stands for an unknown one
 _AT_ONCE = 1 << 20  # distances of keys to entries held at a time
 
 
 class Lookup:
     """The values of a derived column, from those of its keys.
 
-    The entry taken is the one that agrees in most keys; among these the one whose number is
+    The entry taken is the one that agrees in most keys; among these the one whose number or time is
     nearest; among these the first. So every row has a value, and a row with keys of the table has
     exactly the declared one. A null key makes the value null.
 
@@ -39,25 +41,25 @@ class Lookup:
     def __init__(self, column: Column, keys: Sequence[Column]) -> None:
         self.column = column
         for key in keys:
-            if key.kind != "numeric" and not key.categorical:
+            if key.kind not in ORDERED and not key.categorical:
                 raise SchemaError(
                     f"column {column.name!r}: key {key.name!r} is of kind {key.kind}; keys are numeric, "
-                    "categorical, boolean or label"
+                    "timestamp, categorical, boolean or label"
                 )
-        if sum(key.kind == "numeric" for key in keys) > 1:
+        ordered = [key.name for key in keys if key.kind in ORDERED]
+        if len(ordered) > 1:
             raise SchemaError(
-                f"column {column.name!r}: keys {[k.name for k in keys if k.kind == 'numeric']} are "
-                "all numeric; at most one can be"
+                f"column {column.name!r}: keys {ordered} are all numbers or times; at most one can be"
             )
         self.keys = tuple(keys)
         entries = list(zip(*column.table, strict=True))
         try:
             self.values = pa.array(entries[-1], arrow_type(column.type))
             self._entries = [
-                pa.array(values, _key_type(key))
+                _key_values(key, values)
                 for key, values in zip(self.keys, entries[:-1], strict=True)
             ]
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as e:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as e:
             raise SchemaError(
                 f"column {column.name!r}: the table does not fit the declared types ({e})"
             ) from None
@@ -69,7 +71,7 @@ class Lookup:
         asked, known = [], []
         for key, array, entries in zip(self.keys, arrays, self._entries, strict=True):
             missing |= array.is_null().to_numpy(zero_copy_only=False)
-            if key.kind == "numeric":
+            if key.kind in ORDERED:
                 asked.append(_floats(array))
                 known.append(_floats(entries))
             else:
@@ -89,19 +91,26 @@ class Lookup:
             distance = np.zeros((len(part), len(known)))
             for j, key in enumerate(self.keys):
                 gap = np.abs(part[:, j, None] - known[None, :, j])
-                # a number's gap stays below one disagreement
-                distance += gap / (1 + gap.max()) if key.kind == "numeric" else gap > 0
+                # the gap of numbers stays below one disagreement
+                distance += gap / (1 + gap.max()) if key.kind in ORDERED else gap > 0
             out.append(np.argmin(distance, axis=1))
         return np.concatenate(out) if out else np.empty(0, np.int64)
 
 
-def _key_type(key: Column) -> pa.DataType:
+def _key_values(key: Column, values: Sequence[Any]) -> pa.Array:
+    """The entries of a key: times as seconds since 1970, other values in the key's type."""
+    if key.kind == "timestamp":
+        return pa.array([iso_seconds(value) for value in values], pa.float64())
     if key.kind == "numeric":
-        return pa.float64()
-    return pa.bool_() if key.kind == "boolean" else arrow_type(key.type)
+        return pa.array(values, pa.float64())
+    return pa.array(values, pa.bool_() if key.kind == "boolean" else arrow_type(key.type))
 
 
 def _floats(values: pa.Array) -> NDArray[np.float64]:
+    """Numbers as float64, times as seconds, nulls as 0."""
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        return _floats(values) / 1e6
     filled = pc.fill_null(values.cast(pa.float64(), safe=False), 0.0)
     return np.asarray(filled.to_numpy(zero_copy_only=False), np.float64)
 

@@ -1,5 +1,7 @@
 """Derived columns against a slow, obvious lookup, and how tables are searched for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,12 +10,14 @@ from hypothesis import strategies as st
 
 from streamsketch.errors import SchemaError
 from streamsketch.schema import Column, Schema
+from streamsketch.schema.columns import arrow_type
 from streamsketch.schema.derived import Lookup
 from streamsketch.schema.propose import propose
 
 PORT = Column("port", "categorical", "string", values=("a", "b", "c"), nulls="category")
 BUSY = Column("busy", "boolean", "bool")
 TIME = Column("time", "numeric", "int64", low=-20, high=20)
+WHEN = Column("when", "timestamp", "timestamp[s]", low="2020-01-01", high="2020-02-01")
 KEYS = {"port": st.sampled_from(["a", "b", "c"]), "busy": st.booleans(), "time": st.integers(-20, 20)}  # fmt: skip
 
 
@@ -99,11 +103,23 @@ def test_errors_name_the_mistake(changes, message):
         schema(**changes)
 
 
-def test_two_numbers_cannot_be_keys():
-    late = Column("late", "numeric", low=0, high=1)
-    toll = Column("toll", "derived", keys=("time", "late"), table=((1, 0.5, 2.0),))
+@pytest.mark.parametrize("other", [Column("late", "numeric", low=0, high=1), WHEN])
+def test_two_numbers_cannot_be_keys(other):
+    toll = Column("toll", "derived", keys=("time", other.name), table=((1, 0.5, 2.0),))
     with pytest.raises(SchemaError, match="at most one can be"):
-        Schema([toll, TIME, late])
+        Schema([toll, TIME, other])
+
+
+@pytest.mark.parametrize("kind", ["timestamp[s]", "timestamp[ns, tz=UTC]", "date32[day]"])
+def test_the_nearest_time_is_taken(kind):
+    key = replace(WHEN, type=kind)
+    table = (("2020-01-03T00:00:00", 3), ("2020-01-07", 7))
+    week = Column("week", "derived", "int8", keys=("when",), table=table)
+    times = pa.array(["2020-01-01", "2020-01-04", "2020-01-06", None], pa.string())
+    when = times.cast(pa.timestamp("s")).cast(arrow_type(kind))
+    assert Lookup(week, [key])({"when": when}).to_pylist() == [3, 3, 7, None]
+    with pytest.raises(SchemaError, match="does not fit"):
+        Lookup(replace(week, table=(("soon", 1),)), [key])
 
 
 # --- proposals
@@ -143,6 +159,19 @@ def test_a_step_function_of_a_number_keeps_the_ends_of_its_steps():
     assert found.keys == ("age",) and len(found.table) == 16
     s = Schema.propose(pa.table(table))
     assert s.decode(s.encode(pa.table(table)).x)["decade"].to_pylist() == list(table["decade"])
+
+
+def test_calendar_columns_are_looked_up_from_the_time():
+    rng, table = stream()
+    start = np.datetime64("2024-01-01T00:00:00")
+    stamp = start + rng.integers(0, 8 * 24, 4000).astype("timedelta64[h]")
+    local = stamp - np.timedelta64(5, "h")  # a zone that nobody told
+    table["stamp"] = pa.array(stamp)
+    table["day"] = local.astype("datetime64[D]").astype(int) % 100
+    found = derived(table)
+    assert found["day"].keys == ("stamp",) and len(found["day"].table) <= 2 * 9
+    s = Schema.propose(pa.table(table))
+    assert s.decode(s.encode(pa.table(table)).x)["day"].to_pylist() == list(table["day"])
 
 
 def test_two_categories_can_determine_a_number():
