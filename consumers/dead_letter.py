@@ -113,7 +113,7 @@ class FileDeadLetters:
         numbers = sorted(self._numbers())
         self._file.close()
         self._path.rename(self._aside((numbers or [0])[-1] + 1))
-        for number in numbers[: len(numbers) + 1 - self._keep] if self._keep else []:
+        for number in numbers[: max(0, len(numbers) + 1 - self._keep)] if self._keep else []:
             self._aside(number).unlink(missing_ok=True)
         self._file = self._open()
 

@@ -134,7 +134,7 @@ class Family:
             max_age: Seconds since writing beyond which a file goes; None for no limit.
         """
         names = self.names()[:-1]
-        old = names[: len(names) + 1 - max(keep, 1)] if keep is not None else []
+        old = names[: max(0, len(names) + 1 - max(keep, 1))] if keep is not None else []
         if max_age is not None:
             limit = self.clock.now() - max_age
             old += [n for n in names if n not in old and self._written(n) < limit]

@@ -50,6 +50,14 @@ def test_retention_by_count_never_takes_the_newest(store):
     assert store.snapshots.retain(keep=None) == []
 
 
+def test_retention_takes_nothing_before_there_are_too_many(store):
+    for number in range(12):
+        store.snapshots.put(b"x")
+        assert store.snapshots.retain(keep=10) == (
+            [] if number < 10 else [f"snapshot-{number - 10:08d}.safetensors"]
+        )
+
+
 def test_retention_by_age(tmp_path):
     store = Store(tmp_path)
     for _ in range(3):

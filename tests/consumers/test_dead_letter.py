@@ -47,6 +47,17 @@ def test_file_is_private_and_survives_a_torn_line(tmp_path):
     assert [d.raw for d in read_file(path)] == [b"one", b"two"]
 
 
+def test_no_file_goes_before_there_are_too_many(tmp_path):
+    path = tmp_path / "dead.jsonl"
+    letters = FileDeadLetters(path, max_bytes=1, keep=10)
+    for number in range(12):
+        letters.put([Dead(b"x", "bad", {"n": number})])
+        letters.flush()
+        kept = {int(p.suffix[1:]) for p in tmp_path.glob("dead.jsonl.*")}
+        assert kept == set(range(max(1, number - 8), number + 2))
+    letters.close()
+
+
 def test_file_is_put_aside_when_full(tmp_path):
     path = tmp_path / "dead.jsonl"
     letters = FileDeadLetters(path, max_bytes=100, keep=2)
