@@ -4,9 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from consumers.kafka.settings import KafkaSettings
-
-__all__ = ["Client", "Listener", "OutOfRange", "Partition", "Record", "Records", "Unavailable", "make"]  # fmt: skip
+__all__ = ["Client", "Listener", "OutOfRange", "Partition", "Record", "Records", "Unavailable",]  # fmt: skip
 
 
 class Partition(NamedTuple):
@@ -150,14 +148,3 @@ class Client(Protocol):
     def close(self, seconds: float) -> None:
         """Leave the group, within the time."""
         ...
-
-
-def make(settings: KafkaSettings) -> Client:
-    """The client that the settings name, connected."""
-    if settings.client == "confluent":
-        from consumers.kafka.confluent_client import ConfluentClient
-
-        return ConfluentClient(settings)
-    from consumers.kafka.python_client import PythonClient
-
-    return PythonClient(settings)

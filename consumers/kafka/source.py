@@ -16,7 +16,6 @@ from consumers import settings as checked
 from consumers.decode import RegistryUnavailable
 from consumers.kafka.chunks import Messages, blocks, part_name, position_at
 from consumers.kafka.client import Client, OutOfRange, Partition, Records, Unavailable
-from consumers.kafka.client import make as make_client
 from consumers.kafka.contact import Contact, connect
 from consumers.kafka.settings import KafkaSettings
 from streamsketch.errors import SourceError
@@ -84,7 +83,7 @@ class KafkaSource:
         """
         self._owner = owner
         self._client = connect(
-            lambda: make_client(self.settings),
+            lambda: _connected(self.settings),
             self.settings.servers,
             self.settings.connect_seconds,
             SourceError,
@@ -356,3 +355,14 @@ def _joined(gaps: list[list[int]]) -> list[list[int]]:
     while len(out) > GAPS:
         out[0:2] = [[out[0][0], out[1][1]]]
     return out
+
+
+def _connected(settings: KafkaSettings) -> Client:
+    """The client that the settings name, connected."""
+    if settings.client == "confluent":
+        from consumers.kafka.confluent_client import ConfluentClient
+
+        return ConfluentClient(settings)
+    from consumers.kafka.python_client import PythonClient
+
+    return PythonClient(settings)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError, DamagedFileError
 from streamsketch.files import digest, pack, read_file, unpack, write_atomic
+from streamsketch.generator.components import Components
 from streamsketch.generator.heads import Head
-from streamsketch.generator.mixture import Components
 from streamsketch.generator.networks import NETWORKS, Latent, NetworkConfig, preset
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block

@@ -13,27 +13,24 @@ trained on): post-processing, which costs no privacy budget.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.special import ndtri
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamsketch.decode import Target
 from streamsketch.decode.solve import rough
+from streamsketch.generator.components import Components
+from streamsketch.generator.generator import Model
 from streamsketch.generator.heads import GAIN
 from streamsketch.generator.networks import NetworkConfig, preset
 from streamsketch.kernels.loss import sketch_mean
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from streamsketch.generator.generator import Model
-
-__all__ = ["Components", "corrects", "decoded", "place", "weigh_again"]
+__all__ = ["corrects", "decoded", "place", "weigh_again"]
 
 MOST = 64  # components; decoding takes a few seconds
 NARROWEST = 0.004  # standard deviation, in encoded length: half the fastest frequency's reach
@@ -43,47 +40,9 @@ ROWS = 256  # drawn from each component to weigh it again
 CATEGORIES = ("onehot", "state")
 RAREST = 1e-3  # chance of a category in a component
 
-TINY = 1e-12
 
 F64 = NDArray[np.float64]
 Mixture = tuple[F64, F64, F64]  # means, standard deviations, weights
-
-
-class Components(nn.Module):
-    """The components that latents choose from.
-
-    Args:
-        count: Components K.
-        d: Coordinates of the encoded rows.
-        classes: Label values, each with weights of its own.
-    """
-
-    edges: Tensor
-
-    def __init__(self, count: int, d: int, classes: int = 1) -> None:
-        super().__init__()
-        self.d = d
-        self.means = nn.Parameter(torch.zeros(count, d))
-        self.log_scales = nn.Parameter(torch.zeros(count, d))
-        # normal quantiles of the cumulated weights
-        self.register_buffer("edges", torch.zeros(classes, count - 1))
-
-    def choose(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """The component (n,) that each latent of z (n, p) falls into."""
-        edges = self.edges[0] if labels is None else self.edges[labels]
-        return (z[:, :1] > edges).sum(1)
-
-    def forward(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and scales (n, d) of components (n,)."""
-        return self.means[which], torch.exp(self.log_scales[which])
-
-    def weigh(self, weights: F64) -> None:
-        """Set the weights (classes, K), each class's up to a factor."""
-        total = weights.sum(1, keepdims=True)
-        share = np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])
-        inner = np.clip(np.cumsum(share, 1)[:, :-1], TINY, 1 - TINY)
-        with torch.no_grad():
-            self.edges.copy_(torch.from_numpy(ndtri(inner)))
 
 
 def decoded(omega: F64, targets: F64, snapshot: Snapshot, seed: int) -> Mixture:
@@ -143,7 +102,7 @@ def place(
     components.weigh(weights)
 
 
-def weigh_again(model: "Model", omega: Tensor, targets: Tensor) -> None:
+def weigh_again(model: Model, omega: Tensor, targets: Tensor) -> None:
     """Fit the components' weights to a new sketch, which a warm start then goes on from.
 
     No gradient reaches the weights, and where the stream has moved they are the first thing that

@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 VALIDATION_ROWS = 8192  # the distance is unbiased; its noise shrinks with this
 SMALLEST_BATCH = 32
-LINKS = 5.0  # times the learning rate for links: columns that determine each other need large ones
 WIDE = 192  # width from which matrix products in bfloat16 save more than the conversions cost
 
 
@@ -120,11 +119,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         fused = self.model.device.type in ("cpu", "cuda")
-        links = [] if self.model.head.links is None else list(self.model.head.links)
-        known = {id(p) for p in links}
-        others = [p for p in self.model.parameters() if id(p) not in known]
-        groups = [{"params": others, "gain": 1.0}, {"params": links, "gain": LINKS}]
-        self.optimizer = torch.optim.Adam(groups, lr=self.peak, fused=fused)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.peak, fused=fused)
         self.fast = halves_pay(self.model.device) and self.model.config.width >= WIDE
         self.average = copy.deepcopy(self.model)
         for p in self.average.parameters():
@@ -138,7 +133,7 @@ class Candidate:
         """
         warm = min(1.0, (self.steps + 1) / 20)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["gain"] * self.peak * warm * max(1.0 - done, 0.0)
+            group["lr"] = self.peak * warm * max(1.0 - done, 0.0)
         try:
             loss = self._loss(done)
             self.optimizer.zero_grad(set_to_none=True)

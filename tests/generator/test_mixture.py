@@ -9,7 +9,8 @@ import torch
 from streamsketch import Generator, Sampler, Schema, Sketcher, fit
 from streamsketch.errors import ConfigError
 from streamsketch.generator import NetworkConfig
-from streamsketch.generator.mixture import Components, weights_of
+from streamsketch.generator.components import Components
+from streamsketch.generator.mixture import weights_of
 from tests.generator.conftest import table
 
 SMALL = NetworkConfig("residual", latent=4, width=32, depth=2)
