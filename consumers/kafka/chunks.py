@@ -8,7 +8,7 @@ import pyarrow as pa
 from consumers.decode import Bad, Rows, decoder
 from consumers.kafka.client import Partition, Records
 from consumers.kafka.settings import KafkaSettings
-from streamsketch.schema import Schema
+from streamsketch.schema import Column, Schema
 from streamsketch.streams import Chunk, Dead, Position
 
 __all__ = ["Messages", "blocks", "part_name"]
@@ -27,8 +27,15 @@ class Messages:
 
     def __init__(self, settings: KafkaSettings, schema: Schema) -> None:
         self._stamped = settings.timestamp_column
-        read = [c for c in schema.columns if c.name != self._stamped]
-        in_values = Schema(read) if len(read) < len(schema.columns) else schema
+        in_values = schema
+        if self._stamped is not None:
+            in_values = Schema(
+                [
+                    Column(c.name, "ignore", c.type) if self._stamped in c.keys else c
+                    for c in schema.columns
+                    if c.name != self._stamped
+                ]
+            )
         self._decode = decoder(settings.format, in_values, settings.decoding())
 
     def chunks(self, records: Records, gaps: list[list[int]]) -> list[Chunk]:

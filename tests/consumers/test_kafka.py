@@ -415,6 +415,7 @@ def test_message_timestamps_as_a_column(own_broker):
         [
             Column("x0", "numeric", low=0, high=100),
             Column("at", "timestamp", "timestamp[ms]", low="2020-01-01", high="2100-01-01"),
+            Column("old", "derived", "bool", keys=("at",), table=(("2020-01-01", True),)),
         ]
     )
     topic = new_topic(own_broker.bootstrap, 1)
