@@ -139,7 +139,7 @@ def tables(given: argparse.Namespace) -> Iterator[Record]:
         if name == "adult":
             yield from peers()
         schema = Schema.propose(train, label=label)
-        frequencies = max(4096, advised(schema.blocks))
+        frequencies = max(8192, advised(schema.blocks))
         for seed in range(given.seeds):
             for trainer, conditional in (("sketch", False), ("sketch, conditional", True)):
                 if conditional and train.num_rows > 100_000:
