@@ -90,15 +90,17 @@ def sketched(
     data: Images, encoder: Cosines, given: argparse.Namespace, epsilon: float | None, seed: int
 ) -> Any:
     """The released snapshot of the training images."""
-    privacy = {
-        "epsilon": epsilon,
-        "delta": given.delta,
-        "releases": 1,
-        "adjacency": given.adjacency,
-    }
+    privacy = None
+    if epsilon:
+        privacy = {
+            "epsilon": epsilon,
+            "delta": given.delta,
+            "releases": 1,
+            "adjacency": given.adjacency,
+        }
     sketcher = Sketcher(
-        encoder.schema, given.frequencies, "gaussian", seed=seed, scale=given.scale, conditional=True,
-        mechanism="gaussian" if epsilon else "none", privacy=privacy if epsilon else None,
+        encoder.schema, given.frequencies, given.law, seed=seed, scale=given.scale, conditional=True,
+        mechanism="gaussian" if epsilon else "none", privacy=privacy,
     )  # fmt: skip
     flat = pa.array(encoder.encode(data.x).ravel())
     sketcher.learn_many(
@@ -279,6 +281,7 @@ def main() -> None:
     parser.add_argument("--coefficients", type=int, default=64)
     parser.add_argument("--frequencies", type=int, default=8192)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--law", default="gaussian")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--subset", type=int, default=1024)

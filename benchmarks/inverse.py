@@ -1,8 +1,8 @@
 """Inverse problems on full MNIST (28 x 28), with a generator trained from a sketch only.
 
-    python -m benchmarks.inverse [--steps 1200] [--images 16] [--pictures docs/img] [--folder IDX_FILES]
+    python -m benchmarks.inverse [--steps 2500] [--images 16] [--pictures docs/img] [--folder IDX_FILES]
 
-The 60,000 training images are sketched once, as their 150 slowest cosine coefficients (no image is
+The 60,000 training images are sketched once, with their labels, as their 150 slowest cosine coefficients (no image is
 needed for these); the generator sees the snapshot and nothing else. The images that are recovered
 are test images. Every rival's weight is the best of a grid *on these images themselves*, anew for
 every number of measurements and every noise, which favours them; the generator's weight is the
@@ -20,9 +20,9 @@ import torch
 from scipy.fft import idctn
 
 from benchmarks.image_data import Images, load
-from benchmarks.images import Cosines
+from benchmarks.images import Cosines, sketched
 from benchmarks.show import show
-from streamsketch import Generator, Schema, Sketcher, fit
+from streamsketch import Generator, fit
 from streamsketch.generator import NetworkConfig, TrainingConfig
 from streamsketch.inverse import recover
 
@@ -130,23 +130,18 @@ class Prior(torch.nn.Module):
         self.basis = torch.from_numpy(encoder.basis * encoder.limits[:, None]).float()
         self.start = encoder.mean * torch.from_numpy(encoder.basis[0]).float()
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self.start + self.generator.decode_latent(z) @ self.basis
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        code = self.generator.decode_latent(z, labels)[:, : len(self.basis)]
+        image: torch.Tensor = self.start + code @ self.basis
         return image.clamp(0, 1)
 
 
 def trained(data: Images, given: argparse.Namespace) -> Prior:
     encoder = Cosines(given.coefficients)
-    sketcher = Sketcher(
-        Schema.vectors(encoder.k, -1, 1),
-        frequencies=given.frequencies,
-        law="multiscale",
-        scale=given.scale,
-    )
-    sketcher.learn_many(encoder.encode(data.x))
+    snapshot = sketched(data, encoder, given, epsilon=None, seed=0)
     network = NetworkConfig("classwise", latent=given.latent, width=given.width)
     config = TrainingConfig(batch=given.batch, rate=3e-3)
-    made = fit(sketcher.release(), steps=given.steps, device="cpu", network=network, config=config)
+    made = fit(snapshot, steps=given.steps, device="cpu", network=network, config=config)
     return Prior(made, encoder)
 
 
@@ -299,12 +294,13 @@ def curve(records: list[Record], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="MNIST's IDX files, in the place of the cache")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--coefficients", type=int, default=150)
     parser.add_argument("--frequencies", type=int, default=16384)
-    parser.add_argument("--scale", type=float, default=0.5)
-    parser.add_argument("--latent", type=int, default=64)
+    parser.add_argument("--law", default="gaussian")
+    parser.add_argument("--scale", type=float, default=2.0)
+    parser.add_argument("--latent", type=int, default=96)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--only-sensing", action="store_true")

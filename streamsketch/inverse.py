@@ -44,6 +44,7 @@ class Recovery:
         in_range: ``(d,)`` the generated part ``G(z)``; equal to ``x`` without deviation.
         residuals: ``(restarts,)`` data terms of all starts, best first.
         kernel: ``(q,)`` what the second generator made (blind problems), else None.
+        label: Code of the label it was found under, for a conditional generator, else None.
     """
 
     x: Array
@@ -52,6 +53,7 @@ class Recovery:
     in_range: Array
     residuals: Array
     kernel: Array | None = None
+    label: int | None = None
 
 
 def recover(
@@ -75,7 +77,8 @@ def recover(
             measurements ``(n, *y.shape)`` that torch can differentiate; or a `deepinv` physics
             (anything with a method ``A``; give ``shape`` for images).
         generator: A `Generator`, or any function from latents ``(n, p)`` to rows ``(n, d)`` with
-            an attribute ``latent_dim``.
+            an attribute ``latent_dim``. A conditional one is tried under all its labels: starts
+            are those that explain the measurements best, of as many draws under each.
         lam: Weight of the squared norm of the latent vector. The likeliest row has the variance
             of one measurement's error: its noise, and what the generator cannot reach.
         restarts: Starts, descended from together.
@@ -101,11 +104,14 @@ def recover(
     _check_numbers(lam, restarts, steps)
     problem = _Problem(measured, _operator(forward, measured, shape), scale, lam, noise)
     decode, latent = _decoder(generator)
+    classes = getattr(getattr(generator, "network", None), "classes", 1)
     weight = 0.1 if deviation is True else float(deviation)
     rng = torch.Generator().manual_seed(seed)
     with _frozen(generator):
-        z = _screen(problem, decode, latent, restarts, rng)
-        nu = torch.zeros_like(decode(z[:1]).detach()).repeat(restarts, 1) if weight else None
+        drawn, labels = _draw(latent, restarts, classes, rng)
+        starts = _screen(problem, _under(decode, labels), drawn, restarts)
+        z, decode = drawn[starts], _under(decode, None if labels is None else labels[starts])
+        nu = torch.zeros_like(decode(z).detach()) if weight else None
         z, nu = _descend(problem, decode, z, nu, weight, steps)
         with torch.no_grad():
             rows = decode(z)
@@ -121,6 +127,7 @@ def recover(
         residual=float(terms[best]),
         in_range=_array(rows[best]),
         residuals=_array(torch.sort(terms).values),
+        label=None if labels is None else int(labels[starts[best]]),
     )
 
 
@@ -174,7 +181,8 @@ def recover_blind(
             noise,
         )
         rng = torch.Generator().manual_seed(seed)
-        z = _screen(problem, joint, first + second, restarts, rng)
+        drawn, _ = _draw(first + second, restarts, 1, rng)
+        z = drawn[_screen(problem, joint, drawn, restarts)]
         z, _ = _descend(problem, joint, z, None, 0.0, steps)
         with torch.no_grad():
             both = joint(z)
@@ -259,22 +267,30 @@ def _curvature(problem: _Problem, nu: Tensor) -> float:
     return 1.1 * length
 
 
-def _screen(
-    problem: _Problem,
-    decode: Callable[[Tensor], Tensor],
-    latent: int,
-    restarts: int,
-    rng: torch.Generator,
-) -> Tensor:
-    """The starts that explain the measurements best, of many drawn from the prior."""
+def _draw(
+    latent: int, restarts: int, classes: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Latents of the prior to start from, and labels that take turns."""
     z = torch.randn(SCREENED * restarts, latent, generator=rng)
+    return z, torch.arange(len(z)) % classes if classes > 1 else None
+
+
+def _under(decode: Callable[..., Tensor], labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The decoder of a conditional generator under given labels, one for each latent."""
+    return decode if labels is None else lambda z: decode(z, labels)
+
+
+def _screen(
+    problem: _Problem, decode: Callable[[Tensor], Tensor], z: Tensor, restarts: int
+) -> Tensor:
+    """Numbers of the latents that explain the measurements best."""
     with torch.no_grad():
         terms = problem.data_term(decode(z))
     if not torch.isfinite(terms).any():
         raise ConfigError(
             "the forward operator gives no finite value for any generated row; check its units"
         )
-    return z[torch.argsort(terms.nan_to_num(torch.inf))[:restarts]]
+    return torch.argsort(terms.nan_to_num(torch.inf))[:restarts]
 
 
 def _measurements(y: Any, noise: str) -> tuple[Tensor, float]:
@@ -344,7 +360,7 @@ def _shaped(predicted: Tensor, y: Tensor) -> Tensor:
     return predicted
 
 
-def _decoder(generator: Any) -> tuple[Callable[[Tensor], Tensor], int]:
+def _decoder(generator: Any) -> tuple[Callable[..., Tensor], int]:
     """A function from latents to rows in the data's units, and the latent dimension."""
     latent = getattr(generator, "latent_dim", None)
     if latent is None:
@@ -360,7 +376,7 @@ def _decoder(generator: Any) -> tuple[Callable[[Tensor], Tensor], int]:
     space = Space.of(schema, schema.d)
     center = torch.as_tensor(space.center, dtype=torch.float32)
     scale = torch.as_tensor(space.scale, dtype=torch.float32)
-    return lambda z: center + scale * decode(z), int(latent)
+    return lambda z, *labels: center + scale * decode(z, *labels), int(latent)
 
 
 class _frozen:

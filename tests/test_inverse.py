@@ -53,6 +53,33 @@ def test_functions_masks_and_shapes(truth):
     np.testing.assert_allclose(found.x, x, atol=0.02)
 
 
+class Labelled(torch.nn.Module):
+    """Three planes far from each other, one for each label."""
+
+    latent_dim, classes = 2, 3
+
+    def __init__(self):
+        super().__init__()
+        self.network = self
+        rng = torch.Generator().manual_seed(1)
+        self.planes = torch.nn.Parameter(torch.randn(3, 2, 20, generator=rng))
+        self.middles = torch.nn.Parameter(3 * torch.randn(3, 20, generator=rng))
+
+    def forward(self, z, labels):
+        return self.middles[labels] + torch.einsum("np,npd->nd", z, self.planes[labels])
+
+
+@pytest.mark.parametrize("label", range(3))
+@pytest.mark.parametrize("deviation", [False, 10.0])
+def test_a_conditional_generator_is_tried_under_all_its_labels(label, deviation):
+    prior = Labelled()
+    x = prior(torch.tensor([[0.4, -0.9]]), torch.tensor([label])).detach().numpy()[0]
+    matrix = np.random.default_rng(0).normal(size=(6, 20))
+    found = recover(matrix @ x, matrix, prior, lam=0.0, restarts=4, deviation=deviation)
+    assert found.label == label
+    np.testing.assert_allclose(found.x, x, atol=0.05 if deviation else 0.01)
+
+
 def test_physics_objects_are_called_by_their_method(truth):
     prior, x = truth
 
