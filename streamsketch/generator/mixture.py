@@ -21,6 +21,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from streamsketch.decode import Target
+from streamsketch.decode.atoms import DiagonalGaussians
 from streamsketch.decode.solve import rough
 from streamsketch.generator.components import Components
 from streamsketch.generator.generator import Model
@@ -64,10 +65,8 @@ def decoded(omega: F64, targets: F64, snapshot: Snapshot, seed: int) -> Mixture:
         omega, targets.sum(0), count=snapshot.count, low=low, high=1.0, noise_std=noise
     )
     fit = rough(target, np.random.default_rng(seed), MOST)
-    means, stds = fit.theta[:, :d], np.sqrt(fit.theta[:, d:])
-    modulus = np.exp(-0.5 * (stds**2) @ omega**2)
-    atoms = np.concatenate([modulus * np.cos(means @ omega), modulus * np.sin(means @ omega)], 1)
-    return means, stds, weights_of(atoms, targets)
+    atoms = np.concatenate(DiagonalGaussians(omega).atoms(fit.theta), axis=1)
+    return fit.theta[:, :d], np.sqrt(fit.theta[:, d:]), weights_of(atoms, targets)
 
 
 def weights_of(features: F64, targets: F64) -> F64:

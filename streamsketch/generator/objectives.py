@@ -22,7 +22,7 @@ from torch import Tensor
 
 from streamsketch.generator import score, stein
 from streamsketch.kernels.draws import Draws, drawn_loss, draws
-from streamsketch.kernels.loss import sketch_loss, sketch_mean
+from streamsketch.kernels.loss import features, sketch_loss, sketch_mean
 
 if TYPE_CHECKING:
     from streamsketch.generator.generator import Model
@@ -276,7 +276,7 @@ class ScoreKL:
             )
             self.data = score.score_matrix(first, second, self.base)
         noise = torch.randn(y.shape, generator=self.rng, device=self.rng.device).to(y.device)
-        phi = score.features((y.detach() + self.sigma * noise).double(), self.base)
+        phi = features((y.detach() + self.sigma * noise).double(), self.base)
         mine = score.score_matrix(phi.mean(0), phi.T @ phi / len(phi), self.base)
         direction = (phi @ (mine - self.data)).to(y.dtype)
         return (direction * y).sum(1).mean()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["features", "moments", "score_matrix", "smoothed"]
+__all__ = ["moments", "score_matrix", "smoothed"]
 
 RIDGE = 1e-3  # of the study's range, 1e-4 to 1e-2
 
@@ -29,12 +29,6 @@ def smoothed(omega: Tensor, mean: Tensor, sigma: float) -> Tensor:
     """Mean features (2m,) of the data with normal noise of deviation sigma added."""
     damp = torch.exp(-0.5 * sigma**2 * (omega.to(mean.dtype) ** 2).sum(0))
     return mean * damp.repeat(2)
-
-
-def features(x: Tensor, base: Tensor) -> Tensor:
-    """Features (n, 2p) of rows x (n, d) at the frequencies base (d, p): cosines, then sines."""
-    phase = x @ base
-    return torch.cat([torch.cos(phase), torch.sin(phase)], 1)
 
 
 def moments(mean: Tensor, p: int) -> tuple[Tensor, Tensor]:

@@ -132,6 +132,15 @@ class _Mean(torch.autograd.Function):
 Gradient = Callable[[torch.Tensor], torch.Tensor]
 
 
+def features(y: torch.Tensor, omega: torch.Tensor) -> torch.Tensor:
+    """Features (n, 2m) of each of the rows y (n, d) at omega (d, m), in their type and on their device.
+
+    For where single rows' features are needed; it holds all n m phases at once.
+    """
+    phase = y @ omega
+    return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+
 def _tensor(values: Frequencies, y: torch.Tensor) -> torch.Tensor:
     """On y's device, in y's type; a read-only array is copied, which torch would warn about."""
     if isinstance(values, np.ndarray) and not values.flags.writeable:

@@ -11,6 +11,7 @@ from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap
 from streamsketch.frequencies import draw, second_order_base
 from streamsketch.generator import OBJECTIVES, NetworkConfig, TrainingConfig, score
+from streamsketch.kernels.loss import features as row_features
 from tests.generator.conftest import two_bumps
 
 M = 300
@@ -47,7 +48,7 @@ def test_the_pairs_of_the_law_leave_a_tenth():
 def test_the_sketch_holds_the_second_moments_exactly():
     first, second = score.moments(MEAN, P)
     assert np.allclose(second, reference(X, OMEGA[:, :P]), atol=1e-12)
-    assert np.allclose(first, score.features(torch.tensor(X), torch.tensor(OMEGA[:, :P])).mean(0))
+    assert np.allclose(first, row_features(torch.tensor(X), torch.tensor(OMEGA[:, :P])).mean(0))
 
 
 def test_a_sign_that_is_wrong_would_be_seen():
@@ -71,7 +72,7 @@ def test_the_score_of_a_normal_distribution():
     """Against the closed form; a sign, a factor or a missing slope is far off."""
     base = torch.tensor(np.random.default_rng(1).normal(size=(2, 40)))
     x = torch.tensor(np.random.default_rng(2).normal(size=(20000, 2)))
-    phi = score.features(x, base)
+    phi = row_features(x, base)
     found = phi @ score.score_matrix(phi.mean(0), phi.T @ phi / len(x), base)
     assert ((found + x) ** 2).sum() < 0.02 * (x**2).sum()
 

@@ -6,7 +6,8 @@ import torch
 
 from streamsketch.errors import ConfigError
 from streamsketch.kernels import loss as module
-from streamsketch.kernels.loss import sketch_loss, sketch_mean
+from streamsketch.kernels.loss import features, sketch_loss, sketch_mean
+from streamsketch.kernels.reference import features as reference
 
 
 def case(n, d, m, dtype=torch.float32, seed=0):
@@ -23,6 +24,13 @@ def complex_loss(y, omega, target, weights):
     m = omega.shape[1]
     mean = torch.exp(1j * (y.double() @ omega)).mean(dim=0)
     return (weights * (mean - torch.complex(target[:m], target[m:])).abs() ** 2).sum()
+
+
+@pytest.mark.parametrize(("n", "d", "m"), [(1, 1, 1), (37, 2, 300), (70, 140, 30)])
+def test_row_features_are_those_of_the_reference(n, d, m):
+    y, omega, *_ = case(n, d, m, torch.float64)
+    found = features(y.detach(), omega).numpy()
+    np.testing.assert_allclose(found, reference(y.detach().numpy(), omega.numpy()), atol=1e-12)
 
 
 @pytest.fixture(params=["fused", "torch"])
