@@ -2,14 +2,16 @@
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 from consumers.decode.base import Bad, Decoder, Options, Rows
 from consumers.decode.text import fields
+from consumers.decode.values import Columns
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
 
-__all__ = ["avro"]
+__all__ = ["avro", "avro_record", "one_by_one"]
 
 FLAT = {
     "null", "boolean", "int", "long", "float", "double", "bytes", "string", "enum", "fixed",
@@ -43,15 +45,43 @@ def avro(schema: Schema, options: Options) -> Decoder:
     columns = fields(schema, options)
 
     def read(value: bytes) -> Any:
-        stream = io.BytesIO(value)
-        if options.confluent_header:
-            if value[:1] != b"\0" or len(value) < HEADER:
-                raise ValueError("it does not begin with the 5 bytes of a schema registry")
-            stream.seek(HEADER)
-        record = fastavro.schemaless_reader(stream, parsed, None)
-        if stream.tell() != len(value):
-            raise ValueError(f"{len(value) - stream.tell()} bytes follow the record")
-        return record
+        if options.confluent_header and (value[:1] != b"\0" or len(value) < HEADER):
+            raise ValueError("it does not begin with the 5 bytes of a schema registry")
+        return avro_record(value, HEADER if options.confluent_header else 0, parsed)
+
+    return one_by_one(read, columns, "not a record of the Avro schema")
+
+
+def avro_record(value: bytes, start: int, parsed: Any) -> Any:
+    """The one Avro record of a parsed schema that a message holds from a byte on.
+
+    Raises:
+        ValueError: Something follows it; fastavro's own errors where it is none.
+    """
+    import fastavro
+
+    stream = io.BytesIO(value)
+    stream.seek(start)
+    record = fastavro.schemaless_reader(stream, parsed, None)
+    if stream.tell() != len(value):
+        raise ValueError(f"{len(value) - stream.tell()} bytes follow the record")
+    return record
+
+
+def one_by_one(
+    read: Callable[[bytes], Any],
+    columns: Columns,
+    problem: str,
+    fatal: tuple[type[Exception], ...] = (),
+) -> Decoder:
+    """A decoder of one record a message.
+
+    Args:
+        read: Makes a mapping of a message.
+        columns: Builds rows of mappings.
+        problem: What a message is that cannot be read.
+        fatal: Errors that are not the message's, and pass through.
+    """
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         records, kept, bad = [], [], []
@@ -59,8 +89,10 @@ def avro(schema: Schema, options: Options) -> Decoder:
             try:
                 records.append(read(value or b""))
                 kept.append(i)
-            except Exception as e:  # fastavro raises what its readers happen to raise
-                bad.append(Bad(i, f"not a record of the Avro schema: {e or type(e).__name__}"))
+            except fatal:
+                raise
+            except Exception as e:  # the readers raise what they happen to raise
+                bad.append(Bad(i, f"{problem}: {e or type(e).__name__}"))
         rows, others = columns.build(records, kept)
         return rows, sorted([*bad, *others], key=lambda b: b.message)
 

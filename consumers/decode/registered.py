@@ -8,7 +8,6 @@ guessed: a message whose schema is not known, or not of the declared kind, is ba
 
 import base64
 import binascii
-import io
 import json as jsonlib
 import struct
 from collections.abc import Callable, Mapping
@@ -17,15 +16,17 @@ from typing import Any
 from consumers.columns import declared, text_types
 from consumers.decode.base import Bad, Decoder, Options, Rows
 from consumers.decode.protobuf import Reader, files, read_message
+from consumers.decode.records import avro_record, one_by_one
 from consumers.decode.registry import Registered, Registry, RegistryUnavailable, Schemas
 from consumers.decode.text import fields
 from consumers.decode.text import json as plain_json
-from consumers.decode.values import Columns
 from streamsketch.errors import ConfigError, SourceError
 from streamsketch.schema import Schema
 
 __all__ = ["REGISTERED"]
 
+PROBLEM = "not a message of its schema"
+OURS = (RegistryUnavailable, SourceError)
 HEADER = struct.Struct(">BI")  # the magic byte, the schema's id
 
 
@@ -49,20 +50,14 @@ def avro(schema: Schema, options: Options, registry: Registry) -> Decoder:
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise ValueError("not a record, whose fields are the columns")
         _width(parsed, names, ())
-        return parsed, names
+        return parsed
 
     schemas = Schemas(registry, "AVRO", build)
 
     def read(value: bytes) -> Any:
-        parsed, _ = schemas[_number(value)]
-        stream = io.BytesIO(value)
-        stream.seek(HEADER.size)
-        record = fastavro.schemaless_reader(stream, parsed, None)
-        if stream.tell() != len(value):
-            raise ValueError(f"{len(value) - stream.tell()} bytes follow the record")
-        return record
+        return avro_record(value, HEADER.size, schemas[_number(value)])
 
-    return _records(read, fields(schema, options))
+    return one_by_one(read, fields(schema, options), PROBLEM, OURS)
 
 
 def _width(kind: Any, names: Mapping[str, Any], within: tuple[str, ...]) -> int:
@@ -118,7 +113,7 @@ def protobuf(schema: Schema, options: Options, registry: Registry) -> Decoder:
     def read(value: bytes) -> Any:
         return read_message(schemas[_number(value)], value, HEADER.size)
 
-    return _records(read, fields(schema, options))
+    return one_by_one(read, fields(schema, options), PROBLEM, OURS)
 
 
 def json(schema: Schema, options: Options, registry: Registry) -> Decoder:
@@ -156,20 +151,3 @@ def _number(value: bytes) -> int:
     if len(value) < HEADER.size or value[0] != 0:
         raise ValueError("it does not begin with the zero byte and id of a schema registry")
     return int(HEADER.unpack_from(value)[1])
-
-
-def _records(read: Callable[[bytes], Any], columns: Columns) -> Decoder:
-    def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
-        records, kept, bad = [], [], []
-        for i, value in enumerate(values):
-            try:
-                records.append(read(value or b""))
-                kept.append(i)
-            except (RegistryUnavailable, SourceError):
-                raise
-            except Exception as e:  # the readers raise what they happen to raise
-                bad.append(Bad(i, f"not a message of its schema: {e or type(e).__name__}"))
-        rows, others = columns.build(records, kept)
-        return rows, sorted([*bad, *others], key=lambda b: b.message)
-
-    return decode
