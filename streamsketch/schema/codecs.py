@@ -210,7 +210,7 @@ class CategoryCodec:
 
     def __init__(self, column: Column) -> None:
         self.column = column
-        self.type = pa.bool_() if column.kind == "boolean" else arrow_type(column.type)
+        self.type = column.arrow
         values = [False, True] if column.kind == "boolean" else list(column.values)
         try:
             self.values = pa.array(values, self.type)

@@ -115,6 +115,11 @@ class Column:
         """Whether the column is encoded as one category among `values`."""
         return self.kind in ("categorical", "label", "boolean")
 
+    @property
+    def arrow(self) -> pa.DataType:
+        """Arrow type of the column's values."""
+        return pa.bool_() if self.kind == "boolean" else arrow_type(self.type)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything that differs from the defaults, ready for JSON or TOML (no name).
 

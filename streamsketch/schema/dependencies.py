@@ -22,7 +22,7 @@ SAMPLE = 5000  # rows that rule most candidates out
 Codes = NDArray[np.int64]
 
 
-def with_derived(columns: Sequence[Column], table: pa.Table) -> list[Column]:
+def with_derived(columns: Sequence[Column], table: Mapping[str, pa.Array]) -> list[Column]:
     """The columns, those that one or two others determine in `table` being derived.
 
     A column is derived from one column if it can be, else from two categories. Of columns that
@@ -30,13 +30,13 @@ def with_derived(columns: Sequence[Column], table: pa.Table) -> list[Column]:
 
     Args:
         columns: Proposed declarations, in the order of the table.
-        table: The rows they were read off.
+        table: The values they were read off, (n,) each, by name; no dictionaries.
     """
-    values = {c.name: _plain(table[c.name]) for c in columns if c.kind in ORDERED or c.categorical}
+    values = {c.name: _exact(table[c.name]) for c in columns if c.kind in ORDERED or c.categorical}
     by_name = {c.name: c for c in columns}
     codes = {name: _codes(array) for name, array in values.items()}
     keys = {name for name in codes if _may_be_key(by_name[name], codes[name])}
-    rows = np.random.default_rng(0).permutation(table.num_rows)[:SAMPLE]
+    rows = np.random.default_rng(0).permutation(len(next(iter(table.values()))))[:SAMPLE]
     sample = {name: code[rows] for name, code in codes.items()}
     for column in reversed(columns):
         name = column.name
@@ -70,11 +70,11 @@ def _may_be_key(column: Column, codes: Codes) -> bool:
     return bool(whole and 1 <= codes.max() < MAX_KEYS)
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    values = column.combine_chunks()
+def _exact(values: pa.Array) -> pa.Array:
+    """Times in microseconds, which Python's can hold; other values as they are."""
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         return values.cast(pa.timestamp("us"), safe=False)
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    return values
 
 
 def _codes(values: pa.Array) -> Codes:

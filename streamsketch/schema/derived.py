@@ -103,7 +103,7 @@ def _key_values(key: Column, values: Sequence[Any]) -> pa.Array:
         return pa.array([iso_seconds(value) for value in values], pa.float64())
     if key.kind == "numeric":
         return pa.array(values, pa.float64())
-    return pa.array(values, pa.bool_() if key.kind == "boolean" else arrow_type(key.type))
+    return pa.array(values, key.arrow)
 
 
 def _floats(values: pa.Array) -> NDArray[np.float64]:

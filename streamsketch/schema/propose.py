@@ -36,12 +36,14 @@ def propose(table: pa.Table, label: str | None = None) -> list[Column]:
         raise SchemaError(
             f"there is no column {label!r} to be the label; columns are {table.column_names}"
         )
-    columns = []
-    for field in table.schema:
-        values = table[field.name].combine_chunks()
-        values = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        columns.append(_column(field.name, values, field.name == label))
-    return with_derived(columns, table)
+    values = {name: _plain(table[name]) for name in table.column_names}
+    columns = [_column(name, array, name == label) for name, array in values.items()]
+    return with_derived(columns, values)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _column(name: str, values: pa.Array, label: bool) -> Column:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DataError, SchemaError
 from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec_of
-from streamsketch.schema.columns import Block, Column, arrow_type
+from streamsketch.schema.columns import Block, Column
 from streamsketch.schema.derived import Lookup
 
 __all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
@@ -230,11 +230,7 @@ class Schema:
     def arrow(self) -> pa.Schema:
         """Arrow schema of a generated table."""
         return pa.schema(
-            [
-                (c.name, arrow_type(c.type) if c.kind != "boolean" else pa.bool_())
-                for c in self.columns
-                if c.encoded or c.kind == "derived"
-            ]
+            [(c.name, c.arrow) for c in self.columns if c.encoded or c.kind == "derived"]
         )
 
     @property
@@ -334,7 +330,7 @@ class Schema:
         for c in self.columns:
             if not c.encoded and c.kind != "user_id":
                 continue
-            kind = pa.bool_() if c.kind == "boolean" else arrow_type(c.type)
+            kind = c.arrow
             try:
                 arrays.append(pa.array([row[c.name] for row in rows], kind))
             except KeyError:
