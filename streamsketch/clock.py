@@ -27,12 +27,11 @@ class Clock:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._monotonic = monotonic
-        self.began = wall()
-        self._began = monotonic()
+        self._offset = wall() - monotonic()
 
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""
-        return self.began + self._monotonic() - self._began
+        return self._offset + self._monotonic()
 
     def monotonic(self) -> float:
         """Seconds since some moment; only differences mean something."""

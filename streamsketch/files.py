@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DamagedFileError, StoreError
 
-__all__ = ["FORMAT", "digest", "pack", "read_file", "remove_leftovers", "unpack", "write_atomic"]
+__all__ = [
+    "FORMAT",
+    "digest",
+    "pack",
+    "read_file",
+    "remove_leftovers",
+    "sync_folder",
+    "unpack",
+    "write_atomic",
+]
 
 FORMAT = 1
 MAX_BYTES = 1 << 31
@@ -113,7 +122,7 @@ def write_atomic(path: str | Path, data: bytes, mode: int = 0o644, fsync: bool =
         Path(temporary).replace(path)
         temporary = None
         if fsync:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as e:
         raise StoreError(
             f"cannot write {path}: {e.strerror or e}; what it held before is unchanged, free space or correct "
@@ -145,7 +154,8 @@ def read_file(path: str | Path) -> bytes:
         raise StoreError(f"cannot read {path}: {e.strerror or e}") from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that a rename in the folder outlasts a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -346,11 +346,11 @@ class Ingest:
     def release(self, wait: bool = False) -> Snapshot | None:
         """Release the sums of all parts as saved; with windows, each one that is due.
 
-        Returns:
-            The last snapshot that was made.
-
         Args:
             wait: Wait for another member's release to end; otherwise return None meanwhile.
+
+        Returns:
+            The last snapshot that was made.
         """
         try:
             made = self._release(wait)

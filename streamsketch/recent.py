@@ -23,8 +23,9 @@ class RecentIds:
         hashes: (n, 16) uint8, a saved state, the least lately seen first.
 
     >>> ids = RecentIds(2)
-    >>> ids.seen(b"a"), ids.seen(b"b"), ids.seen(b"a"), ids.seen(b"c"), ids.seen(b"b")
-    (False, False, True, False, False)
+    >>> ids.add(b"a"); ids.add(b"b"); ids.known(b"a"); ids.add(b"c"); ids.known(b"b")
+    True
+    False
     """
 
     def __init__(self, capacity: int, hashes: NDArray[np.uint8] | None = None) -> None:
@@ -49,13 +50,6 @@ class RecentIds:
         self._ids[key] = None
         if len(self._ids) > self.capacity:
             self._ids.popitem(last=False)
-
-    def seen(self, key: bytes) -> bool:
-        """Whether an id is known; it is kept from now on."""
-        if self.known(key):
-            return True
-        self.add(key)
-        return False
 
     def hashes(self) -> NDArray[np.uint8]:
         """(n, 16) uint8, the least lately seen first."""

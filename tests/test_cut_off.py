@@ -22,6 +22,7 @@ from tests.broker import BrokerProcess
 from tests.consumers.kafka_tools import Member, Shared, new_topic, numbers, produce, read, source
 from tests.consumers.test_flight import Running, batches, wait_for
 from tests.proxy import Proxy
+from tests.sources import BareSource
 
 SCHEMA = Schema.vectors(1, 0, 1000)
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 4, schema_hash=SCHEMA.hash))
@@ -90,10 +91,8 @@ def test_flight_cut_off(proxy, cut):
         assert server.numbers == list(range(20_000))
 
 
-class Counting:
+class Counting(BareSource):
     """Rows 0, 1, 2, ... in batches of ten; `before` is called before each."""
-
-    finished = False
 
     def __init__(self, rows, before=lambda at: None):
         self.rows, self.before = rows, before
@@ -110,15 +109,6 @@ class Counting:
         yield Chunk(
             "rows", {"row": self.next}, pa.record_batch({"x0": np.arange(low, self.next) * 1.0})
         )
-
-    def saved(self, positions):
-        pass
-
-    def lag(self):
-        return {}
-
-    def close(self):
-        pass
 
 
 def ingest(store, source, **schedule):

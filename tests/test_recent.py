@@ -161,7 +161,7 @@ def test_ids_of_every_type_and_dictionaries_have_keys_of_their_own():
 def test_the_state_is_sixteen_bytes_an_id():
     ids = RecentIds(1000)
     for key in keys(pa.array(range(3000))):
-        ids.seen(key)
+        ids.add(key)
     saved = ids.hashes()
     assert saved.shape == (1000, 16) and saved.dtype == np.uint8
     assert RecentIds(1000, saved).hashes().tolist() == saved.tolist()

@@ -26,6 +26,7 @@ from streamsketch.schema import Column
 from streamsketch.state import State
 from streamsketch.streams import Chunk
 from streamsketch.windows import LATE, OK, TOO_FAR, Windows, microseconds
+from tests.sources import BareSource
 from tests.test_pipeline import Letters
 
 SCHEMA = Schema([Column("x", "numeric", low=0, high=1000), Column("t", "event_time", "int64")])
@@ -59,20 +60,10 @@ def by_hand(parts, width, lateness):
     return dict(windows), late
 
 
-class Group:
+class Group(BareSource):
     """The source of one member; what it reads is decided by the test."""
 
     coordinated = True
-    finished = False
-
-    def saved(self, positions):
-        pass
-
-    def lag(self):
-        return {}
-
-    def close(self):
-        pass
 
 
 class Member:
@@ -345,8 +336,6 @@ def test_a_row_without_time_is_refused_and_a_stream_without_the_column_too(tmp_p
 class Ticking(Group):
     """A source of chunks by name; each poll takes a second of the test's clock."""
 
-    coordinated = True
-
     def __init__(self, chunks, parts, ticks):
         self.chunks, self.parts, self.ticks, self.finished = list(chunks), parts, ticks, False
 
@@ -362,9 +351,6 @@ class Ticking(Group):
         chunk = self.chunks.pop(0)
         if chunk is not None:
             yield chunk
-
-    def lag(self):
-        return {}
 
 
 def run(folder, chunks, parts, windows, **more):

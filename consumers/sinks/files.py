@@ -22,6 +22,7 @@ import pyarrow as pa
 from consumers.settings import parse
 from consumers.sinks.writers import WRITERS, Writer
 from streamsketch.errors import ConfigError, DataError, LockedError, SchemaError, StoreError
+from streamsketch.files import sync_folder
 
 __all__ = ["FileSink", "SinkSettings", "StdoutSink", "make", "make_stdout"]
 
@@ -196,7 +197,7 @@ class FileSink:
             os.fsync(self._file.fileno())
             final = self._path if self.settings.mode == "file" else self._next_part()
             self._unfinished.replace(final)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as e:
             self.discard()
             raise StoreError(
@@ -311,14 +312,6 @@ def _create(path: Path) -> BinaryIO:
         ) from None
     file.truncate()
     return file
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _line(schema: pa.Schema) -> str:

@@ -20,6 +20,7 @@ from streamsketch.spec import Spec
 from streamsketch.state import State
 from streamsketch.store import Family
 from streamsketch.streams import Chunk
+from tests.sources import BareSource
 
 SCHEMA = Schema([Column("x", "numeric", low=0, high=1000), Column("who", "user_id", "string")])
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 8, schema_hash=SCHEMA.hash))
@@ -29,11 +30,11 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-class Rows:
+class Rows(BareSource):
     """Rows 0..n-1 of 7 users, ten per chunk."""
 
     def __init__(self, n):
-        self.n, self.finished = n, False
+        self.n = n
 
     def open(self, owner):
         self.next = (owner.claim("rows") or {"row": 0})["row"]
@@ -48,15 +49,6 @@ class Rows:
             {"x": [float(r) for r in rows], "who": [f"u{r % 7}" for r in rows]}
         )
         yield Chunk("rows", {"row": self.next}, batch, (), {"row": rows[0]})
-
-    def saved(self, positions):
-        pass
-
-    def lag(self):
-        return {}
-
-    def close(self):
-        pass
 
 
 def ingest(folder, n, **more):
