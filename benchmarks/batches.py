@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 
 from streamsketch.features import FeatureMap
-from streamsketch.pipeline import Ingest
+from streamsketch.features.spec import Spec
+from streamsketch.ingest.loop import Ingest
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import Schedule
 from streamsketch.privacy.release import Releaser
-from streamsketch.releasing import Schedule
 from streamsketch.schema import Schema
-from streamsketch.spec import Spec
-from streamsketch.state import State
-from streamsketch.store import Store
+from streamsketch.storage.store import Store
 
 SCHEMA = Schema.vectors(4, -1, 1)
 SOURCES = ("files", "arrow", "flight")
@@ -53,7 +53,7 @@ def ingest(folder: Path, source: object) -> Ingest:
 
 def read(kind: str, path: Path, folder: Path) -> int:
     """Run one source to its end; rows in the saved sums."""
-    from consumers import arrow, files, flight
+    from streamsketch_consumers import arrow, files, flight
 
     stop = threading.Event()
     if kind == "flight":
@@ -89,7 +89,7 @@ def read(kind: str, path: Path, folder: Path) -> int:
 
 def send(path: str, port: str) -> None:
     """The Flight client, in a process of its own."""
-    from consumers.flight import FlightWriter
+    from streamsketch_consumers.flight import FlightWriter
 
     with (
         FlightWriter(f"grpc://127.0.0.1:{port}", client="one") as writer,

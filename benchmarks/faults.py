@@ -34,8 +34,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.faults import KafkaRun, Outcome
-from tests.flight_faults import FlightRun
+from testing.faults import KafkaRun, Outcome
+from testing.flight_faults import FlightRun
 
 RESULTS = Path(__file__).parent / "results"
 LIMIT = 6 * 3600.0

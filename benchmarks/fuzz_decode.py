@@ -27,10 +27,10 @@ from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from rich.console import Console
 from rich.table import Table
+from streamsketch_consumers.decode import FORMATS, Decoder, Options, RegistrySettings, decoder
 
-from consumers.decode import FORMATS, Decoder, Options, RegistrySettings, decoder
 from streamsketch.schema import Schema
-from tests.registry import RegistryServer
+from testing.registry import RegistryServer
 
 RESULTS = Path(__file__).parent / "results"
 D, BLOCK = 5, 5000

@@ -29,15 +29,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from rich.console import Console
 from rich.table import Table
+from streamsketch_consumers.kafka import KafkaSource
+from streamsketch_consumers.kafka.settings import KafkaSettings
 
-from consumers.kafka import KafkaSource
-from consumers.kafka.settings import KafkaSettings
 from streamsketch.features import FeatureMap
+from streamsketch.features.spec import Spec
+from streamsketch.ingest.streams import Chunk, Position
 from streamsketch.schema import Schema
 from streamsketch.sketch import Sketch
-from streamsketch.spec import Spec
-from streamsketch.streams import Chunk, Position
-from tests.broker import BrokerProcess
+from testing.broker import BrokerProcess
 
 RESULTS = Path(__file__).parent / "results" / "kafka_throughput.json"
 D, M, BATCH = 10, 1024, 2000

@@ -44,8 +44,8 @@ from benchmarks.kernel_peers import (
     torch_blocks,
 )
 from streamsketch.features import FeatureMap
-from streamsketch.kernels.loss import sketch_loss
-from streamsketch.spec import Spec
+from streamsketch.features.kernels.loss import sketch_loss
+from streamsketch.features.spec import Spec
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "performance.md"

@@ -37,7 +37,7 @@ def multiply_adds() -> float:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    from streamsketch.kernels import vectors as v
+    from streamsketch.features.kernels import vectors as v
 
     def typed(typing: Any, count: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

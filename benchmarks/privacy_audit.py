@@ -32,7 +32,7 @@ from streamsketch.privacy import Releaser, epsilon_from_rho, noise_multiplier
 from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
-from streamsketch.store import Store
+from streamsketch.storage.store import Store
 
 HERE = Path(__file__).parent
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from streamsketch.clipping import clip_weights, weighted_sum
 from streamsketch.features import FeatureMap
 from streamsketch.privacy.audit import Cut, Verdict, audit
+from streamsketch.privacy.clipping import clip_weights, weighted_sum
 from streamsketch.privacy.mechanisms import Stored
 from streamsketch.privacy.noise import Entropy, gaussian
 from streamsketch.privacy.release import Releaser

@@ -38,7 +38,7 @@ import torch
 from benchmarks import toys
 from streamsketch import Generator, Schema, Sketcher, fit
 from streamsketch.evaluate import energy_distance, mmd2, pair_tv, tstr, two_sample_auc
-from streamsketch.frequencies import advised
+from streamsketch.features.frequencies import advised
 from streamsketch.generator import OBJECTIVES, NetworkConfig, TrainingConfig
 from streamsketch.snapshot import Snapshot
 

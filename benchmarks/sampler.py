@@ -33,7 +33,7 @@ from streamsketch.sampler import (
 )
 from streamsketch.sampler.debt import energy_map
 from streamsketch.sampler.kernels import squared_distances
-from tests.sampler.toys import (
+from testing.toys import (
     GRID,
     MixtureGenerator,
     gaussian_generator,

@@ -26,7 +26,7 @@ from streamsketch.evaluate import energy_distance
 from streamsketch.evaluate.diversity import coverage, median_scale, nearest_distances, vendi
 from streamsketch.evaluate.pictures import new_figure, png
 from streamsketch.sampler import Sampler
-from tests.sampler.toys import ToyGenerator, snapshot_of
+from testing.toys import ToyGenerator, snapshot_of
 
 RESULTS = Path(__file__).parent / "results" / "sampler_digits.json"
 LATENT, NOISE = 8, 0.35

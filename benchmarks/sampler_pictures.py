@@ -17,7 +17,7 @@ from streamsketch.sampler import (
     squared_distance,
 )
 from streamsketch.sampler.debt import energy_map
-from tests.sampler.toys import GRID
+from testing.toys import GRID
 
 GREY, ORANGE, INK, BLUE = "#c9d0d8", "#d95f02", "#27313d", "#3a6ea5"
 

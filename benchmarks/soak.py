@@ -34,11 +34,11 @@ import tomli_w
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from rich.console import Console
 
-from streamsketch.config import Pipeline, load
+from streamsketch.ingest.parts import State
+from streamsketch.run.config import Pipeline, load
+from streamsketch.run.status import read_all
 from streamsketch.schema import Schema
-from streamsketch.state import State
-from streamsketch.status import read_all
-from tests.broker import BrokerProcess
+from testing.broker import BrokerProcess
 
 D, M, PARTITIONS = 10, 1024, 4
 SCHEMA = Schema.vectors(D, -4, 4)

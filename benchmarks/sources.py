@@ -25,11 +25,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from streamsketch_consumers import arrow, files, flight
 
-from consumers import arrow, files, flight
 from streamsketch.features import FeatureMap
+from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
-from streamsketch.spec import Spec
 
 D = 10
 SCHEMA = Schema.vectors(D, -1, 1)
@@ -43,7 +43,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s, open(sys.ar
 """
 SEND_FLIGHT = """
 import sys, pyarrow as pa
-from consumers.flight.client import FlightWriter
+from streamsketch_consumers.flight.client import FlightWriter
 with FlightWriter(f"grpc://127.0.0.1:{sys.argv[1]}", "bench") as writer:
     for batch in pa.ipc.open_stream(sys.argv[2]):
         writer.write(batch)

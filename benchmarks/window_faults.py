@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from streamsketch.snapshot import Snapshot
-from streamsketch.store import Store
+from streamsketch.storage.store import Store
 
 DATA = Path(__file__).parents[1] / "data" / "nycflights13.parquet"
 PIPELINE = """

@@ -41,7 +41,7 @@ def split() -> tuple[pa.Table, pa.Table]:
 
 def start_broker() -> Any:
     """The embedded broker, or None where it cannot run."""
-    from tests.tansu import TansuProcess, Unavailable
+    from testing.tansu import TansuProcess, Unavailable
 
     try:
         return TansuProcess()
@@ -88,8 +88,8 @@ def write_pipeline(out: Path, source: dict[str, Any], table: pa.Table, seconds: 
 
 def run(path: Path) -> int:
     """`streamsketch run pipeline.toml`, with the status of each process now and then."""
-    from streamsketch.config import load
-    from streamsketch.supervisor import Supervisor, children_of
+    from streamsketch.run.config import load
+    from streamsketch.run.supervisor import Supervisor, children_of
 
     pipeline = load(path)
     children = children_of(str(path), pipeline.source.members, sample=True)

@@ -9,8 +9,7 @@ import os
 import sys
 
 import pyarrow.parquet as pq
-
-from consumers.flight import FlightWriter
+from streamsketch_consumers.flight import FlightWriter
 
 
 def main(location: str, path: str) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamsketch import Schema, Sketcher, Snapshot, fit
-from streamsketch.config import Pipeline, parse
-from streamsketch.consume import run_ingest
 from streamsketch.evaluate.pictures import new_figure, png
-from streamsketch.worker import make_source
+from streamsketch.run.config import Pipeline, parse
+from streamsketch.run.consume import run_ingest
+from streamsketch.run.worker import make_source
 
 TOPIC = "readings"
 SCHEMA = Schema.from_dict(
@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         broker = None
         if given.bootstrap is None:
-            from tests.broker.process import BrokerProcess
+            from testing.broker.process import BrokerProcess
 
             broker = BrokerProcess(Path(scratch) / "broker")
         try:

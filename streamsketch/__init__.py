@@ -7,13 +7,14 @@ The public names are loaded on first use, so that `import streamsketch` stays li
 ['FeatureMap', 'Generator', 'Sampler', 'Schema', 'Sketch']
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamsketch._version import __version__
+from streamsketch.lazy import exports
 
 if TYPE_CHECKING:
     from streamsketch.features import FeatureMap as FeatureMap
+    from streamsketch.features import Spec as Spec
     from streamsketch.generator import Generator as Generator
     from streamsketch.generator import fit as fit
     from streamsketch.sampler import Sampler as Sampler
@@ -21,21 +22,7 @@ if TYPE_CHECKING:
     from streamsketch.sketch import Sketch as Sketch
     from streamsketch.sketcher import Sketcher as Sketcher
     from streamsketch.snapshot import Snapshot as Snapshot
-    from streamsketch.spec import Spec as Spec
-    from streamsketch.store import Store as Store
-
-_HOMES = {
-    "FeatureMap": "features",
-    "Generator": "generator",
-    "Sampler": "sampler",
-    "Schema": "schema",
-    "Sketch": "sketch",
-    "Sketcher": "sketcher",
-    "Snapshot": "snapshot",
-    "Spec": "spec",
-    "Store": "store",
-    "fit": "generator",
-}
+    from streamsketch.storage.store import Store as Store
 
 __all__ = [
     "FeatureMap",
@@ -51,12 +38,18 @@ __all__ = [
     "fit",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"streamsketch.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'streamsketch' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "FeatureMap": "features",
+        "Generator": "generator",
+        "Sampler": "sampler",
+        "Schema": "schema",
+        "Sketch": "sketch",
+        "Sketcher": "sketcher",
+        "Snapshot": "snapshot",
+        "Spec": "features",
+        "Store": "storage.store",
+        "fit": "generator",
+    },
+)

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
-from streamsketch.kernels import ONE
+from streamsketch.features.kernels import ONE
 
 if TYPE_CHECKING:
     from streamsketch.features import Map
-    from streamsketch.spec import Spec
+    from streamsketch.features.spec import Spec
 
 __all__ = ["Sketch"]
 
@@ -97,7 +97,7 @@ class Sketch:
 
     def to_bytes(self) -> bytes:
         """The sketch as a file's bytes, for engines that move partial sums."""
-        from streamsketch.files import pack
+        from streamsketch.storage.files import pack
 
         return pack(
             "sketch", {"total": self.total}, {"spec": self.spec.to_dict(), "count": self.count}
@@ -110,8 +110,8 @@ class Sketch:
         Raises:
             DamagedFileError: The bytes are not a sketch's.
         """
-        from streamsketch.files import unpack
-        from streamsketch.spec import Spec
+        from streamsketch.features.spec import Spec
+        from streamsketch.storage.files import unpack
 
         arrays, body = unpack(data, "sketch")
         return cls(Spec.from_dict(body["spec"]), arrays["total"], body["count"])

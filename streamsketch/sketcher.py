@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, build
+from streamsketch.features.spec import Spec
+from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
 from streamsketch.schema.schema import as_table
 from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
-from streamsketch.spec import Spec
 
 __all__ = ["Sketcher", "spec_of"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.features import FeatureMap, build
-from streamsketch.files import digest, pack, read_file, unpack, write_atomic
+from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
-from streamsketch.spec import Spec
+from streamsketch.storage.files import digest, pack, read_file, unpack, write_atomic
 
 if TYPE_CHECKING:
     import os

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from streamsketch.config import load
-from streamsketch.worker import make_source
+from streamsketch.run.config import load
+from streamsketch.run.worker import make_source
 from tests.cli.conftest import Call, call  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,10 @@ import pytest
 
 from streamsketch import Generator, Sampler, Schema, Sketch, Snapshot, Store
 from streamsketch.features import FeatureMap
-from streamsketch.files import read_file
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import release_now
 from streamsketch.privacy.release import Releaser
-from streamsketch.releasing import release_now
-from streamsketch.state import State
+from streamsketch.storage.files import read_file
 from tests.golden.make import points
 
 FILES = Path(__file__).parent / "golden" / "format-1"

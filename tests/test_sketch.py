@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from streamsketch import Schema, Sketch, Sketcher
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
 from streamsketch.features import ONE, FeatureMap
-from streamsketch.frequencies import LAWS
-from streamsketch.kernels import BACKENDS
+from streamsketch.features.frequencies import LAWS
+from streamsketch.features.kernels import BACKENDS
+from streamsketch.features.spec import Spec
 from streamsketch.schema import Column
-from streamsketch.spec import Spec
 
 # a structured backend sums its own law only; Triton needs a GPU or its interpreter (tests/kernels)
 STRUCTURED = [("harmonic", "harmonic", 3), ("hadamard", "hadamard", 16)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from streamsketch.store import Store
+    from streamsketch.storage.store import Store
 
 SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc",
@@ -142,10 +142,10 @@ def open_store(path: str) -> Store:
     Raises:
         ConfigError: there is none.
     """
-    from streamsketch.store import Store
+    from streamsketch.storage.store import Store
 
     if path.endswith(".toml"):
-        from streamsketch.config import load
+        from streamsketch.run.config import load
 
         return load(path).store()
     store = Store(path)

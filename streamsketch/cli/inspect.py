@@ -13,7 +13,7 @@ _SETTINGS = ("law", "m", "d", "memory", "mechanism", "fingerprint", "epsilon", "
 
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot
-    from streamsketch.store import Store
+    from streamsketch.storage.store import Store
 
 
 def add_to(app: typer.Typer) -> None:
@@ -136,7 +136,7 @@ def _checkpoints(store: Store, newest: int) -> list[dict[str, Any]]:
 def _metrics(data: bytes, name: str) -> dict[str, Any]:
     """Figures of a checkpoint, read without torch."""
     from streamsketch.errors import DamagedFileError
-    from streamsketch.files import unpack
+    from streamsketch.storage.files import unpack
 
     try:
         body = unpack(data, "checkpoint", name)[1]
@@ -149,7 +149,7 @@ def _metrics(data: bytes, name: str) -> dict[str, Any]:
 def _processes(store: Store) -> list[dict[str, Any]]:
     import time
 
-    from streamsketch.status import read_all
+    from streamsketch.run.status import read_all
 
     if not store.local:
         return []
@@ -164,8 +164,8 @@ def _processes(store: Store) -> list[dict[str, Any]]:
 
 def _file_facts(path: str) -> dict[str, Any]:
     from streamsketch.errors import DamagedFileError
-    from streamsketch.files import read_file
     from streamsketch.snapshot import Snapshot
+    from streamsketch.storage.files import read_file
 
     data = read_file(Path(path))
     try:
@@ -180,10 +180,10 @@ def _file_facts(path: str) -> dict[str, Any]:
 def _privacy(store: str) -> str:
     """The ledger where this machine has it, else what the newest snapshot states."""
     from streamsketch.errors import StoreError
-    from streamsketch.files import read_file, unpack
     from streamsketch.privacy.ledger import Ledger
     from streamsketch.privacy.report import explain
     from streamsketch.snapshot import Snapshot
+    from streamsketch.storage.files import read_file, unpack
 
     if store.endswith(".safetensors"):
         return explain(Snapshot.load(store))

@@ -32,8 +32,8 @@ def merge(
     """
     from streamsketch.cli.console import say
     from streamsketch.errors import ConfigError
-    from streamsketch.files import write_atomic
     from streamsketch.sketch import Sketch
+    from streamsketch.storage.files import write_atomic
 
     if len(parts) < 2:
         msg = f"Expected two files or more to merge, got {len(parts)}."
@@ -55,9 +55,9 @@ def merge(
 
 def _load(part: str) -> Any:
     from streamsketch.errors import DamagedFileError, StoreError
-    from streamsketch.files import read_file
     from streamsketch.sketch import Sketch
     from streamsketch.snapshot import Snapshot
+    from streamsketch.storage.files import read_file
 
     if Path(part).is_dir() or "://" in part or part.endswith(".toml"):
         from streamsketch.cli.console import open_store

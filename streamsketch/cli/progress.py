@@ -83,7 +83,7 @@ def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
         state: the state folder of the store.
         names: the processes, such as "consumer-0".
     """
-    from streamsketch.status import read_all
+    from streamsketch.run.status import read_all
 
     done = threading.Event()
     with lines_shown() as show:

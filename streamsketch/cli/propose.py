@@ -77,7 +77,7 @@ def init(
     Reads the data, so what it proposes is not private until you have reviewed it.
     """
     from streamsketch.cli.console import err, read_spread
-    from streamsketch.frequencies import advised
+    from streamsketch.features.frequencies import advised
     from streamsketch.schema import Schema
 
     table, in_all = read_spread(file, rows)

@@ -23,7 +23,7 @@ def write_rows(table: pa.Table, output: str) -> None:
         ConfigError: the name does not tell where to, or in which format.
         StoreError: it cannot be written.
     """
-    from streamsketch.streams import plugin
+    from streamsketch.ingest.streams import plugin
 
     name, settings = _sink(output)
     sink = plugin("sinks", name)(settings)

@@ -93,8 +93,8 @@ def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
     from rich.table import Table
 
     from streamsketch.cli.console import err
-    from streamsketch.files import write_atomic
     from streamsketch.sampler import sampling_report
+    from streamsketch.storage.files import write_atomic
 
     found = sampling_report(drawer, rows)
     table = Table(title=f"{rows.num_rows} rows against {found.reference}; {found.outputs} in all")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from streamsketch.config import Pipeline
-    from streamsketch.pipeline import Progress
+    from streamsketch.ingest.loop import Progress
+    from streamsketch.run.config import Pipeline
 
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="The pipeline file (see `streamsketch init`).")
@@ -37,9 +37,9 @@ def run(
     itself. Run it again to go on where it stopped.
     """
     from streamsketch.cli.progress import lines_shown
-    from streamsketch.config import load
-    from streamsketch.signals import stop_on_signals
-    from streamsketch.supervisor import Supervisor, children_of
+    from streamsketch.run.config import load
+    from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.supervisor import Supervisor, children_of
 
     loaded = load(pipeline)
     state = loaded.store().state_dir
@@ -60,7 +60,7 @@ def consume(
     ] = 0,
 ) -> None:
     """Only the sketching process: read the source, keep the sketch, release snapshots."""
-    from streamsketch.config import load
+    from streamsketch.run.config import load
 
     _ingest(load(pipeline), member)
 
@@ -88,7 +88,7 @@ def replay(
     from dataclasses import replace
     from pathlib import Path
 
-    from streamsketch.config import SourceTable, load
+    from streamsketch.run.config import SourceTable, load
 
     loaded = load(pipeline)
     paths = [f if "://" in f else str(Path(f).absolute()) for f in files]
@@ -109,9 +109,9 @@ def replay(
 
 def _ingest(loaded: Pipeline, member: int) -> None:
     from streamsketch.cli.progress import status_shown
-    from streamsketch.consume import run_ingest
-    from streamsketch.signals import stop_on_signals
-    from streamsketch.worker import make_source
+    from streamsketch.run.consume import run_ingest
+    from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.worker import make_source
 
     source = make_source(loaded)
     stop = stop_on_signals()

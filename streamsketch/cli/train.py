@@ -9,9 +9,9 @@ import typer
 from streamsketch.cli.stream import PipelineFile
 
 if TYPE_CHECKING:
-    from streamsketch.config import Pipeline
     from streamsketch.generator import Generator
-    from streamsketch.store import Store
+    from streamsketch.run.config import Pipeline
+    from streamsketch.storage.store import Store
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def train(
     """
     from dataclasses import replace
 
-    from streamsketch.config import load
+    from streamsketch.run.config import load
 
     loaded = load(pipeline)
     given = {"seconds": seconds, "device": device}
@@ -52,8 +52,8 @@ def train(
 
 def _watch(loaded: Pipeline) -> None:
     from streamsketch.cli.progress import figures, lines_shown
-    from streamsketch.signals import stop_on_signals
-    from streamsketch.worker import train_new
+    from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.worker import train_new
 
     stop = stop_on_signals()
     with lines_shown() as show:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from streamsketch.generator import Generator
-    from streamsketch.store import Store
+    from streamsketch.storage.store import Store
 
 __all__ = ["make_app"]
 

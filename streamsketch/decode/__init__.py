@@ -7,8 +7,9 @@ KMeans(n_clusters=3, n_init='auto', atoms='gaussian', random_state=0)
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamsketch.lazy import exports
 
 if TYPE_CHECKING:
     from streamsketch.decode.components import ICA as ICA
@@ -20,18 +21,6 @@ if TYPE_CHECKING:
     from streamsketch.decode.mixture import GaussianMixture as GaussianMixture
     from streamsketch.decode.stable import StableMixture as StableMixture
     from streamsketch.decode.target import Target as Target
-
-_HOMES = {
-    "Density": "marginals",
-    "ICA": "components",
-    "PCA": "components",
-    "StableMixture": "stable",
-    "GaussianMixture": "mixture",
-    "KMeans": "kmeans",
-    "Marginals": "marginals",
-    "Shares": "marginals",
-    "Target": "target",
-}
 
 __all__ = [
     "Density",
@@ -45,8 +34,17 @@ __all__ = [
     "ICA",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"streamsketch.decode.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'streamsketch.decode' has no attribute {name!r}")
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Density": "marginals",
+        "GaussianMixture": "mixture",
+        "ICA": "components",
+        "KMeans": "kmeans",
+        "Marginals": "marginals",
+        "PCA": "components",
+        "Shares": "marginals",
+        "StableMixture": "stable",
+        "Target": "target",
+    },
+)

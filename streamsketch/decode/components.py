@@ -10,7 +10,7 @@ import numpy as np
 from streamsketch.decode.atoms import Array
 from streamsketch.decode.space import Estimator, Space, positive_count
 from streamsketch.errors import ConfigError
-from streamsketch.moments import MomentMap
+from streamsketch.features.moments import MomentMap
 
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.quantized import GAIN, SignatureMap
+from streamsketch.features.signature import GAIN, SignatureMap
 
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot

@@ -121,7 +121,7 @@ class VendiSketch:
 
     def __init__(self, d: int, scale: float, frequencies: int = 256, seed: int = 0) -> None:
         from streamsketch.features import FeatureMap
-        from streamsketch.frequencies import draw
+        from streamsketch.features.frequencies import draw
 
         _positive_scale(scale)
         omega = draw("gaussian", d, frequencies, seed, scale)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from streamsketch.errors import ConfigError, TrainingError
-from streamsketch.frequencies import second_order_base
+from streamsketch.features.frequencies import second_order_base
 from streamsketch.generator.arguments import check, device_of, rows_of
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.mixture import Mixture, corrects, decoded, place, weigh_again

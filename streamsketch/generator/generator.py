@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError, DamagedFileError
-from streamsketch.files import digest, pack, read_file, unpack, write_atomic
 from streamsketch.generator.components import Components
 from streamsketch.generator.heads import Head
 from streamsketch.generator.networks import NETWORKS, Latent, NetworkConfig, preset
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
+from streamsketch.storage.files import digest, pack, read_file, unpack, write_atomic
 
 __all__ = ["Generator", "Model"]
 

@@ -23,11 +23,11 @@ from torch import Tensor
 from streamsketch.decode import Target
 from streamsketch.decode.atoms import DiagonalGaussians
 from streamsketch.decode.solve import rough
+from streamsketch.features.kernels.loss import sketch_mean
 from streamsketch.generator.components import Components
 from streamsketch.generator.generator import Model
 from streamsketch.generator.heads import GAIN
 from streamsketch.generator.networks import NetworkConfig, preset
-from streamsketch.kernels.loss import sketch_mean
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from streamsketch.features.kernels.draws import Draws, drawn_loss, draws
+from streamsketch.features.kernels.loss import features, sketch_loss, sketch_mean
 from streamsketch.generator import score, stein
-from streamsketch.kernels.draws import Draws, drawn_loss, draws
-from streamsketch.kernels.loss import features, sketch_loss, sketch_mean
 
 if TYPE_CHECKING:
     from streamsketch.generator.generator import Model

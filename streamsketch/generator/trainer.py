@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from streamsketch.errors import TrainingError
+from streamsketch.features.kernels.loss import sketch_mean
 from streamsketch.generator.generator import Model
 from streamsketch.generator.objectives import Objective, Problem
-from streamsketch.kernels.loss import sketch_mean
 
 __all__ = ["Candidate", "HeldOut", "TrainingConfig"]
 

@@ -31,7 +31,7 @@ class RiverSketcher(base.Transformer):
     Args:
         schema: the columns and their limits.
         frequencies: m; a row is transformed to 2m features of size 1/sqrt(m).
-        law: frequency law, a name in `streamsketch.frequencies.LAWS`.
+        law: frequency law, a name in `streamsketch.features.frequencies.LAWS`.
         seed: seed of the frequencies; equal seeds make sketches mergeable.
         scale: kernel scale, a length in encoded space.
         mechanism: how releases are protected.

@@ -27,7 +27,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     Args:
         n_frequencies: m; a row is transformed to 2m features of size 1/sqrt(m).
-        law: frequency law, a name in `streamsketch.frequencies.LAWS`.
+        law: frequency law, a name in `streamsketch.features.frequencies.LAWS`.
         scale: kernel scale, a length where each column's limits are -1 and 1.
         low: (d,) or one number: the smallest value of each column. None reads it off the first
             rows, which is not private.

@@ -7,8 +7,9 @@ Names are loaded on first use.
 3.265
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamsketch.lazy import exports
 
 if TYPE_CHECKING:
     from streamsketch.privacy.accountant import epsilon_from_rho as epsilon_from_rho
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
     from streamsketch.privacy.release import Releaser as Releaser
     from streamsketch.privacy.report import explain as explain
     from streamsketch.privacy.settings import Settings as Settings
-
-_HOMES = {
-    "Budget": "queries",
-    "MECHANISMS": "mechanisms",
-    "Ledger": "ledger",
-    "Plan": "mechanisms",
-    "Releaser": "release",
-    "Settings": "settings",
-    "epsilon_from_rho": "accountant",
-    "explain": "report",
-    "noise_multiplier": "mechanisms",
-    "private_bounds": "queries",
-    "private_histogram": "queries",
-    "private_scale": "queries",
-    "rho_from_epsilon": "accountant",
-}
 
 __all__ = [
     "Budget",
@@ -57,8 +42,21 @@ __all__ = [
     "rho_from_epsilon",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"streamsketch.privacy.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'streamsketch.privacy' has no attribute {name!r}")
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Budget": "queries",
+        "Ledger": "ledger",
+        "MECHANISMS": "mechanisms",
+        "Plan": "mechanisms",
+        "Releaser": "release",
+        "Settings": "settings",
+        "epsilon_from_rho": "accountant",
+        "explain": "report",
+        "noise_multiplier": "mechanisms",
+        "private_bounds": "queries",
+        "private_histogram": "queries",
+        "private_scale": "queries",
+        "rho_from_epsilon": "accountant",
+    },
+)

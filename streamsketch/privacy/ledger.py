@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamsketch.errors import PrivacyError, StoreError
-from streamsketch.files import write_atomic
+from streamsketch.storage.files import write_atomic
 
 if TYPE_CHECKING:
-    from streamsketch.store import Store
+    from streamsketch.storage.store import Store
 
 __all__ = ["Ledger", "LedgerCopy"]
 

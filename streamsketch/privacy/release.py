@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import BudgetError, ConfigError, PrivacyError
 from streamsketch.features import FeatureMap, Map
-from streamsketch.kernels import ONE
-from streamsketch.memory import make_memory
+from streamsketch.features.kernels import ONE
 from streamsketch.privacy.accountant import sigma
 from streamsketch.privacy.ledger import Ledger
 from streamsketch.privacy.mechanisms import Plan, lookup
+from streamsketch.privacy.memory import make_memory
 from streamsketch.privacy.noise import Entropy, seeded_entropy, system_entropy
 from streamsketch.privacy.resolve import resolve
 from streamsketch.privacy.resume import restore_state, saved_state

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import DamagedFileError, SpecMismatchError, StoreError
-from streamsketch.files import pack, read_file, unpack, write_atomic
 from streamsketch.sampler.unique import RowFilter
+from streamsketch.storage.files import pack, read_file, unpack, write_atomic
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]

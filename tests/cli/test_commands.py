@@ -12,7 +12,7 @@ import pytest
 from pyarrow import csv, feather, parquet
 
 from streamsketch import Schema, Sketcher, Snapshot, Store
-from streamsketch.config import load
+from streamsketch.run.config import load
 from streamsketch.sketch import Sketch
 from tests.cli.conftest import Call, rows
 

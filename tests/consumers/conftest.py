@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tests.broker import BrokerProcess
-from tests.tansu import TansuProcess, Unavailable
+from testing.broker import BrokerProcess
+from testing.tansu import TansuProcess, Unavailable
 
 
 @pytest.fixture(scope="session")

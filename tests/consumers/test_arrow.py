@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.arrow import make, wire
 
-from consumers.arrow import make, wire
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
 
@@ -118,7 +118,7 @@ def test_a_named_pipe_that_is_kept_open(tmp_path):
 
 def test_standard_input():
     program = (
-        "import sys; from consumers.arrow import make; from streamsketch.schema import Schema\n"
+        "import sys; from streamsketch_consumers.arrow import make; from streamsketch.schema import Schema\n"
         "class Owner:\n    def claim(self, part): return None\n"
         "s = make({'path': '-'}, Schema.vectors(1, 0, 1000)); s.open(Owner()); n = 0\n"
         "while not s.finished:\n    n += sum(c.batch.num_rows for c in s.poll(0.1))\n"

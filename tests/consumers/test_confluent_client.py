@@ -5,15 +5,14 @@ real one runs in `test_kafka.py`.
 """
 
 import pytest
+from streamsketch_consumers.kafka.client import Partition
+from streamsketch_consumers.kafka.settings import KafkaSettings
 
-from consumers.kafka.client import Partition
-from consumers.kafka.settings import KafkaSettings
 from streamsketch.errors import ConfigError
 
 pytest.importorskip("confluent_kafka")
 from confluent_kafka import OFFSET_BEGINNING, Message
-
-from consumers.kafka import confluent_client
+from streamsketch_consumers.kafka import confluent_client
 
 FIRST, SECOND = Partition("t", 0), Partition("t", 1)
 

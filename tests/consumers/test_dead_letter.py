@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import KafkaConsumer
+from streamsketch_consumers.dead_letter import FileDeadLetters, make_file, make_kafka, read_file
+from streamsketch_consumers.kafka import sink as kafka_sink
 
-from consumers.dead_letter import FileDeadLetters, make_file, make_kafka, read_file
-from consumers.kafka import sink as kafka_sink
 from streamsketch.errors import ConfigError, StoreError
-from streamsketch.streams import Dead
-from tests.broker import BrokerProcess
-from tests.consumers.kafka_tools import new_topic
+from streamsketch.ingest.streams import Dead
+from testing.broker import BrokerProcess
+from testing.kafka_tools import new_topic
 
 
 @given(st.lists(st.one_of(st.binary(max_size=20), st.text(max_size=20))))

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.decode import FORMATS, Limits, Options, decoder
+from streamsketch_consumers.decode.values import convert, split
 
-from consumers.decode import FORMATS, Limits, Options, decoder
-from consumers.decode.values import convert, split
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Column, Schema
 

@@ -10,13 +10,13 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from streamsketch_consumers.dead_letter import read_file
+from streamsketch_consumers.decode import Options, decoder
+from streamsketch_consumers.flight import FlightWriter
 
-from consumers.dead_letter import read_file
-from consumers.decode import Options, decoder
-from consumers.flight import FlightWriter
 from streamsketch.errors import ConfigError, SourceError
 from streamsketch.schema import Column, Schema
-from tests.consumers.ingest_worker import ingest, saved
+from testing.ingest_worker import ingest, saved
 
 SCHEMA = Schema(
     [
@@ -93,7 +93,7 @@ def test_files(kind, change, tmp_path):
     for i, whole in enumerate([table(), alter(table(10)), table(20)]):
         WRITERS[kind](whole, tmp_path / "data" / f"{i}.{kind}")
     sums, reasons = run(
-        tmp_path, "consumers.files",
+        tmp_path, "streamsketch_consumers.files",
         {"path": str(tmp_path / "data"), "on_error": "dlq", **settings},
     )  # fmt: skip
     assert sums.count == (30 if counts else 20)
@@ -108,7 +108,9 @@ def test_streams_one_after_the_other(change, tmp_path):
     alter, settings, counts, reason = CHANGES[change]
     (tmp_path / "s").write_bytes(b"".join(map(stream, [table(), alter(table(10)), table(20)])))
     sums, reasons = run(
-        tmp_path, "consumers.arrow", {"path": str(tmp_path / "s"), "on_error": "dlq", **settings}
+        tmp_path,
+        "streamsketch_consumers.arrow",
+        {"path": str(tmp_path / "s"), "on_error": "dlq", **settings},
     )
     if counts:
         assert sums.count == 30 and not reasons
@@ -121,7 +123,9 @@ def test_streams_one_after_the_other(change, tmp_path):
 @pytest.mark.parametrize("change", CHANGES)
 def test_flight(change, tmp_path):
     alter, settings, counts, reason = CHANGES[change]
-    job = ingest(tmp_path / "run", "consumers.flight", {"port": 0, **settings}, SCHEMA)
+    job = ingest(
+        tmp_path / "run", "streamsketch_consumers.flight", {"port": 0, **settings}, SCHEMA
+    )
     stop = threading.Event()
     thread = threading.Thread(target=job.run, args=(stop,))
     thread.start()

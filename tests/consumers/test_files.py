@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.files import make
 
-from consumers.files import make
 from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
 

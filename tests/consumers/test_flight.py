@@ -15,11 +15,11 @@ import pyarrow.flight as fl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.flight import FlightSettings, FlightSource, FlightWriter, make
 
-from consumers.flight import FlightSettings, FlightSource, FlightWriter, make
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.schema import Column, Schema
-from tests.flight_faults import FlightRun
+from testing.flight_faults import FlightRun
 
 SCHEMA = Schema(
     [

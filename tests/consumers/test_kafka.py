@@ -10,21 +10,20 @@ import orjson
 import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from streamsketch_consumers.kafka import contact
+from streamsketch_consumers.kafka import source as kafka_source
 
-from consumers.kafka import contact
-from consumers.kafka import source as kafka_source
 from streamsketch import Snapshot, Store
 from streamsketch.errors import SourceError
-from streamsketch.pipeline import Ingest
+from streamsketch.ingest.loop import Ingest
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import Schedule
+from streamsketch.ingest.windows import Windows
 from streamsketch.privacy.release import Releaser
-from streamsketch.releasing import Schedule
 from streamsketch.schema import Column, Schema
-from streamsketch.state import State
-from streamsketch.windows import Windows
-from tests.broker import BrokerProcess
-from tests.consumers import kafka_tools
-from tests.consumers.ingest_worker import operator
-from tests.consumers.kafka_tools import (
+from testing.broker import BrokerProcess
+from testing.ingest_worker import operator
+from testing.kafka_tools import (
     Member,
     Shared,
     new_topic,
@@ -34,6 +33,7 @@ from tests.consumers.kafka_tools import (
     read_all,
     source,
 )
+from tests.consumers import kafka_tools
 
 
 @pytest.fixture(autouse=True, params=["kafka-python", "confluent"])
@@ -311,7 +311,7 @@ def test_broker_gone_and_back(tmp_path, caplog, monkeypatch):
     stream.open(member)
     read(stream, member, lambda: member.shared.rows() == list(range(100)))
     broker.kill()
-    with caplog.at_level(logging.WARNING, logger="consumers.kafka"):
+    with caplog.at_level(logging.WARNING, logger="streamsketch_consumers.kafka"):
         read(stream, member, lambda: "do not answer" in caplog.text)
         for _ in range(5):
             assert list(stream.poll(0.1)) == []

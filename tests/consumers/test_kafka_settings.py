@@ -5,13 +5,13 @@ import logging
 import numpy as np
 import pyarrow as pa
 import pytest
+from streamsketch_consumers import kafka
+from streamsketch_consumers.kafka import python_client
+from streamsketch_consumers.kafka.settings import KafkaSettings
+from streamsketch_consumers.kafka.sink import make as make_sink
 
-from consumers import kafka
-from consumers.kafka import python_client
-from consumers.kafka.settings import KafkaSettings
-from consumers.kafka.sink import make as make_sink
 from streamsketch.errors import ConfigError
-from tests.consumers.kafka_tools import SCHEMA, new_topic, read_all, source
+from testing.kafka_tools import SCHEMA, new_topic, read_all, source
 
 
 def test_sink_rows_are_read_back(own_broker):

@@ -12,14 +12,20 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.decode import (
+    Options,
+    RegistrySettings,
+    RegistryUnavailable,
+    decoder,
+    registry,
+)
+from streamsketch_consumers.decode.registry import Registry, Schemas
+from streamsketch_consumers.kafka.settings import KafkaSettings
 
-from consumers.decode import Options, RegistrySettings, RegistryUnavailable, decoder, registry
-from consumers.decode.registry import Registry, Schemas
-from consumers.kafka.settings import KafkaSettings
 from streamsketch.errors import ConfigError, SourceError
 from streamsketch.schema import Column, Schema
-from tests.consumers.kafka_tools import Member, Shared, new_topic, produce, read, read_all, source
-from tests.registry import RegistryServer
+from testing.kafka_tools import Member, Shared, new_topic, produce, read, read_all, source
+from testing.registry import RegistryServer
 
 pytest.importorskip("confluent_kafka.schema_registry")
 from confluent_kafka.schema_registry import Schema as Theirs

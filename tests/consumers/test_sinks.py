@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from streamsketch_consumers.files import make as make_source
+from streamsketch_consumers.sinks import make, make_stdout
+from streamsketch_consumers.sinks.writers import WRITERS
 
-from consumers.files import make as make_source
-from consumers.sinks import make, make_stdout
-from consumers.sinks.writers import WRITERS
 from streamsketch.errors import (
     ConfigError,
     DataError,
@@ -114,7 +114,7 @@ def test_standard_output(kind, tmp_path):
                 make_stdout({"format": kind})
         return
     program = (
-        "import sys, pyarrow as pa; from consumers.sinks import make_stdout\n"
+        "import sys, pyarrow as pa; from streamsketch_consumers.sinks import make_stdout\n"
         f"s = make_stdout({{'format': {kind!r}}})\n"
         "for k in range(3): s.write(pa.table({'n': [2 * k, 2 * k + 1]})); s.flush()\n"
         "s.close()"
@@ -133,7 +133,7 @@ def test_standard_output(kind, tmp_path):
 
 def test_a_reader_of_standard_output_that_goes_away():
     program = (
-        "import pyarrow as pa; from consumers.sinks import make_stdout\n"
+        "import pyarrow as pa; from streamsketch_consumers.sinks import make_stdout\n"
         "from streamsketch.errors import StoreError\n"
         "s = make_stdout({'format': 'jsonl'})\n"
         "try:\n"

@@ -136,7 +136,7 @@ def test_a_store_without_checkpoints(tmp_path: Path) -> None:
 
 
 def test_the_command_serves_and_ends_cleanly(store: Store) -> None:
-    from tests.broker.process import free_port
+    from testing.broker.process import free_port
 
     port = free_port()
     code = "from streamsketch.cli import main; main()"

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans as Lloyd
 from streamsketch import Schema, Sketcher
 from streamsketch.decode import KMeans, Target
 from streamsketch.errors import ConfigError
-from streamsketch.frequencies import draw
+from streamsketch.features.frequencies import draw
 
 
 def clustered(seed, n=20_000, d=10, clusters=10, spread=0.1):

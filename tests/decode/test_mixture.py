@@ -7,7 +7,7 @@ from streamsketch import Schema, Sketcher
 from streamsketch.decode import GaussianMixture, Target
 from streamsketch.decode.refine import sketch_covariance
 from streamsketch.errors import ConfigError
-from streamsketch.frequencies import draw
+from streamsketch.features.frequencies import draw
 
 
 def rows_of(kind, seed, n=20_000, d=10, components=5):

@@ -6,8 +6,8 @@ import torch
 
 from streamsketch import Generator, Schema, fit
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
-from streamsketch.files import pack, unpack
 from streamsketch.generator import NETWORKS, NetworkConfig
+from streamsketch.storage.files import pack, unpack
 
 SMALL = NetworkConfig("residual", latent=4, width=32, depth=2)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from streamsketch import Schema
-from streamsketch.frequencies import draw, second_order_base
+from streamsketch.features.frequencies import draw, second_order_base
 from streamsketch.generator import OBJECTIVES, Generator
 from streamsketch.generator.objectives import Problem, first_shares, radii
 

@@ -9,9 +9,9 @@ import torch
 from streamsketch import Schema, Sketcher, fit
 from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap
-from streamsketch.frequencies import draw, second_order_base
+from streamsketch.features.frequencies import draw, second_order_base
+from streamsketch.features.kernels.loss import features as row_features
 from streamsketch.generator import OBJECTIVES, NetworkConfig, TrainingConfig, score
-from streamsketch.kernels.loss import features as row_features
 from tests.generator.conftest import two_bumps
 
 M = 300

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from streamsketch import Generator, Sampler, Schema, Sketcher
-from streamsketch.files import write_atomic
 from streamsketch.generator import NetworkConfig
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import release_now
 from streamsketch.privacy.release import Releaser
-from streamsketch.releasing import release_now
-from streamsketch.state import State
-from streamsketch.store import Store
+from streamsketch.storage.files import write_atomic
+from streamsketch.storage.store import Store
 
 
 def points(n=50):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamsketch.features import FeatureMap
-from streamsketch.frequencies import LAWS
-from streamsketch.kernels import BACKENDS
-from streamsketch.spec import Spec
+from streamsketch.features.frequencies import LAWS
+from streamsketch.features.kernels import BACKENDS
+from streamsketch.features.spec import Spec
 
 RNG = np.random.default_rng(3)
 D = 16  # the least that the Hadamard backend takes

@@ -6,21 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import streamsketch.consume as consumer
+import streamsketch.run.consume as consumer
 from streamsketch import Schema, Sketcher, Snapshot, Store
-from streamsketch.clipping import user_limits
 from streamsketch.errors import ConfigError, DamagedFileError, PrivacyError
 from streamsketch.features import FeatureMap
-from streamsketch.pipeline import Ingest
+from streamsketch.features.spec import Spec
+from streamsketch.ingest.loop import Ingest
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import Schedule
+from streamsketch.ingest.streams import Chunk
 from streamsketch.privacy import Releaser, Settings
+from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.ledger import LedgerCopy
-from streamsketch.releasing import Schedule
 from streamsketch.schema import Column
-from streamsketch.spec import Spec
-from streamsketch.state import State
-from streamsketch.store import Family
-from streamsketch.streams import Chunk
-from tests.sources import BareSource
+from streamsketch.storage.store import Family
+from testing.sources import BareSource
 
 SCHEMA = Schema([Column("x", "numeric", low=0, high=1000), Column("who", "user_id", "string")])
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 8, schema_hash=SCHEMA.hash))

@@ -9,13 +9,13 @@ import pytest
 
 from streamsketch.errors import BudgetError, ConfigError, PrivacyError, SchemaError, StoreError
 from streamsketch.features import FeatureMap
-from streamsketch.files import pack, unpack
 from streamsketch.privacy import MECHANISMS, Releaser, Settings, explain
 from streamsketch.privacy.diagnostics import public, public_metrics
 from streamsketch.privacy.ledger import KEEP, Ledger
 from streamsketch.schema import Column, Schema
 from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
+from streamsketch.storage.files import pack, unpack
 
 FM = FeatureMap.from_frequencies(np.random.default_rng(0).normal(size=(2, 40)))
 SCHEMA = Schema.vectors(2, -1, 1)

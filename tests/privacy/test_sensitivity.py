@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamsketch.clipping import UserLimits, user_limits
 from streamsketch.features import FeatureMap
+from streamsketch.privacy.clipping import UserLimits, user_limits
 from streamsketch.privacy.mechanisms import Plan, coefficients
 from streamsketch.privacy.noise import seeded_entropy
 from streamsketch.privacy.settings import Settings

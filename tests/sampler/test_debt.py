@@ -5,7 +5,7 @@ import pytest
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import FeatureMap
-from streamsketch.frequencies import draw
+from streamsketch.features.frequencies import draw
 from streamsketch.sampler import (
     DebtSelector,
     GaussianTarget,
@@ -16,7 +16,7 @@ from streamsketch.sampler import (
 )
 from streamsketch.sampler.debt import energy_map
 from streamsketch.sampler.kernels import squared_distances
-from tests.sampler.toys import GRID
+from testing.toys import GRID
 
 GAUSSIAN = GaussianTarget(2)
 

@@ -16,7 +16,7 @@ from streamsketch.sampler import (
 from streamsketch.sampler import energy as module
 from streamsketch.sampler.energy import measure_distance
 from streamsketch.sampler.kernels import power, ratio, squared_distances
-from tests.sampler.toys import GRID
+from testing.toys import GRID
 
 MIXTURE = MixtureTarget(GRID, np.ones(16))
 GAUSSIAN = GaussianTarget(2)

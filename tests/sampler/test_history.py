@@ -14,7 +14,7 @@ import pytest
 from streamsketch.errors import DamagedFileError, SpecMismatchError, StoreError
 from streamsketch.sampler import History, Sampler
 from streamsketch.sampler.history import previous
-from tests.sampler.toys import gaussian_generator
+from testing.toys import gaussian_generator
 
 GENERATOR = gaussian_generator(frequencies=64)
 
@@ -178,7 +178,7 @@ _VICTIM = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from streamsketch.sampler import Sampler
-from tests.sampler.toys import gaussian_generator
+from testing.toys import gaussian_generator
 sampler = Sampler(gaussian_generator(frequencies=64), history=sys.argv[1], candidates=50)
 while True:
     sampler.sample(4)

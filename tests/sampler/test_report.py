@@ -4,7 +4,7 @@ import pytest
 
 from streamsketch.errors import DataError
 from streamsketch.sampler import Sampler, sampling_report
-from tests.sampler.toys import gaussian_generator
+from testing.toys import gaussian_generator
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])

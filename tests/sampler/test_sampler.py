@@ -10,7 +10,7 @@ from streamsketch.evaluate import energy_distance
 from streamsketch.sampler import SAMPLERS, MixtureTarget, Sampler, SampleTarget, squared_distance
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Release
-from tests.sampler.toys import (
+from testing.toys import (
     MixtureGenerator,
     ToyGenerator,
     gaussian_generator,

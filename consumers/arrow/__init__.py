@@ -1,5 +1,0 @@
-"""An Arrow IPC stream from standard input, a named pipe or a TCP socket."""
-
-from consumers.arrow.source import ArrowSource, make
-
-__all__ = ["ArrowSource", "make"]

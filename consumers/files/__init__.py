@@ -1,5 +1,0 @@
-"""Files as a stream: Parquet, CSV, JSON lines, Arrow IPC; one file, a folder, a glob or a list."""
-
-from consumers.files.source import FileSource, make
-
-__all__ = ["FileSource", "make"]

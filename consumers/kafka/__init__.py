@@ -1,5 +1,0 @@
-"""Kafka as a source, as a sink of generated rows and as a dead-letter queue."""
-
-from consumers.kafka.source import KafkaSource, make
-
-__all__ = ["KafkaSource", "make"]

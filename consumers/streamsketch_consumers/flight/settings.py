@@ -1,0 +1,127 @@
+"""Settings of the Flight source, and who may reach it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamsketch.errors import ConfigError
+from streamsketch_consumers.columns import evolution_problem
+
+__all__ = ["LOOPBACK", "FlightSettings", "file_bytes"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class FlightSettings:
+    """Settings of the Flight source.
+
+    Attributes:
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        stream: Name that clients must put to.
+        part: Name of the stream's one part in the store.
+        token_env: Environment variable that holds the token clients must show.
+        token_file: File that holds it.
+        insecure: Allow an address that others can reach without a token.
+        tls_cert: PEM file of the server's certificate chain; with `tls_key`, the stream is encrypted.
+        tls_key: PEM file of its key.
+        tls_client_ca: PEM file of the authority that clients' certificates must be signed by.
+        batch_rows: Largest number of rows of a batch; longer ones are cut.
+        queue_bytes: Rows waiting for the sketch; more wait at the clients.
+        max_batch_bytes: A larger batch is refused.
+        max_clients: Clients that are remembered; one more is refused.
+        max_sample_rows: Most rows of one DoGet.
+        missing: A column that a client does not send is `refuse`d, or taken as `null`.
+        extra: A column that is not declared is `ignore`d, or `refuse`d.
+        samples: Store whose newest checkpoint DoGet draws from; none if not set.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8815
+    stream: str = "rows"
+    part: str = "flight"
+    token_env: str | None = None
+    token_file: str | None = None
+    insecure: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    batch_rows: int = 8192
+    queue_bytes: int = 1 << 26
+    max_batch_bytes: int = 1 << 30
+    max_clients: int = 1000
+    max_sample_rows: int = 1_000_000
+    samples: str | None = None
+    missing: str = "refuse"
+    extra: str = "ignore"
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ConfigError(f"source 'flight': {problem}")
+
+    def _problem(self) -> str | None:
+        for name in (
+            "batch_rows",
+            "queue_bytes",
+            "max_batch_bytes",
+            "max_clients",
+            "max_sample_rows",
+        ):
+            if getattr(self, name) < 1:
+                return f"{name} = {getattr(self, name)} must be at least 1"
+        if not 0 <= self.port <= 65535:
+            return f"port = {self.port} must be between 0 and 65535"
+        if (self.tls_cert is None) != (self.tls_key is None):
+            return "tls_cert and tls_key belong together; set both or none"
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            return "tls_client_ca needs tls_cert and tls_key"
+        if self.token_env is not None and self.token_file is not None:
+            return "token_env and token_file contradict each other; set one of them"
+        closed = self.token_env or self.token_file or self.tls_client_ca or self.host in LOOPBACK
+        if not closed and not self.insecure:
+            return (
+                f"host = {self.host!r} lets anyone in the network feed rows; set token_env or "
+                f"token_file, or "
+                "insecure = true if that is meant"
+            )
+        return evolution_problem(self.missing, self.extra)
+
+    def token(self) -> str | None:
+        """The token, from where the settings say.
+
+        Raises:
+            ConfigError: It is not there, or empty.
+        """
+        if self.token_env is not None:
+            name, token = (
+                f"environment variable {self.token_env}",
+                os.environ.get(self.token_env, ""),
+            )
+        elif self.token_file is not None:
+            name = f"file {self.token_file!r}"
+            token = file_bytes(self.token_file).decode(errors="replace")
+        else:
+            return None
+        token = token.strip()
+        if not token or not token.isascii() or not token.isprintable():
+            raise ConfigError(
+                f"{name} holds no token of printable ASCII text; set it, or correct token_env or "
+                "token_file"
+            )
+        return token
+
+
+def file_bytes(path: str) -> bytes:
+    """Content of a file that a setting names.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise ConfigError(
+            f"cannot read {path!r} ({e.strerror}); correct the setting that names it"
+        ) from e

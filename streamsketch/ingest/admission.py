@@ -1,0 +1,185 @@
+"""Which encoded rows of a part count, and in which window: lateness and duplicates."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError, DataError, SchemaError
+from streamsketch.ingest.dedup import RecentIds, keys
+from streamsketch.ingest.windows import LATE, OK, TOO_FAR, Windows, microseconds
+
+if TYPE_CHECKING:
+    from streamsketch.ingest.parts import PartState
+    from streamsketch.schema import Schema
+
+__all__ = ["Admission", "Admitted", "Facts"]
+
+DUPLICATE = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What rows say of themselves; `use` (n,) bool is False where they do not.
+
+    Attributes:
+        rows: (n,) numbers of the rows in their batch.
+        bad: Number in the batch and reason of each row that is not used.
+        times: (n,) event times in microseconds, with windows.
+        keys: Hash of each row's record id, with deduplication.
+    """
+
+    use: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    bad: list[tuple[int, str]]
+    times: NDArray[np.int64] | None = None
+    keys: list[bytes] | None = None
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Which rows count.
+
+    Attributes:
+        keep: (n,) bool.
+        windows: Window numbers of the rows kept; None without windows.
+        refused: Number in the batch and reason of each row that is late or too far ahead.
+    """
+
+    keep: NDArray[np.bool_]
+    windows: NDArray[np.int64] | None
+    refused: list[tuple[int, str]]
+
+
+class Admission:
+    """The rules of one stream.
+
+    Args:
+        schema: Declares the record-id column.
+        windows: Cuts the stream by event time.
+        record_ids: How many ids of a part are kept to know rows that come twice.
+
+    Raises:
+        ConfigError: Deduplication without a record-id column.
+    """
+
+    def __init__(self, schema: "Schema", windows: Windows | None, record_ids: int | None) -> None:
+        self.windows = windows
+        self.record_ids = record_ids
+        self._id = schema.record_column
+        if record_ids is not None and self._id is None:
+            raise ConfigError(
+                "deduplication needs the column that identifies a record; declare it in the schema "
+                'with kind = "record_id"'
+            )
+
+    def take(self, part: "PartState") -> None:
+        """Begin with a part that was claimed."""
+        if self.record_ids is None:
+            part.recent = None
+        else:
+            before = None if part.recent is None else part.recent.hashes()
+            part.recent = RecentIds(self.record_ids, before)
+
+    def read(self, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> Facts:
+        """Times and ids of the given rows of a batch.
+
+        Raises:
+            SchemaError: A column is missing.
+            DataError: The time's column is of a type that is no time.
+        """
+        use = np.ones(len(rows), bool)
+        bad: list[tuple[int, str]] = []
+        times = found = None
+        if self.windows is not None:
+            name = self.windows.time
+            times, without = microseconds(_column(batch, name, rows), name)
+            bad += [(int(row), f"column {name!r}: no event time") for row in rows[without]]
+            use &= ~without
+        if self.record_ids is not None:
+            ids = _column(batch, str(self._id), rows)
+            without = ids.is_null().to_numpy(zero_copy_only=False)
+            bad += [
+                (int(row), f"column {self._id!r}: no record id") for row in rows[without & use]
+            ]
+            use &= ~without
+            found = keys(ids)
+        return Facts(use, rows, bad, times, found)
+
+    def admit(self, part: "PartState", facts: Facts, closed: int | None) -> Admitted:
+        """Judge rows in their order; the part's watermark, ids and counters move on.
+
+        A row that was counted before is a duplicate, even if it is late by now. Only rows that
+        count are kept in mind: one that was refused may come again, corrected.
+
+        Raises:
+            DataError: The rows lie in more windows than may be open; nothing was changed.
+        """
+        use = np.flatnonzero(facts.use)
+        index = None
+        verdict = np.zeros(len(use), np.int8)
+        watermark = part.watermark
+        if self.windows is not None and facts.times is not None:
+            index, verdict, watermark = self.windows.place(facts.times[use], watermark, closed)
+            self._check_room(index[verdict == OK])
+        if part.recent is not None and facts.keys is not None:
+            for i, row in enumerate(use.tolist()):
+                key = facts.keys[row]
+                if part.recent.known(key):
+                    verdict[i] = DUPLICATE
+                elif verdict[i] == OK:
+                    part.recent.add(key)
+        part.watermark = watermark
+        part.duplicates += int((verdict == DUPLICATE).sum())
+        part.late += int((verdict == LATE).sum())
+        keep = np.zeros(len(facts.use), bool)
+        keep[use[verdict == OK]] = True
+        kept = None if index is None else index[verdict == OK]
+        return Admitted(keep, kept, self._refused(facts, use, index, verdict))
+
+    def _check_room(self, windows: NDArray[np.int64]) -> None:
+        assert self.windows is not None
+        count, most = len(np.unique(windows)), self.windows.max_open
+        if count > most:
+            raise DataError(
+                f"rows that came together lie in {count} windows of {self.windows.width} s, but "
+                f"max_open = {most} may be open; widen the windows, read fewer rows at once "
+                "(batch_rows, max_records), or raise max_open"
+            )
+
+    def _refused(
+        self,
+        facts: Facts,
+        use: NDArray[np.int64],
+        index: NDArray[np.int64] | None,
+        verdict: NDArray[np.int8],
+    ) -> list[tuple[int, str]]:
+        if index is None or self.windows is None:
+            return []
+        out = []
+        for i in np.flatnonzero((verdict == LATE) | (verdict == TOO_FAR)).tolist():
+            start = self.windows.span(int(index[i]))["start"]
+            if verdict[i] == LATE:
+                reason = f"late: the window from {start} had closed"
+            elif self.windows.watermark == "clock":
+                reason = f"the window from {start} is too far ahead of the clock"
+            else:
+                reason = (
+                    f"the event time lies more than max_jump = {self.windows.max_jump:g} s past all "
+                    "before; raise max_jump if the stream has such gaps"
+                )
+            out.append((int(facts.rows[use[i]]), reason))
+        return out
+
+
+def _column(batch: pa.RecordBatch, name: str, rows: NDArray[np.int64]) -> pa.Array:
+    """The given rows of a column."""
+    if batch.schema.names.count(name) != 1:
+        raise SchemaError(
+            f"the stream has no single column {name!r}, which the pipeline needs (found: "
+            f"{', '.join(batch.schema.names[:20]) or 'none'}); correct the stream or the pipeline"
+        )
+    column = batch.column(name)
+    return column if len(rows) == batch.num_rows else column.take(pa.array(rows))

@@ -1,0 +1,417 @@
+"""Secret state on local disk: the sums and position of each part, and the release state.
+
+One file per part holds its position and its sums, written in one atomic step. A part has one
+owner: claiming raises the part's epoch, and saving is refused to whoever holds an older epoch.
+The Kafka group's own generation is not used: a broker's restart can reset it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
+from streamsketch.features import Map
+from streamsketch.ingest.dedup import RecentIds
+from streamsketch.ingest.streams import Position
+from streamsketch.sketch import Sketch
+from streamsketch.storage.files import (
+    Arrays,
+    pack,
+    read_file,
+    remove_leftovers,
+    unpack,
+    write_atomic,
+)
+
+if TYPE_CHECKING:
+    from streamsketch.privacy.clipping import UserLimits
+
+__all__ = ["PartState", "State"]
+
+
+@dataclass
+class PartState:
+    """What is known of a part: where it stands and what was summed up to there.
+
+    Attributes:
+        part: Name of the part.
+        epoch: Number of claims so far; the owner's fence.
+        position: Position after the rows summed; None before the first.
+        sketch: Their sum; with windows, of those whose windows have closed.
+        dead: Rows set apart so far, the late ones among them.
+        windows: Sums of the rows in windows that are not closed, by number of the window.
+        watermark: Latest event time so far, microseconds; None without.
+        resting: Why nobody waits for its watermark: `idle` or `ended`; empty while rows come.
+        late: Rows that came after their window had closed.
+        duplicates: Rows left out because a row of the same id was counted before.
+        recent: The ids of rows counted lately; None without deduplication.
+        extras: What else follows the part's rows and must be saved with them, such as a drift
+            detector: name -> (arrays, JSON values).
+        dirty: Whether it differs from the file.
+    """
+
+    part: str
+    epoch: int
+    position: Position | None
+    sketch: Sketch
+    dead: int = 0
+    windows: dict[int, Sketch] = field(default_factory=dict)
+    watermark: int | None = None
+    resting: str = ""
+    late: int = 0
+    duplicates: int = 0
+    recent: RecentIds | None = None
+    extras: dict[str, tuple[Arrays, dict[str, Any]]] = field(default_factory=dict, compare=False)
+    dirty: bool = field(default=False, compare=False)
+
+    @property
+    def held(self) -> Collection[int]:
+        """Numbers of the windows that are not closed."""
+        return self.windows.keys()
+
+    @property
+    def learned(self) -> Sketch:
+        """The sum of all rows that were learned, in whatever window."""
+        total = self.sketch
+        for sketch in self.windows.values():
+            total = total.merge(sketch)
+        return total
+
+    def add(
+        self,
+        features: Map,
+        x: NDArray[Any],
+        labels: NDArray[np.int64] | None,
+        windows: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Add encoded rows x (n, d); `windows` (n,) says into which window each goes."""
+        if windows is None:
+            self.sketch.update(features, x, labels)
+            return
+        for k in np.unique(windows).tolist():
+            mine = windows == k
+            if k not in self.windows:
+                self.windows[k] = Sketch.zero(features)
+            self.windows[k].update(features, x[mine], None if labels is None else labels[mine])
+
+    @property
+    def rows(self) -> int:
+        """Rows read, learned or not."""
+        inside = sum(sketch.count for sketch in self.windows.values())
+        return self.sketch.count + inside + self.dead + self.duplicates
+
+
+class State:
+    """The state folder of one stream.
+
+    Args:
+        folder: Local folder, shared by the members of one consumer group.
+        features: The operator; state of another one is refused.
+    """
+
+    def __init__(self, folder: Path, features: Map) -> None:
+        self.folder = folder
+        self.features = features
+        self.parts_dir = folder / "parts"
+        try:
+            self.parts_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise StoreError(
+                f"cannot make the state folder {self.parts_dir}: {e.strerror}"
+            ) from None
+        self._locks: dict[str, int] = {}
+        self._closed: tuple[tuple[int, ...], int | None] = ((), None)
+
+    # --- parts
+
+    def claim(self, part: str, exclusive: bool = False) -> PartState:
+        """Take a part over: a former owner can no longer save it.
+
+        Args:
+            part: Name of the part.
+            exclusive: Also hold a lock until `release_lock` or the end of this process; for
+                sources whose parts nothing else coordinates.
+
+        Raises:
+            LockedError: Another live process holds the part.
+            SpecMismatchError: The saved sums are of another operator.
+        """
+        if exclusive and part not in self._locks:
+            self._locks[part] = _hold(self._file(part, ".owner"), part)
+        with self._settled(), _locked(self._file(part, ".lock")):
+            remove_leftovers(self._file(part, ".safetensors"))
+            state = self._load(part)
+            state.epoch += 1
+            state.resting = ""
+            self._fold(state, state)
+            self._write(state)
+        return state
+
+    def save(self, state: PartState) -> None:
+        """Write sums and position in one atomic step.
+
+        Raises:
+            FencedError: The part was claimed by another process since.
+            StoreError: The disk refuses; the file still holds what was saved before.
+        """
+        with self._settled(), _locked(self._file(state.part, ".lock")):
+            stored = self._load(state.part)
+            if stored.epoch != state.epoch:
+                raise FencedError(
+                    f"part {state.part!r} was taken over (epoch {stored.epoch}, mine is {state.epoch}); "
+                    "what was summed since the last save is dropped, the new owner reads it again"
+                )
+            self._fold(state, stored)
+            self._write(state)
+        state.dirty = False
+
+    def unlock(self, part: str) -> None:
+        """Let go of an exclusive claim."""
+        handle = self._locks.pop(part, None)
+        if handle is not None:
+            os.close(handle)
+
+    def parts(self) -> list[PartState]:
+        """All parts as last saved: a consistent cut, as parts are independent."""
+        return [self._read(path) for path in sorted(self.parts_dir.glob("*.safetensors"))]
+
+    def cut(self) -> tuple[Sketch, dict[str, Position | None], int]:
+        """The sum over all parts as last saved, their positions, and the rows read for it."""
+        total = Sketch.zero(self.features)
+        positions, rows = {}, 0
+        for state in self.parts():
+            total = total.merge(state.learned)
+            positions[state.part] = state.position
+            rows += state.rows
+        return total, positions, rows
+
+    # --- windows
+
+    def closed(self) -> int | None:
+        """Every window below this number is closed; None before the first closes.
+
+        It is part of the release state, or, before the first release, of what `begin` wrote.
+        """
+        path = self.folder / "release.safetensors"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            first = self.folder / "windows.json"
+            return int(json.loads(read_file(first))["first"]) if first.exists() else None
+        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if self._closed[0] != seen:
+            saved = self.load_release()
+            self._closed = (seen, None if saved is None else saved[1].get("closed"))
+        return self._closed[1]
+
+    def begin(self, first: int) -> None:
+        """Declare the first window of a stream, unless it has one."""
+        if self.closed() is None:
+            text = json.dumps({"first": first}).encode()
+            write_atomic(self.folder / "windows.json", text, mode=0o600)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """While a window is closed no part is saved: what the release reads is all there is of it."""
+        with _locked(self.folder / "windows.lock"):
+            yield
+
+    def _settled(self) -> AbstractContextManager[None]:
+        """While a part is saved no window is closed."""
+        return _locked(self.folder / "windows.lock", fcntl.LOCK_SH)
+
+    def _fold(self, state: PartState, stored: PartState) -> None:
+        """Move closed windows to the sum, as they were released; rows that came since are late."""
+        if not state.windows:
+            return
+        closed = self.closed()
+        gone = [k for k in state.windows if closed is not None and k < closed]
+        for k in gone:
+            released = stored.windows.get(k, Sketch.zero(self.features))
+            missed = state.windows.pop(k).count - released.count
+            state.late += missed
+            state.dead += missed
+            state.sketch = state.sketch.merge(released)
+
+    # --- release state
+
+    @contextmanager
+    def releasing(self, wait: bool = False) -> Iterator[bool]:
+        """Hold the stream's only releaser; yields False where another process holds it.
+
+        Args:
+            wait: Wait for the other process instead.
+        """
+        path = self.folder / "releaser.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            remove_leftovers(self.folder / "release.safetensors")
+            yield True
+        finally:
+            os.close(handle)
+
+    def load_release(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The saved release state, None before the first release.
+
+        Raises:
+            DamagedFileError: It cannot be trusted: nothing may be released on top of it.
+        """
+        path = self.folder / "release.safetensors"
+        return unpack(read_file(path), "release", str(path)) if path.exists() else None
+
+    def save_release(self, arrays: dict[str, NDArray[Any]], body: dict[str, Any]) -> None:
+        """Write the release state: before the release is shown to anyone."""
+        write_atomic(
+            self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600
+        )
+
+    def last_release(self) -> tuple[int, int] | None:
+        """What tells the last release from others; None before the first. It is no time."""
+        try:
+            stat = (self.folder / "release.safetensors").stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
+
+    def rows_since_release(self) -> int:
+        """Rows read by all members since the last release.
+
+        Rows set apart count as well: whether a row is learned must not move the next release.
+        """
+        saved = self.load_release()
+        released = 0 if saved is None else int(saved[1]["rows"])
+        return sum(p.rows for p in self.parts()) - released
+
+    def released(self) -> int:
+        """How many releases were made."""
+        saved = self.load_release()
+        return 0 if saved is None else int(saved[1]["number"]) + 1
+
+    # --- user limits
+
+    def load_limits(self, limits: "UserLimits") -> None:
+        """Take up what users have added so far, if anything was saved."""
+        path = self.folder / "users.safetensors"
+        if path.exists():
+            limits.restore(*unpack(read_file(path), "users", str(path)))
+
+    def save_limits(self, limits: "UserLimits") -> None:
+        """Write what users have added so far."""
+        write_atomic(self.folder / "users.safetensors", pack("users", *limits.state()), mode=0o600)
+
+    # --- files
+
+    def _file(self, part: str, suffix: str) -> Path:
+        # readable, and still distinct for names that differ in what a file name cannot hold
+        readable = re.sub(r"[^A-Za-z0-9._-]", "_", part)[:80]
+        return (
+            self.parts_dir / f"{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"
+        )
+
+    def _load(self, part: str) -> PartState:
+        path = self._file(part, ".safetensors")
+        if path.exists():
+            return self._read(path)
+        return PartState(part, 0, None, Sketch.zero(self.features))
+
+    def _read(self, path: Path) -> PartState:
+        arrays, body = unpack(read_file(path), "resume", str(path))
+        mine = self.features.spec
+        if body["fingerprint"] != mine.fingerprint:
+            raise SpecMismatchError.of(
+                f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
+            )
+        sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
+        windows = {
+            k: Sketch(mine, np.array(total, np.int64), count)
+            for (k, count), total in zip(
+                body.get("windows", ()), arrays.get("windows", ()), strict=True
+            )
+        }
+        ids = arrays.get("ids")
+        extras = {
+            name: (
+                {
+                    k.removeprefix(f"{name}."): v
+                    for k, v in arrays.items()
+                    if k.startswith(f"{name}.")
+                },
+                values,
+            )
+            for name, values in body.get("extras", {}).items()
+        }
+        return PartState(
+            body["part"], body["epoch"], body["position"], sketch, body["dead"], windows,
+            body.get("watermark"), body.get("resting", ""), body.get("late", 0),
+            body.get("duplicates", 0), None if ids is None else RecentIds(len(ids), ids), extras,
+        )  # fmt: skip
+
+    def _write(self, state: PartState) -> None:
+        body = {
+            "part": state.part,
+            "epoch": state.epoch,
+            "position": state.position,
+            "fingerprint": self.features.spec.fingerprint,
+            "count": state.sketch.count,
+            "dead": state.dead,
+            "windows": [[k, sketch.count] for k, sketch in state.windows.items()],
+            "watermark": state.watermark,
+            "resting": state.resting,
+            "late": state.late,
+            "duplicates": state.duplicates,
+        }
+        arrays: Arrays = {"total": state.sketch.total}
+        if state.windows:
+            arrays["windows"] = np.stack([s.total for s in state.windows.values()])
+        if state.recent is not None:
+            arrays["ids"] = state.recent.hashes()
+        if state.extras:
+            body["extras"] = {name: values for name, (_, values) in state.extras.items()}
+            for name, (named, _) in state.extras.items():
+                arrays |= {f"{name}.{k}": v for k, v in named.items()}
+        write_atomic(self._file(state.part, ".safetensors"), pack("resume", arrays, body), 0o600)
+
+
+@contextmanager
+def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a file lock for a moment."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        raise StoreError(f"cannot open the lock {path}: {e.strerror}") from None
+    try:
+        fcntl.flock(handle, how)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(path: Path, part: str) -> int:
+    """Take a lock for the life of this process; the kernel frees it however the process ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise LockedError(
+            f"part {part!r} is being read by another process (pid {owner}); stop it, or use another store"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle

@@ -1,0 +1,204 @@
+"""One release of a stream: the sums as saved, through the mechanism, written ahead, then published."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsketch.errors import BudgetError, PrivacyError
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.windows import Windows
+from streamsketch.privacy.ledger import LedgerCopy
+from streamsketch.snapshot import Snapshot
+from streamsketch.storage.files import Arrays
+
+if TYPE_CHECKING:
+    from streamsketch.privacy.release import Releaser
+    from streamsketch.storage.store import Store
+
+__all__ = ["Schedule", "release_now", "release_windows"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to save and when to release; None switches a trigger off."""
+
+    save_seconds: float = 2.0
+    release_seconds: float | None = 10.0
+    release_rows: int | None = None
+    keep: int | None = 100
+    max_age: float | None = None
+
+
+def release_now(
+    state: State,
+    store: "Store",
+    new_releaser: "Callable[[], Releaser]",
+    schedule: Schedule = Schedule(),
+    wait: bool = False,
+    reset: bool = False,
+) -> Snapshot | None:
+    """Release the sum of all parts as last saved, with write-ahead.
+
+    The finished snapshot is part of the release state before anyone sees it; after a crash in
+    between it is put into the store as it was, never made again.
+
+    Returns:
+        The snapshot; None where another process is releasing, or nothing is new.
+    """
+    with state.releasing(wait) as mine:
+        if not mine:
+            return None
+        releaser, copy, saved = _resume(state, store, new_releaser)
+        cut, positions, rows = state.cut()
+        if saved is not None and saved["positions"] == positions:
+            return None
+        span = {"parts": positions} if releaser.mechanism == "none" else {}
+        snapshot = releaser.release(cut.total, cut.count, span)
+        if reset:
+            releaser.forget()
+        body: dict[str, Any] = {
+            "number": _next_number(saved),
+            "positions": positions,
+            "rows": rows,
+        }
+        data = _write_ahead(state, releaser, snapshot, body)
+        _publish(store, data, body["number"], releaser, copy, schedule)
+        return snapshot
+
+
+def release_windows(
+    state: State,
+    store: "Store",
+    new_releaser: "Callable[[], Releaser]",
+    windows: Windows,
+    now: float,
+    schedule: Schedule = Schedule(),
+    wait: bool = False,
+    reset: bool = False,
+) -> list[Snapshot] | None:
+    """Close and release the windows that are due by what the parts have saved, in order.
+
+    One window is one pane of the memory: what a snapshot stands for is decided there, as for
+    releases by time or rows. That a window is closed is part of the release state, in the same
+    write as the finished snapshot: a window is released once, and rows that come later are late.
+
+    Args:
+        state: The parts' sums.
+        store: Where snapshots go.
+        new_releaser: Makes a releaser that has released nothing.
+        windows: How the stream is cut.
+        now: Seconds since 1970, for windows that close by the clock.
+        schedule: What is kept.
+        wait: Wait for another process that releases.
+        reset: Start the memory anew after the first of them.
+
+    Returns:
+        The snapshots; None where another process is releasing.
+
+    Raises:
+        BudgetError: The privacy budget is spent; windows are closed unreleased.
+        PrivacyError: Windows follow the rows' times, but a mechanism is on.
+    """
+    with state.releasing(wait) as mine:
+        if not mine:
+            return None
+        # first of all, whether a window is due or not: what is finished is published
+        releaser, copy, saved = _resume(state, store, new_releaser)
+        closed = state.closed()
+        parts = state.parts()
+        turns = windows.turns(parts, closed, windows.due(parts, closed, now))
+        if turns and releaser.private and windows.watermark == "rows":
+            raise PrivacyError(
+                "windows close by the rows' own times, so that one row decides whether others are "
+                'late and no mechanism covers that; set [windows] watermark = "clock"'
+            )
+        made: list[Snapshot] = []
+        for window, after in turns:
+            body: dict[str, Any] = {"number": _next_number(saved), "closed": after}
+            with state.closing():
+                parts = state.parts()
+                pane = [p.windows[window] for p in parts if window in p.windows]
+                total = releaser.seen + sum(p.total for p in pane)
+                count = releaser.seen_count + sum(p.count for p in pane)
+                positions = {p.part: p.position for p in parts}
+                body |= {"positions": positions, "rows": sum(p.rows for p in parts)}
+                span: dict[str, Any] = {"window": windows.span(window)}
+                if releaser.mechanism == "none":
+                    span["parts"] = positions
+                try:
+                    snapshot = releaser.release(total, count, span)
+                except BudgetError:
+                    _give_up(state, body | {"number": body["number"] - 1, "closed": turns[-1][1]})
+                    raise
+                if reset and not made:
+                    releaser.forget()
+                data = _write_ahead(state, releaser, snapshot, body)
+            _publish(store, data, body["number"], releaser, copy, schedule)
+            saved = body
+            made.append(snapshot)
+        return made
+
+
+def _resume(
+    state: State, store: "Store", new_releaser: "Callable[[], Releaser]"
+) -> "tuple[Releaser, LedgerCopy | None, dict[str, Any] | None]":
+    """The releaser as it was saved, what is finished published, and what was saved with it."""
+    releaser = new_releaser()
+    copy = LedgerCopy(store) if releaser.private else None
+    saved = state.load_release()
+    if saved is not None:
+        releaser.restore(saved[0], saved[1]["releaser"])
+    if copy is not None:
+        copy.check(releaser.ledger)
+    if saved is not None:
+        _publish_again(store, *saved)
+    return releaser, copy, None if saved is None else saved[1]
+
+
+def _next_number(saved: dict[str, Any] | None) -> int:
+    return 0 if saved is None else int(saved["number"]) + 1
+
+
+def _write_ahead(
+    state: State, releaser: "Releaser", snapshot: Snapshot, body: dict[str, Any]
+) -> bytes:
+    """Save the finished snapshot with the state of the releases; its bytes."""
+    data = snapshot.to_bytes()
+    arrays, numbers = releaser.state()
+    arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
+    state.save_release(arrays, {**body, "releaser": numbers})
+    return data
+
+
+def _publish(
+    store: "Store",
+    data: bytes,
+    number: int,
+    releaser: "Releaser",
+    copy: LedgerCopy | None,
+    schedule: Schedule,
+) -> None:
+    if copy is not None:
+        copy.extend(releaser.ledger)
+    store.snapshots.put(data, number)
+    store.snapshots.retain(schedule.keep, schedule.max_age)
+
+
+def _give_up(state: State, body: dict[str, Any]) -> None:
+    """Close windows unreleased: the state of the releases stays as it is."""
+    saved = state.load_release()
+    assert saved is not None  # a budget holds one release at the least
+    state.save_release(saved[0], {**saved[1], **body})
+
+
+def _publish_again(store: "Store", arrays: Arrays, body: dict[str, Any]) -> None:
+    """Put the last finished snapshot into the store as it was, where a crash came before that."""
+    number = body["number"]
+    if number not in map(store.snapshots.number, store.snapshots.names()[-1:]):
+        log.info("snapshot %d was finished but not published; publishing it as it was", number)
+        store.snapshots.put(arrays["pending"].tobytes(), number)

@@ -1,0 +1,167 @@
+"""Watching a stream for change while it is sketched, and what an alarm sets off."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError, StoreError
+from streamsketch.storage.files import Arrays
+
+if TYPE_CHECKING:
+    from streamsketch.drift import SketchDrift
+    from streamsketch.schema import Schema
+
+__all__ = ["ACTIONS", "Watch"]
+
+log = logging.getLogger(__name__)
+
+State = tuple[Arrays, dict[str, Any]]
+
+ACTIONS = ("snapshot", "reset")
+
+
+@dataclass
+class _Watched:
+    """The detector of one part, and the alarms that no file tells of yet."""
+
+    detector: "SketchDrift"
+    rows: int = 0
+    pending: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Watch:
+    """Drift detectors on the rows of a consumer process, one for each part of its source.
+
+    An alarm is logged and written to `drift.jsonl` in the state folder. `snapshot` asks for a
+    release at once, on which a watching trainer trains; `reset` asks for a release after which
+    the memory starts anew, so that later snapshots hold the new law only.
+
+    A part's detector is saved with the part's sums and position, in the same write, and moves with
+    it to another process: alarms are those of a process that was never stopped. They come out once,
+    after that write. While nothing changes, the alarms of all parts together are `mean_rows` rows
+    of the stream apart, since each part has only its share of the rows.
+
+    Args:
+        schema: The columns.
+        folder: The state folder.
+        mean_rows: Rows between two false alarms, on average, while nothing changes.
+        window: Rows of a part that the fast of the two sketches spans.
+        every: Watch every k-th row only.
+        actions: What an alarm sets off, of `ACTIONS`.
+        frequencies: Frequencies of the detector's own small sketch.
+
+    Attributes:
+        alarms: Alarms that this process raised.
+
+    Raises:
+        ConfigError: An unknown action, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        schema: "Schema",
+        folder: Path,
+        mean_rows: float = 1_000_000,
+        window: int = 200,
+        every: int = 1,
+        actions: Sequence[str] = ("snapshot",),
+        frequencies: int = 64,
+    ) -> None:
+        from streamsketch.drift import SketchDrift
+        from streamsketch.features import FeatureMap
+        from streamsketch.features.spec import Spec
+
+        unknown = sorted(set(actions) - set(ACTIONS))
+        if unknown:
+            raise ConfigError(
+                f"drift: actions {unknown} are unknown; choose of {', '.join(ACTIONS)}"
+            )
+        if every < 1:
+            raise ConfigError(f"drift: every = {every} must be at least 1")
+        spec = Spec("multiscale+axis", schema.d, frequencies, schema_hash=schema.hash)
+        features = FeatureMap.from_spec(spec, schema.blocks)
+        self._new = partial(
+            SketchDrift, features=features, mean_time=mean_rows / every, window=window
+        )
+        self._new()  # numbers out of range are refused now
+        self.folder, self.every, self.actions = folder, every, tuple(actions)
+        self.alarms = 0
+        self._parts: dict[str, _Watched] = {}
+
+    def take_up(self, part: str, saved: State | None) -> None:
+        """Watch a part from now on, going on from its saved state if there is one."""
+        watched = self._parts[part] = _Watched(self._new())
+        if saved is None:
+            return
+        arrays, body = saved
+        watched.rows, watched.pending = int(body["rows"]), list(body["pending"])
+        try:
+            watched.detector.restore(arrays, body["detector"])
+        except StoreError as e:
+            log.warning("part %r: %s; the stream's law is learned anew", part, e)
+        self.publish(part)
+
+    def drop(self, part: str) -> None:
+        """Stop watching a part, which goes to another process."""
+        self._parts.pop(part, None)
+
+    def look(self, part: str, x: NDArray[np.float32], where: dict[str, Any]) -> None:
+        """Watch encoded rows (n, d) of a part; `where` is the position after them."""
+        watched = self._parts[part]
+        first = -watched.rows % self.every
+        for k in watched.detector.update_many(x[first :: self.every]):
+            self.alarms += 1
+            row = watched.rows + first + k * self.every
+            watched.pending.append({"part": part, "row": row, "time": time.time(), "where": where})
+            log.warning(
+                "the stream has changed (row %d of part %r): %s",
+                row, part, ", ".join(self.actions) or "no action",
+            )  # fmt: skip
+        watched.rows += len(x)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an alarm waits for its part to be saved."""
+        return any(watched.pending for watched in self._parts.values())
+
+    def state(self, part: str) -> State:
+        """What is saved with the part."""
+        watched = self._parts[part]
+        arrays, body = watched.detector.state()
+        return arrays, {"detector": body, "rows": watched.rows, "pending": watched.pending}
+
+    def publish(self, part: str) -> None:
+        """Write down a saved part's alarms, and set off the actions; each alarm once."""
+        watched = self._parts.get(part)
+        if watched is None or not watched.pending:
+            return
+        path = self.folder / "drift.jsonl"
+        text = path.read_text() if path.exists() else ""
+        known = {(event["part"], event["row"]) for event in _events(text)}
+        new = [event for event in watched.pending if (part, event["row"]) not in known]
+        if new and self.actions:
+            # before the line that says so: a crash in between asks twice, which does no harm
+            request = "reset" if "reset" in self.actions else ""
+            (self.folder / "release.request").write_text(request)
+        with path.open("a") as f:
+            f.write("\n" if text and not text.endswith("\n") else "")
+            f.writelines(json.dumps({**e, "actions": self.actions}) + "\n" for e in new)
+        watched.pending = []
+
+
+def _events(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # torn by a crash; the alarm is still pending in its part's state
+        if "part" in event:
+            yield event

@@ -1,0 +1,1 @@
+"""What `streamsketch run` starts: the pipeline file, its processes, and their statuses."""

@@ -1,0 +1,110 @@
+"""The sketching process of a pipeline file."""
+
+import gc
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from streamsketch.errors import ConfigError
+from streamsketch.ingest.loop import Ingest, Progress
+from streamsketch.ingest.parts import State
+from streamsketch.ingest.publish import Schedule
+from streamsketch.ingest.streams import Source, plugin
+from streamsketch.ingest.watch import Watch
+from streamsketch.ingest.windows import iso
+from streamsketch.privacy.clipping import user_limits
+from streamsketch.run.status import Status
+
+if TYPE_CHECKING:
+    from streamsketch.run.config import Pipeline
+
+__all__ = ["run_ingest"]
+
+
+def run_ingest(
+    pipeline: "Pipeline", source: Source, stop: threading.Event, member: int = 0
+) -> Progress:
+    """Run the sketching process of a pipeline file with a status file beside its state."""
+    features = pipeline.features()
+    store = pipeline.store()
+    state = State(store.state_dir, features)
+    limits = user_limits(pipeline.releaser(features).settings)
+    if limits is not None and (pipeline.source.members > 1 or member > 0):
+        raise ConfigError(
+            'several members with unit = "user", but users are counted by one process; '
+            "set [source] members = 1"
+        )
+    dead_letters = None
+    if pipeline.dead_letters.on_error == "dlq":
+        settings = pipeline.dead_letters.settings
+        if pipeline.dead_letters.type == "file":
+            path = settings.get("path")
+            settings["path"] = (
+                pipeline.resolve(path)
+                if path
+                else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+            )
+        dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    watch = None
+    if pipeline.drift is not None:
+        watch = Watch(pipeline.schema, store.state_dir, **pipeline.drift.model_dump())
+    s = pipeline.snapshots
+    ingest = Ingest(
+        source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
+        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
+        watch, pipeline.windows, None if pipeline.dedup is None else pipeline.dedup.ids,
+    )  # fmt: skip
+    status = Status(store.state_dir, f"consumer-{member}")
+    private = pipeline.privacy.mechanism != "none"
+
+    settled = False
+
+    def tick() -> None:
+        nonlocal settled
+        if ingest.progress.rows and not settled:
+            # What is loaded by now stays: to look through all of it for garbage, again and again,
+            # costs half as much as to read and decode small messages.
+            gc.collect()
+            gc.freeze()
+            settled = True
+        status.write(_figures(ingest, private))
+
+    try:
+        return ingest.run(stop, tick)
+    finally:
+        status.end()
+
+
+def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
+    """What a status line may show: no exact count where a mechanism is on."""
+    p = ingest.progress
+    public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
+    if private:
+        return public
+    seconds = max(time.monotonic() - p.started, 1e-9)
+    lags = [v for v in ingest.source.lag().values() if v is not None]
+    return {
+        **public,
+        "rows": p.rows,
+        "rows_per_s": round(p.rows / seconds),
+        "dead": p.dead,
+        "lag": sum(lags) if lags else None,
+        **_cut_figures(ingest),
+    }
+
+
+def _cut_figures(ingest: Ingest) -> dict[str, Any]:
+    """What windows and deduplication did, over the parts that this process holds."""
+    parts = list(ingest.parts.values())
+    figures: dict[str, Any] = {}
+    if ingest.windows is not None:
+        marks = [p.watermark for p in parts if p.watermark is not None and not p.resting]
+        figures["late"] = sum(p.late for p in parts)
+        closed = ingest.state.closed()
+        held = {k for p in parts for k in p.windows if closed is None or k >= closed}
+        figures["open_windows"] = len(held)
+        figures["watermark"] = iso(min(marks)) if marks else None
+    if ingest.admission.record_ids is not None:
+        figures["duplicates"] = sum(p.duplicates for p in parts)
+    return figures

@@ -1,0 +1,47 @@
+"""What each process of a pipeline says of itself: one small JSON file, replaced in place."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamsketch.storage.files import write_atomic
+
+__all__ = ["Status", "read_all"]
+
+
+class Status:
+    """The status file of one process.
+
+    Args:
+        state_dir: The pipeline's state folder.
+        name: Name of the process, such as consumer-0 or trainer.
+    """
+
+    def __init__(self, state_dir: Path, name: str) -> None:
+        self.path = state_dir / "status" / f"{name}.json"
+        self.figures: dict[str, Any] = {}
+        self.write({})
+
+    def write(self, figures: Mapping[str, Any], phase: str = "running") -> None:
+        """Replace what is said."""
+        self.figures = dict(figures)
+        body = {"pid": os.getpid(), "phase": phase, "time": time.time(), **self.figures}
+        write_atomic(self.path, json.dumps(body).encode(), fsync=False)
+
+    def end(self) -> None:
+        """Say that the process has ended by itself."""
+        self.write(self.figures, "ended")
+
+
+def read_all(state_dir: Path) -> dict[str, dict[str, Any]]:
+    """The status of every process, by name; files being written are left out."""
+    found = {}
+    for path in sorted((state_dir / "status").glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+    return found

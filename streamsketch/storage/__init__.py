@@ -1,0 +1,1 @@
+"""Files, numbered objects behind any URL, and time."""

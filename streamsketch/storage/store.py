@@ -1,0 +1,215 @@
+"""The store: numbered snapshots and checkpoints in a folder or behind any fsspec URL.
+
+```
+STORE/
+  snapshots/snapshot-00000000.safetensors      publishable
+  checkpoints/checkpoint-00000000.safetensors  publishable
+  samples/, reports/                           publishable
+  state/                                       secret: sums, positions, ledger (local disk, 0700)
+```
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamsketch.errors import ConfigError, DamagedFileError, StoreError
+from streamsketch.storage.clock import Clock
+from streamsketch.storage.files import remove_leftovers, write_atomic
+
+__all__ = ["Family", "Store"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Family:
+    """Numbered files of one kind in one folder of the store.
+
+    Args:
+        fs: An fsspec filesystem.
+        folder: Path of the folder on it.
+        kind: First part of the file names, such as `snapshot`.
+        clock: Tells how old files are: a clock that jumps must not remove them.
+    """
+
+    def __init__(self, fs: Any, folder: str, kind: str, clock: Clock | None = None) -> None:
+        self.fs = fs
+        self.clock = clock or Clock()
+        self._put: dict[str, float] = {}  # when this process wrote what it wrote
+        self.folder = folder
+        self.kind = kind
+        self._pattern = re.compile(rf"^{kind}-(\d{{8}})\.safetensors$")
+
+    def names(self) -> list[str]:
+        """File names, oldest first."""
+        try:
+            found = self.fs.ls(self.folder, detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        except OSError as e:
+            raise StoreError(f"cannot list {self.folder}: {e}") from None
+        return sorted(n for n in (p.rsplit("/", 1)[-1] for p in found) if self._pattern.match(n))
+
+    def path(self, name: str) -> str:
+        """Full path of a file of the family.
+
+        Raises:
+            StoreError: The name is not one of the family's (paths cannot leave the folder).
+        """
+        if not self._pattern.match(name):
+            raise StoreError(
+                f"{name!r} is not the name of a {self.kind} (like {self.kind}-00000000.safetensors)"
+            )
+        return f"{self.folder}/{name}"
+
+    def number(self, name: str) -> int:
+        """The number in a name."""
+        match = self._pattern.match(name)
+        if match is None:
+            raise StoreError(f"{name!r} is not the name of a {self.kind}")
+        return int(match[1])
+
+    def put(self, data: bytes, number: int | None = None) -> str:
+        """Write a file atomically; returns its name.
+
+        Args:
+            data: Its bytes.
+            number: Its number; the next free one by default. Writing the same number again
+                replaces the file.
+
+        Raises:
+            StoreError: The disk or the remote end refuses.
+        """
+        if number is None:
+            names = self.names()
+            number = self.number(names[-1]) + 1 if names else 0
+        name = f"{self.kind}-{number:08d}.safetensors"
+        path = self.path(name)
+        self._put[name] = self.clock.now()
+        if _is_local(self.fs):
+            remove_leftovers(path)
+            write_atomic(path, data)
+            return name
+        try:
+            self.fs.makedirs(self.folder, exist_ok=True)
+            self.fs.pipe_file(path, data)
+        except OSError as e:
+            raise StoreError(f"cannot write {path}: {e}") from None
+        return name
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        try:
+            data: bytes = self.fs.cat_file(self.path(name))
+        except OSError as e:
+            raise StoreError(f"cannot read {self.path(name)}: {e}") from None
+        return data
+
+    def newest(self, parse: Callable[[bytes, str], T]) -> tuple[str, T] | None:
+        """Name and value of the newest sound file; damaged ones are named in the log and passed over.
+
+        Args:
+            parse: From bytes and the path (for messages) to the value.
+        """
+        for name in reversed(self.names()):
+            try:
+                return name, parse(self.read(name), self.path(name))
+            except DamagedFileError as e:
+                log.warning("%s; the previous %s is used", e, self.kind)
+        return None
+
+    def retain(self, keep: int | None = None, max_age: float | None = None) -> list[str]:
+        """Remove old files, never the newest; returns what was removed.
+
+        Args:
+            keep: How many to keep at most; None for no limit.
+            max_age: Seconds since writing beyond which a file goes; None for no limit.
+        """
+        names = self.names()[:-1]
+        old = names[: max(0, len(names) + 1 - max(keep, 1))] if keep is not None else []
+        if max_age is not None:
+            limit = self.clock.now() - max_age
+            old += [n for n in names if n not in old and self._written(n) < limit]
+        for name in old:
+            self.fs.rm_file(self.path(name))
+            self._put.pop(name, None)
+        return old
+
+    def _written(self, name: str) -> float:
+        """When a file was written: by this process's own clock if it wrote it."""
+        if name in self._put:
+            return self._put[name]
+        info = self.fs.info(self.path(name))
+        stamp = info.get("mtime") or info.get("created") or self.clock.now()
+        return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)
+
+
+class Store:
+    """A folder or fsspec URL for what is published, and a local folder for what is secret.
+
+    Args:
+        url: Folder or URL, such as `runs/flights` or `s3://bucket/flights`.
+        state: Local folder for the secret state; `URL/state` by default where URL is local.
+
+    Example:
+        >>> store = Store("memory://doc", state="unused")
+        >>> store.snapshots.put(b"first"), store.snapshots.put(b"second")
+        ('snapshot-00000000.safetensors', 'snapshot-00000001.safetensors')
+        >>> store.snapshots.retain(keep=1), store.snapshots.names()
+        (['snapshot-00000000.safetensors'], ['snapshot-00000001.safetensors'])
+    """
+
+    def __init__(self, url: str | Path, state: str | Path | None = None) -> None:
+        import fsspec
+
+        self.url = str(url)
+        try:
+            self.fs, root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as e:
+            raise ConfigError(f"store path {self.url!r} cannot be opened: {e}") from None
+        self.root = root.rstrip("/")
+        self.local = _is_local(self.fs)
+        self.snapshots = Family(self.fs, f"{self.root}/snapshots", "snapshot")
+        self.checkpoints = Family(self.fs, f"{self.root}/checkpoints", "checkpoint")
+        self._state = Path(state) if state is not None else None
+
+    @property
+    def state_dir(self) -> Path:
+        """The local folder of secret state, made (mode 0700) when first asked for.
+
+        Raises:
+            ConfigError: The store is remote and no folder was declared.
+        """
+        if self._state is None and not self.local:
+            raise ConfigError(
+                f'the store {self.url} is remote; declare a local folder for sums and positions, [store] state = "..."'
+            )
+        folder = self._state if self._state is not None else Path(self.root) / "state"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise StoreError(f"cannot make the state folder {folder}: {e.strerror}") from None
+        return folder
+
+    def path(self, name: str) -> str:
+        """Path of a file in the store; for a local store, its folder is made."""
+        path = f"{self.root}/{name}"
+        if self.local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+
+def _is_local(fs: Any) -> bool:
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return protocol in ("file", "local")

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from streamsketch.decode import Target
+from streamsketch.decode.scale import pilot_scale
+from streamsketch.errors import ConfigError
+from streamsketch.features.frequencies import draw
+
+
+def pilot(seed, d=5, clusters=6, spread=0.1, n=3000, std=0.0, law_scale=1.0):
+    rng = np.random.default_rng(seed)
+    centers = rng.uniform(-0.7, 0.7, (clusters, d))
+    rows = centers[rng.integers(clusters, size=n)] + spread * rng.normal(size=(n, d))
+    omega = draw("multiscale", d, 600, seed, law_scale)
+    z = np.exp(1j * rows @ omega).mean(axis=0)
+    z += std * (rng.normal(size=600) + 1j * rng.normal(size=600))
+    return Target.of(omega, z, count=n, noise_std=std)
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.1, 0.25])
+def test_within_cluster_deviation_is_found(spread):
+    found = [pilot_scale(pilot(seed, spread=spread)).scale for seed in range(5)]
+    assert np.mean(found) == pytest.approx(spread, rel=0.1)
+
+
+def test_private_noise_is_taken_out():
+    found = [pilot_scale(pilot(seed, clusters=1, std=0.05)).scale for seed in range(5)]
+    assert np.mean(found) == pytest.approx(0.1, rel=0.1)
+
+
+def test_hopeless_pilots_are_refused_with_the_remedy():
+    with pytest.raises(ConfigError, match="larger scale"):
+        pilot_scale(pilot(0, law_scale=1e-3))
+    with pytest.raises(ConfigError, match="smaller scale"):
+        pilot_scale(pilot(0, clusters=1, law_scale=1e5))
+    with pytest.raises(ConfigError, match="at least 192"):
+        pilot_scale(Target.of(draw("multiscale", 2, 50, 0), np.ones(50) + 0j))

@@ -1,0 +1,118 @@
+"""pipeline.toml: what is right loads, all that is wrong is shown at once."""
+
+import pytest
+
+from streamsketch.errors import ConfigError
+from streamsketch.run.config import load, parse
+
+GOOD = """
+[source]
+type = "files"
+path = "in/*.csv"
+rate = 100
+[schema.x]
+kind = "numeric"
+low = 0
+high = 1
+[sketch]
+frequencies = 64
+[snapshots]
+rows = 500
+[store]
+path = "run"
+"""
+
+
+def test_a_good_file_loads_with_paths_seen_from_its_folder(tmp_path):
+    path = tmp_path / "pipeline.toml"
+    path.write_text(GOOD)
+    p = load(path)
+    assert p.source.settings == {"path": "in/*.csv", "rate": 100}
+    assert p.spec.m == 64 and p.spec.schema_hash == p.schema.hash and p.snapshots.rows == 500
+    assert p.store().root == str(tmp_path / "run") and p.resolve("s3://b/x") == "s3://b/x"
+    assert p.features().spec == p.spec and p.releaser(p.features()).mechanism == "none"
+
+
+def test_every_mistake_is_shown_with_its_key(tmp_path):
+    text = GOOD.replace("high = 1", "high = -1").replace(
+        "frequencies = 64", 'frequencies = 0\nfreq = 3\nlaw = "cubic"'
+    )
+    path = tmp_path / "p.toml"
+    path.write_text(text.replace("[store]\npath", "[store]\npaht"))
+    with pytest.raises(ConfigError) as e:
+        load(path)
+    for part in ("6 mistakes", "sketch.frequencies", "sketch.freq: unknown key", "sketch.law", "gaussian",
+                 "store.path: the key is missing", "store.paht: unknown key; known are path, state",
+                 "'x': bounds are reversed"):  # fmt: skip
+        assert part in str(e.value), part
+    assert e.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"sketch": {"memory": "decayed:7"}}, "between 0 and 1"),
+        ({"snapshots": {"seconds": 0}}, "greater than 0"),
+        ({"dead_letters": {"on_error": "ignore"}}, "'dlq', 'skip' or 'fail'"),
+        ({"sketch": {"conditional": True}}, "label column"),
+        ({"windows": {"width": 60}}, 'declare one with kind = "event_time"'),
+        ({"windows": {"width": 60, "time": "y"}}, "windows.time: column 'y' is not declared"),
+        ({"windows": {"width": 1, "lateness": 500, "time": "x"}}, "max_open = 100, but 502"),
+        ({"windows": {"width": 60, "time": "x"}, "snapshots": {"rows": 5}}, "snapshots.rows"),
+        (
+            {
+                "windows": {"width": 60, "time": "x"},
+                "privacy": {"mechanism": "tumbling", "rho": 1.0},
+            },
+            'set watermark = "clock"',
+        ),
+        (
+            {
+                "windows": {"width": 60, "time": "x", "watermark": "clock"},
+                "privacy": {"mechanism": "tumbling", "rho": 1.0, "unit": "user"},
+            },
+            'unit = "user"',
+        ),
+        ({"dedup": {}}, 'kind = "record_id"'),
+        ({"skecth": {}}, "skecth: unknown key; known are source, sketch"),
+    ],
+)
+def test_single_mistakes(tmp_path, table, says):
+    base = {"schema": {"x": {"kind": "numeric", "low": 0, "high": 1}}, "store": {"path": "r"}}
+    with pytest.raises(ConfigError, match="1 mistake") as e:
+        parse({**base, **table}, tmp_path)
+    assert says in str(e.value)
+
+
+def test_windows_and_deduplication(tmp_path):
+    base = {
+        "schema": {
+            "x": {"kind": "numeric", "low": 0, "high": 1},
+            "at": {"kind": "event_time", "type": "timestamp[ms]"},
+            "id": {"kind": "record_id", "type": "string"},
+        },
+        "store": {"path": "r"},
+    }
+    p = parse({**base, "windows": {"width": 60, "lateness": 5}, "dedup": {"ids": 7}}, tmp_path)
+    assert p.windows.time == "at" and p.windows.lateness == 5 and p.dedup.ids == 7
+    assert p.schema.names == ("x",) and p.schema.d == 1
+    private = {**base, "privacy": {"mechanism": "tumbling", "rho": 1.0}}
+    assert (
+        parse(
+            {**private, "windows": {"width": 60, "watermark": "clock"}}, tmp_path
+        ).windows.watermark
+        == "clock"
+    )
+    with pytest.raises(ConfigError, match="dedup: with a mechanism on"):
+        parse({**private, "dedup": {}}, tmp_path)
+    twice = {**base["schema"], "at2": {"kind": "event_time", "type": "timestamp[ms]"}}
+    with pytest.raises(ConfigError, match="are all of kind event_time"):
+        parse({**base, "schema": twice}, tmp_path)
+
+
+def test_files_that_cannot_be_read_or_parsed(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read the pipeline file"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[store")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(tmp_path / "bad.toml")

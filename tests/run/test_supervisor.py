@@ -1,0 +1,75 @@
+"""The supervisor, on real processes: restarts, gives up, ends all, tells followers."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from streamsketch.run import supervisor
+from streamsketch.run.status import Status, read_all
+from streamsketch.run.supervisor import Child, Supervisor, finished
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(supervisor, "BACKOFF_SECONDS", (0.05,))
+    monkeypatch.setattr(supervisor, "END_SECONDS", 3.0)
+
+
+def test_a_crashed_process_is_started_again_until_it_ends_well(tmp_path, quick):
+    code = f"import pathlib,sys; p=pathlib.Path({str(tmp_path / 'n')!r}); n=len(p.read_text()) if p.exists() else 0;"
+    code += "p.write_text('x'*(n+1)); sys.exit(1 if n < 2 else 0)"
+    assert Supervisor([Child("a", python(code))], tmp_path / "state").run(threading.Event()) == 0
+    assert (tmp_path / "n").read_text() == "xxx"
+    assert finished(tmp_path / "state", ["a"]) and not finished(tmp_path / "state", ["a", "b"])
+
+
+def test_a_wrong_configuration_is_not_tried_again_and_ends_the_others(tmp_path, quick, caplog):
+    bad = Child(
+        "bad", python("import sys; sys.stderr.write('pipeline.toml has 1 mistake'); sys.exit(2)")
+    )
+    other = Child("other", python("import time; time.sleep(60)"))
+    began = time.monotonic()
+    assert Supervisor([other, bad], tmp_path).run(threading.Event()) == 2
+    assert time.monotonic() - began < 30 and "1 mistake" in caplog.text
+
+
+def test_it_gives_up_in_the_end(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(supervisor, "GIVE_UP", 1)
+    assert (
+        Supervisor([Child("a", python("raise SystemExit(3)"))], tmp_path).run(threading.Event())
+        == 1
+    )
+
+
+def test_stopping_terminates_and_kills_who_does_not_listen(tmp_path, quick):
+    deaf = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up',flush=True); time.sleep(60)"
+    children = [
+        Child("deaf", python(deaf)),
+        Child("good", python("import time; print('up',flush=True); time.sleep(60)")),
+    ]
+    stop = threading.Event()
+    s = Supervisor(children, tmp_path)
+
+    def stop_when_up(lines):
+        if all((tmp_path / "logs" / f"{n}.log").exists() and "up" in (tmp_path / "logs" / f"{n}.log").read_text()
+               for n in ("deaf", "good")):  # fmt: skip
+            stop.set()
+
+    assert s.run(stop, stop_when_up) == 0
+    for child in children:
+        assert child.process.poll() in (-signal.SIGKILL, -signal.SIGTERM)
+
+
+def test_status_lines_show_what_processes_say(tmp_path):
+    Status(tmp_path, "consumer-0").write({"rows": 7, "lag": None})
+    lines = Supervisor([Child("consumer-0", ["true"])], tmp_path).lines()
+    assert "rows=7" in lines[0] and "lag" not in lines[0]
+    assert read_all(tmp_path)["consumer-0"]["pid"] == os.getpid()
