@@ -21,6 +21,7 @@ from streamsketch.ingest.publish import Schedule
 from streamsketch.ingest.windows import Windows
 from streamsketch.privacy.release import Releaser
 from streamsketch.schema import Column, Schema
+from testing import kafka_tools
 from testing.broker import BrokerProcess
 from testing.ingest_worker import operator
 from testing.kafka_tools import (
@@ -33,7 +34,6 @@ from testing.kafka_tools import (
     read_all,
     source,
 )
-from tests.consumers import kafka_tools
 
 
 @pytest.fixture(autouse=True, params=["kafka-python", "confluent"])

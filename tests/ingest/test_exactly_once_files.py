@@ -14,8 +14,8 @@ import pytest
 from streamsketch_consumers.dead_letter import read_file
 
 from streamsketch.errors import LockedError
+from testing import forks
 from testing.ingest_worker import alarms, ingest, run, saved
-from tests import forks
 from tests.consumers.test_files import BAD_CSV, BAD_JSON, SCHEMA, WRITERS, rows, spoil
 
 KILLS = int(os.environ.get("STREAMSKETCH_TEST_KILLS", "5"))
