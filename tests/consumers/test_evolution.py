@@ -175,7 +175,7 @@ def test_messages(format, change, tmp_path):
 def test_what_is_not_known_is_refused(module):
     import importlib
 
-    make = importlib.import_module(f"consumers.{module}").make
+    make = importlib.import_module(f"streamsketch_consumers.{module}").make
     base = {"kafka": {"topic": "t"}, "flight": {}}.get(module, {"path": "."})
     for wrong in ({"missing": "zero"}, {"extra": "keep"}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* is not one of"):
