@@ -141,6 +141,19 @@ class Sketcher:
             x, labels = x[keep], None if labels is None else labels[keep]
         self.sketch.update(self.features, x, labels)
 
+    def learn_sketch(self, sketch: Sketch) -> None:
+        """Learn the rows of a sketch that was summed elsewhere with the same operator.
+
+        Raises:
+            SpecMismatchError: The operators differ.
+            ConfigError: Users are counted: their limits hold for one sketcher.
+        """
+        if self.limits is not None:
+            raise ConfigError(
+                'a sketch does not say whose rows it holds but unit is "user"; learn the rows themselves'
+            )
+        self.sketch = self.sketch.merge(sketch)
+
     def merge(self, other: "Sketcher") -> "Sketcher":
         """A new sketcher that has learned the rows of both; neither is changed.
 
