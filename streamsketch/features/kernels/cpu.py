@@ -41,6 +41,8 @@ COMPILING = threading.Lock()
 HOMES = {
     "sum_dense": "fused",
     "sum_gradient": "fused",
+    "sum_phases": "fused",
+    "weigh_phases": "fused",
     "sum_harmonic": "fused_structured",
     "sum_hadamard": "fused_structured",
 }

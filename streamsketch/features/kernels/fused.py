@@ -41,6 +41,8 @@ __all__ = [
     "polynomials",
     "sum_dense",
     "sum_gradient",
+    "sum_phases",
+    "weigh_phases",
 ]
 
 X_LIMIT = 1e15  # rows are cut here, so that no phase overflows: the norm bound holds for any input
@@ -169,6 +171,16 @@ def sum_dense(
 
 
 @jit
+def sum_phases(t: F32, start: int, stop: int, p: Polynomials, total: I64) -> int:
+    """Add the features of phases t (m, rows) in turns, frequencies start..stop, to total (2, m)."""
+    for j in range(start, stop):
+        cosines, sines = sum_pairs(t[j], p)
+        total[0, j] += cosines
+        total[1, j] += sines
+    return 0
+
+
+@jit
 def weigh_pairs(t: F32, p: Polynomials, a: np.float32, b: np.float32) -> None:
     """Replace phases t by a cos + b sin, in place."""
     for i in range(t.shape[0]):
@@ -177,10 +189,18 @@ def weigh_pairs(t: F32, p: Polynomials, a: np.float32, b: np.float32) -> None:
 
 
 @jit
+def weigh_phases(t: F32, start: int, stop: int, p: Polynomials, ab: F32) -> int:
+    """Replace phases t (m, rows), frequencies start..stop, by a_j cos + b_j sin, in place."""
+    for j in range(start, stop):
+        weigh_pairs(t[j], p, ab[0, j], ab[1, j])
+    return 0
+
+
+@jit
 def sum_gradient(
     y: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, ab: F32, out: F32
 ) -> int:
-    r"""Gradient of a function of the mean features by rows (eq. 7 of seed 000).
+    r"""Gradient of a function of the mean features by rows (Schellekens and Jacques 2020, eq. 7).
 
     out[i] = sum_j (a_j cos_ij + b_j sin_ij) w_j, where the caller has put the factors -1, 2 pi and
     1/n into a and b.
@@ -231,4 +251,6 @@ POLYNOMIALS = types.UniTuple(types.float32, 11)
 SIGNATURES = {
     "sum_dense": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, types.int64[:, ::1]),
     "sum_gradient": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, MATRIX, MATRIX),
+    "sum_phases": types.intp(MATRIX, types.intp, types.intp, POLYNOMIALS, types.int64[:, ::1]),
+    "weigh_phases": types.intp(MATRIX, types.intp, types.intp, POLYNOMIALS, MATRIX),
 }

@@ -169,7 +169,7 @@ def sum_hadamard(
     """
     bad = 0
     size, m, d = signs.shape[2], gains.shape[0], x.shape[1]
-    packed = np.empty((LANES // PANEL, d, PANEL), np.float32)
+    packed = np.empty(((LANES + PANEL - 1) // PANEL, d, PANEL), np.float32)
     xt = np.zeros((size, LANES), np.float32)
     a = np.empty((size, LANES), np.float32)
     unit = np.int64(p[10])
@@ -178,8 +178,10 @@ def sum_hadamard(
         packed[:] = np.float32(0)
         bad += pack(x, i, end, packed)
         for k in range(d):
-            for panel in range(LANES // PANEL):
-                xt[k, panel * PANEL : (panel + 1) * PANEL] = packed[panel, k]
+            for panel in range(packed.shape[0]):
+                first = panel * PANEL
+                count = min(PANEL, LANES - first)
+                xt[k, first : first + count] = packed[panel, k, :count]
         padding = (LANES - end + i) * unit
         for k in range(signs.shape[0]):
             a[:] = xt

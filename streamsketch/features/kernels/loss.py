@@ -2,12 +2,14 @@ r"""The fused training step: mean features of generated rows, and the sketch-mat
 
 .. math:: L = \sum_j w_j\, |\hat z_j - z_j|^2, \qquad \hat z_j = \frac1n \sum_i e^{i \omega_j y_i}
 
-The gradient is closed form (seed 000, eq. 7): with a_j, b_j the derivatives of a function by the
+The gradient is closed form (Schellekens and Jacques 2020, eq. 7): with a_j, b_j the derivatives of a function by the
 mean cosine and sine of frequency j,
 
 .. math:: \nabla_{y_i} = \frac1n \sum_j (b_j \cos \omega_j y_i - a_j \sin \omega_j y_i) \omega_j .
 
-Phases are computed again in the backward pass, so nothing of size n x m is ever kept.
+Phases are computed again in the backward pass, so nothing of size n x m is kept. A training step needs
+no fixed order of its sums: where it is faster, the projections are the machine's own matrix products,
+and the phases are kept (`products_pay`).
 """
 
 import os
@@ -28,6 +30,9 @@ MEAN_UNIT = float(
     1 << 21
 )  # fixed point of the mean: fine enough for a loss, sums of 512 rows fit int32
 MEAN_ROWS = 512
+WIDE = 64  # dimensions from which matrix products win where vectors are short (benchmarks.kernels)
+PHASES = 1 << 23  # phases of a step that are kept at most: 32 MB
+BLOCK = 512  # frequencies whose phases are multiplied, then summed, at a time
 CELLS = 1 << 20  # phases at a time on the plain torch path: 4 MB in float32
 
 
@@ -115,7 +120,7 @@ class _Mean(torch.autograd.Function):
     def forward(ctx: Any, y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
         step = _torch_step
         if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
-            step = _fused_step
+            step = _product_step if products_pay(*y.shape, omega.shape[1]) else _fused_step
         elif y.dtype == torch.float32 and os.environ.get("STREAMSKETCH_TRITON") == "1":
             step = _triton_step
         ctx.save_for_backward(y)
@@ -127,6 +132,17 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         (y,) = ctx.saved_tensors  # refuses rows that were changed in place meanwhile
         return ctx.gradient(grads[0] / len(y)), None
+
+
+def products_pay(n: int, d: int, m: int) -> bool:
+    """Whether matrix products are faster here than the fused kernels, which project three times.
+
+    Measured (docs/performance.md): never where vectors have 16 floats; with 8, for wide rows whose
+    phases can be kept.
+    """
+    from streamsketch.features.kernels.vectors import INSTRUCTIONS
+
+    return INSTRUCTIONS != "avx512f" and d >= WIDE and n * m <= PHASES
 
 
 Gradient = Callable[[torch.Tensor], torch.Tensor]
@@ -178,6 +194,49 @@ def _fused_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Grad
         out = np.empty((n, d), np.float32)
         cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, ab, out), n, parts, block)
         return torch.from_numpy(out)
+
+    return mean(), gradient
+
+
+def _product_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
+    """Mean features, and the gradient function: products by BLAS, features by the compiled kernels."""
+    from streamsketch.features.kernels import cpu
+    from streamsketch.features.kernels.fused import X_LIMIT, polynomials
+
+    (n, d), m = y.shape, omega.shape[1]
+    w = _tensor(omega, y).T.div(2 * np.pi).contiguous()  # (m, d) in turns
+    sound = bool(torch.isfinite(y).all())
+    rows = y.clamp(-X_LIMIT, X_LIMIT) if sound else torch.zeros_like(y)
+    phases = torch.empty((m, n))
+    blocks = [slice(j, min(j + BLOCK, m)) for j in range(0, m, BLOCK)]
+
+    def over(kernel: str, t: torch.Tensor, *arguments: Any) -> None:
+        run, parts = cpu.kernel(kernel), max(1, t.numel() // cpu.WORTH_A_THREAD)
+        values = t.numpy()
+        cpu.by_rows(
+            lambda p, j, k: run(values, j, k, *arguments), len(t), min(cpu.threads(), parts), 1
+        )
+
+    def mean() -> torch.Tensor:
+        if not sound:  # training diverged: say so in the loss, as any other torch function would
+            return torch.full((2 * m,), torch.nan)
+        sums = np.zeros((2, m), np.int64)
+        for block in blocks:
+            torch.mm(w[block], rows.T, out=phases[block])
+            part = np.zeros((2, len(w[block])), np.int64)
+            over("sum_phases", phases[block], polynomials(MEAN_UNIT), part)
+            sums[:, block] = part
+        return torch.from_numpy((sums.reshape(-1) / (MEAN_UNIT * n)).astype(np.float32))
+
+    def gradient(grad: torch.Tensor) -> torch.Tensor:
+        a, b = grad.detach().view(2, m) * (2 * np.pi)  # w is in turns
+        ab = torch.stack([b, -a]).numpy()
+        out = torch.zeros((n, d))
+        for block in blocks:
+            t = phases[block].clone()
+            over("weigh_phases", t, polynomials(1.0), np.ascontiguousarray(ab[:, block]))
+            out.addmm_(t.T, w[block])
+        return out
 
     return mean(), gradient
 

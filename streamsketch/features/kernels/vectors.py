@@ -1,7 +1,8 @@
 """Explicit vector steps for the compiled kernels: what plain loops would not turn into good code.
 
-Each is written in LLVM's vectors of 16 floats, which narrower machines split. The operations on one
-row are the same in every step, in a fixed order, and a multiply-add is always rounded once.
+Each is written in LLVM's vectors, as wide as the machine's registers. The operations on one row are
+the same in every step, in a fixed order, and a multiply-add is always rounded once: the bits do not
+depend on the instruction set.
 
 This module imports numba: import it inside functions.
 """
@@ -15,7 +16,7 @@ import numba
 import numba.core.cgutils
 from numba.extending import intrinsic
 
-__all__ = ["PANEL", "butterfly", "fma", "project", "rint", "spread"]
+__all__ = ["BLOCKS", "INSTRUCTIONS", "PANEL", "butterfly", "fma", "project", "rint", "spread"]
 
 ir: Any = import_module("llvmlite.ir")
 features: dict[str, bool] = import_module("llvmlite.binding").get_host_cpu_features()
@@ -23,10 +24,25 @@ types: Any = numba.types
 cgutils: Any = numba.core.cgutils
 
 FLOAT = ir.FloatType()
-WIDTH = 16  # floats per vector
-VECTOR = ir.VectorType(FLOAT, WIDTH)
 FREQUENCIES = 4  # frequencies per step
-PANEL = 64 if features.get("avx512f") else 32  # rows per step: 4 x PANEL floats fill the registers
+#: Instruction set -> rows per step and floats per vector, the best first. A step keeps FREQUENCIES x rows
+#: sums in registers; the rows themselves and a repeated frequency need theirs too, else sums are spilled.
+BLOCKS = {"avx512f": (64, 16), "avx2": (24, 8), "neon": (16, 4), "": (8, 4)}
+
+
+def _instructions() -> str:
+    """The instruction set that numba compiles for: this machine's, unless the environment names another."""
+    named = numba.config.CPU_FEATURES
+    if named is None:
+        found = {name for name, has in features.items() if has}
+    else:
+        found = {part[1:] for part in named.split(",") if part.startswith("+")}
+    return next((name for name in BLOCKS if name in found), "")
+
+
+INSTRUCTIONS = _instructions()
+PANEL, WIDTH = BLOCKS[INSTRUCTIONS]  # rows per step, floats per vector
+VECTOR = ir.VectorType(FLOAT, WIDTH)
 
 Typed = tuple[Any, Callable[[Any, Any, Any, Any], Any]]
 

@@ -33,8 +33,10 @@ def test_row_features_are_those_of_the_reference(n, d, m):
     np.testing.assert_allclose(found, reference(y.detach().numpy(), omega.numpy()), atol=1e-12)
 
 
-@pytest.fixture(params=["fused", "torch"])
+@pytest.fixture(params=["fused", "product", "torch"])
 def path(request, monkeypatch):
+    monkeypatch.setattr(module, "products_pay", lambda n, d, m: request.param == "product")
+    monkeypatch.setattr(module, "BLOCK", 16)
     if request.param == "torch":
         monkeypatch.setattr(module, "has_numba", lambda: False)
         monkeypatch.setattr(module, "CELLS", 1000)
