@@ -1,12 +1,13 @@
 """How fast sketching and a training step are, against peers and against the machine's limit.
 
-    python -m benchmarks.kernels [--quick] [--only sketch,training,...]
+    python -m benchmarks.kernels [--quick] [--only sketch,training,...] [--avx2]
 
 Every row is a ratio within one run: contenders take turns, each is timed by CPU seconds of one
 thread (OMP_NUM_THREADS=1 unless the row says otherwise), and the least of the rounds counts, since
 the machine may be shared. The spread (median over least) is printed beside. pycle and a C++
-compiler (for torch.compile) are used where they are installed. Writes
-benchmarks/results/kernels.json and the tables in docs/performance.md.
+compiler (for torch.compile) are used where they are installed. With --avx2 our kernels and the peers'
+are held to that instruction set, on a machine that has longer vectors. Writes
+benchmarks/results/kernels.json (kernels_avx2.json) and the tables in docs/performance.md.
 """
 
 import os
@@ -122,11 +123,19 @@ def training(rounds: int, quick: bool) -> Rows:
     """Loss and gradient of a batch, one thread."""
     torch.set_num_threads(1)
     found = []
-    for d, m in ((2, 10_000), (10, 4096), (140, 4096)):
+    cases = [
+        (1000, 2, 10_000),
+        (1000, 10, 4096),
+        (1000, 32, 4096),
+        (1000, 64, 4096),
+        (1000, 140, 4096),
+    ]
+    cases += [(500, 140, 1024), (100, 140, 1024), (500, 784, 1024), (8192, 140, 4096)]
+    for n, d, m in cases:
         g = torch.Generator().manual_seed(d)
         omega = torch.randn(d, m, generator=g)
         z = torch.rand(2 * m, generator=g) - 0.5
-        y = (torch.rand(1000, d, generator=g) * 2 - 1).requires_grad_()
+        y = (torch.rand(n, d, generator=g) * 2 - 1).requires_grad_()
         losses = {"fused": sketch_loss, "cos/sin": plain_loss, "complex": complex_loss}
         spent = take_turns(
             {
@@ -138,7 +147,7 @@ def training(rounds: int, quick: bool) -> Rows:
         best = {name: s[0] for name, s in spent.items()}
         found.append(
             {
-                "n_b": 1000, "d": d, "m": m, "fused ms": 1e3 * best["fused"],
+                "n_b": n, "d": d, "m": m, "fused ms": 1e3 * best["fused"],
                 "over cos/sin autograd": best["cos/sin"] / best["fused"],
                 "over complex autograd": best["complex"] / best["fused"],
                 "spread": spent["fused"][1],
@@ -355,9 +364,10 @@ def write_docs(results: dict[str, Any]) -> None:
         f"{machine['multiply-adds'] / 1e9:.0f} thousand million float32 multiply-adds a second and "
         f"core and {machine['copies'] / 1e9:.0f} GB/s copied, both measured; {machine['date']}."
     )
+    suffix = " avx2" if held_to_avx2() else ""
     for name, body in [
-        ("machine", said),
-        *((k, markdown(v)) for k, v in results["tables"].items()),
+        ("machine" + suffix, said),
+        *((k + suffix, markdown(v)) for k, v in results["tables"].items()),
     ]:
         start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         if start in text:
@@ -366,15 +376,39 @@ def write_docs(results: dict[str, Any]) -> None:
     DOCS.write_text(text)
 
 
+def held_to_avx2() -> bool:
+    return os.environ.get("NUMBA_CPU_NAME") == "haswell"
+
+
+def hold_to_avx2() -> None:
+    """Start again with everything that multiplies told to use AVX2 alone."""
+    held = {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+lzcnt",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    }
+    os.execve(
+        sys.executable,
+        [sys.executable, "-m", "benchmarks.kernels", *sys.argv[1:]],
+        os.environ | held,
+    )
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, 1e7 rows at most")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--avx2", action="store_true", help="hold everybody to AVX2")
     options = parser.parse_args()
+    if options.avx2 and not held_to_avx2():
+        hold_to_avx2()
     torch.set_num_threads(1)
     rounds = 3 if options.quick else 7
-    path = HERE / "results" / "kernels.json"
+    path = HERE / "results" / ("kernels_avx2.json" if options.avx2 else "kernels.json")
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tables": {}}
     results["machine"] = {
         "processor": peak.model(),

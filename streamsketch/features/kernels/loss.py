@@ -120,7 +120,9 @@ class _Mean(torch.autograd.Function):
     def forward(ctx: Any, y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
         step = _torch_step
         if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
-            step = _product_step if products_pay(*y.shape, omega.shape[1]) else _fused_step
+            step = (
+                _product_step if products_pay(len(y), y.shape[1], omega.shape[1]) else _fused_step
+            )
         elif y.dtype == torch.float32 and os.environ.get("STREAMSKETCH_TRITON") == "1":
             step = _triton_step
         ctx.save_for_backward(y)

@@ -32,7 +32,8 @@ BLOCKS = {"avx512f": (64, 16), "avx2": (24, 8), "neon": (16, 4), "": (8, 4)}
 
 def _instructions() -> str:
     """The instruction set that numba compiles for: this machine's, unless the environment names another."""
-    named = numba.config.CPU_FEATURES
+    config: Any = numba.config
+    named = config.CPU_FEATURES
     if named is None:
         found = {name for name, has in features.items() if has}
     else:
