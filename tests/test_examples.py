@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from streamsketch import Schema, Sketcher
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,9 +45,27 @@ def test_example(name: str, tmp_path: Path) -> None:
         assert "equal to an undisturbed pass: True" in done.stdout
 
 
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_an_engine_sums_to_the_bits_of_one_pass(engine: str, tmp_path: Path) -> None:
+    pytest.importorskip(engine, reason=f"{engine} is not installed")
+    table = pq.read_table(ROOT / "data" / "adult.parquet").slice(0, 3000)
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=700)
+    alone = Sketcher(Schema.propose(table), frequencies=256)
+    alone.learn_many(table)
+    program = (
+        f"from examples import {engine}_sketch as e\n"
+        + ("e.ray.init(num_cpus=2, include_dashboard=False)\n" if engine == "ray" else "")
+        + f"print(e.main([{str(tmp_path / 'rows.parquet')!r}]).total.sum())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split()[-1:] == [str(alone.sketch.total.sum())], done.stderr
+
+
 def test_every_example_is_tested() -> None:
     # The demo is the job of `make demo`, which needs the packaged broker; the Flight client needs
     # a server, and runs against one in tests/consumers/test_flight.py.
     found = {p.stem for p in (ROOT / "examples").glob("*.py")}
-    found -= {"__init__", "demo", "flight_client"}
+    found -= {"__init__", "demo", "flight_client", "dask_sketch", "ray_sketch"}
     assert found == set(EXAMPLES)
