@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError, SchemaError
 from streamsketch.ingest.dedup import RecentIds, keys
-from streamsketch.ingest.windows import LATE, OK, TOO_FAR, Windows, microseconds
+from streamsketch.ingest.refusal import Refusal
+from streamsketch.ingest.windows import LATE, OK, Windows, microseconds
 
 if TYPE_CHECKING:
     from streamsketch.ingest.parts import PartState
@@ -26,14 +27,14 @@ class Facts:
 
     Attributes:
         rows: (n,) numbers of the rows in their batch.
-        bad: Number in the batch and reason of each row that is not used.
+        bad: The rows that are not used.
         times: (n,) event times in microseconds, with windows.
         keys: Hash of each row's record id, with deduplication.
     """
 
     use: NDArray[np.bool_]
     rows: NDArray[np.int64]
-    bad: list[tuple[int, str]]
+    bad: list[Refusal]
     times: NDArray[np.int64] | None = None
     keys: list[bytes] | None = None
 
@@ -45,12 +46,12 @@ class Admitted:
     Attributes:
         keep: (n,) bool.
         windows: Window numbers of the rows kept; None without windows.
-        refused: Number in the batch and reason of each row that is late or too far ahead.
+        refused: The rows that are late, too far ahead, or came before.
     """
 
     keep: NDArray[np.bool_]
     windows: NDArray[np.int64] | None
-    refused: list[tuple[int, str]]
+    refused: list[Refusal]
 
 
 class Admission:
@@ -78,10 +79,10 @@ class Admission:
     def take(self, part: "PartState") -> None:
         """Begin with a part that was claimed."""
         if self.record_ids is None:
-            part.recent = None
+            part.ids = None
         else:
-            before = None if part.recent is None else part.recent.hashes()
-            part.recent = RecentIds(self.record_ids, before)
+            before = None if part.ids is None else part.ids.hashes()
+            part.ids = RecentIds(self.record_ids, before)
 
     def read(self, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> Facts:
         """Times and ids of the given rows of a batch.
@@ -91,25 +92,26 @@ class Admission:
             DataError: The time's column is of a type that is no time.
         """
         use = np.ones(len(rows), bool)
-        bad: list[tuple[int, str]] = []
+        bad: list[Refusal] = []
         times = found = None
         if self.windows is not None:
             name = self.windows.time
             times, without = microseconds(_column(batch, name, rows), name)
-            bad += [(int(row), f"column {name!r}: no event time") for row in rows[without]]
+            bad += [Refusal(int(row), f"column {name!r}: no event time") for row in rows[without]]
             use &= ~without
         if self.record_ids is not None:
             ids = _column(batch, str(self._id), rows)
             without = ids.is_null().to_numpy(zero_copy_only=False)
             bad += [
-                (int(row), f"column {self._id!r}: no record id") for row in rows[without & use]
+                Refusal(int(row), f"column {self._id!r}: no record id")
+                for row in rows[without & use]
             ]
             use &= ~without
             found = keys(ids)
         return Facts(use, rows, bad, times, found)
 
     def admit(self, part: "PartState", facts: Facts, closed: int | None) -> Admitted:
-        """Judge rows in their order; the part's watermark, ids and counters move on.
+        """Judge rows in their order; the part's watermark and ids move on.
 
         A row that was counted before is a duplicate, even if it is late by now. Only rows that
         count are kept in mind: one that was refused may come again, corrected.
@@ -124,16 +126,14 @@ class Admission:
         if self.windows is not None and facts.times is not None:
             index, verdict, watermark = self.windows.place(facts.times[use], watermark, closed)
             self._check_room(index[verdict == OK])
-        if part.recent is not None and facts.keys is not None:
+        if part.ids is not None and facts.keys is not None:
             for i, row in enumerate(use.tolist()):
                 key = facts.keys[row]
-                if part.recent.known(key):
+                if part.ids.known(key):
                     verdict[i] = DUPLICATE
                 elif verdict[i] == OK:
-                    part.recent.add(key)
+                    part.ids.add(key)
         part.watermark = watermark
-        part.duplicates += int((verdict == DUPLICATE).sum())
-        part.late += int((verdict == LATE).sum())
         keep = np.zeros(len(facts.use), bool)
         keep[use[verdict == OK]] = True
         kept = None if index is None else index[verdict == OK]
@@ -155,23 +155,28 @@ class Admission:
         use: NDArray[np.int64],
         index: NDArray[np.int64] | None,
         verdict: NDArray[np.int8],
-    ) -> list[tuple[int, str]]:
-        if index is None or self.windows is None:
-            return []
+    ) -> list[Refusal]:
         out = []
-        for i in np.flatnonzero((verdict == LATE) | (verdict == TOO_FAR)).tolist():
-            start = self.windows.span(int(index[i]))["start"]
-            if verdict[i] == LATE:
-                reason = f"late: the window from {start} had closed"
-            elif self.windows.watermark == "clock":
-                reason = f"the window from {start} is too far ahead of the clock"
-            else:
-                reason = (
-                    f"the event time lies more than max_jump = {self.windows.max_jump:g} s past all "
-                    "before; raise max_jump if the stream has such gaps"
-                )
-            out.append((int(facts.rows[use[i]]), reason))
+        for i in np.flatnonzero(verdict != OK).tolist():
+            row = int(facts.rows[use[i]])
+            if verdict[i] == DUPLICATE:
+                out.append(Refusal(row, "its record id came before", "duplicate"))
+            elif index is not None:
+                out.append(self._untimely(row, int(index[i]), verdict[i] == LATE))
         return out
+
+    def _untimely(self, row: int, window: int, late: bool) -> Refusal:
+        assert self.windows is not None
+        start = self.windows.span(window)["start"]
+        if late:
+            return Refusal(row, f"late: the window from {start} had closed", "late")
+        if self.windows.watermark == "clock":
+            return Refusal(row, f"the window from {start} is too far ahead of the clock")
+        return Refusal(
+            row,
+            f"the event time lies more than max_jump = {self.windows.max_jump:g} s past all "
+            "before; raise max_jump if the stream has such gaps",
+        )
 
 
 def _column(batch: pa.RecordBatch, name: str, rows: NDArray[np.int64]) -> pa.Array:

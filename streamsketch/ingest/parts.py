@@ -34,6 +34,7 @@ from streamsketch.storage.files import (
 )
 
 if TYPE_CHECKING:
+    from streamsketch.ingest.intake import Accepted
     from streamsketch.privacy.clipping import UserLimits
 
 __all__ = ["PartState", "State"]
@@ -51,10 +52,10 @@ class PartState:
         dead: Rows set apart so far, the late ones among them.
         windows: Sums of the rows in windows that are not closed, by number of the window.
         watermark: Latest event time so far, microseconds; None without.
-        resting: Why nobody waits for its watermark: `idle` or `ended`; empty while rows come.
+        idle: Why nobody waits for its watermark: `idle` or `ended`; empty while rows come.
         late: Rows that came after their window had closed.
         duplicates: Rows left out because a row of the same id was counted before.
-        recent: The ids of rows counted lately; None without deduplication.
+        ids: The ids of rows counted lately; None without deduplication.
         extras: What else follows the part's rows and must be saved with them, such as a drift
             detector: name -> (arrays, JSON values).
         dirty: Whether it differs from the file.
@@ -67,10 +68,10 @@ class PartState:
     dead: int = 0
     windows: dict[int, Sketch] = field(default_factory=dict)
     watermark: int | None = None
-    resting: str = ""
+    idle: str = ""
     late: int = 0
     duplicates: int = 0
-    recent: RecentIds | None = None
+    ids: RecentIds | None = None
     extras: dict[str, tuple[Arrays, dict[str, Any]]] = field(default_factory=dict, compare=False)
     dirty: bool = field(default=False, compare=False)
 
@@ -87,22 +88,21 @@ class PartState:
             total = total.merge(sketch)
         return total
 
-    def add(
-        self,
-        features: Map,
-        x: NDArray[Any],
-        labels: NDArray[np.int64] | None,
-        windows: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Add encoded rows x (n, d); `windows` (n,) says into which window each goes."""
-        if windows is None:
-            self.sketch.update(features, x, labels)
-            return
-        for k in np.unique(windows).tolist():
-            mine = windows == k
-            if k not in self.windows:
-                self.windows[k] = Sketch.zero(features)
-            self.windows[k].update(features, x[mine], None if labels is None else labels[mine])
+    def add(self, features: Map, rows: "Accepted", position: Position) -> None:
+        """Add a chunk's accepted rows, count the others, and move to the position after it."""
+        if rows.windows is None and len(rows.x):
+            self.sketch.update(features, rows.x, rows.labels)
+        elif rows.windows is not None:
+            for k in np.unique(rows.windows).tolist():
+                mine = rows.windows == k
+                labels = None if rows.labels is None else rows.labels[mine]
+                pane = self.windows.setdefault(k, Sketch.zero(features))
+                pane.update(features, rows.x[mine], labels)
+        self.duplicates += rows.refused["duplicate"]
+        self.late += rows.refused["late"]
+        self.dead += rows.refused.total() - rows.refused["duplicate"]
+        self.position = position
+        self.dirty = True
 
     @property
     def rows(self) -> int:
@@ -152,7 +152,7 @@ class State:
             remove_leftovers(self._file(part, ".safetensors"))
             state = self._load(part)
             state.epoch += 1
-            state.resting = ""
+            state.idle = ""
             self._fold(state, state)
             self._write(state)
         return state
@@ -343,7 +343,7 @@ class State:
                 body.get("windows", ()), arrays.get("windows", ()), strict=True
             )
         }
-        ids = arrays.get("ids")
+        hashes = arrays.get("ids")
         extras = {
             name: (
                 {
@@ -358,7 +358,7 @@ class State:
         return PartState(
             body["part"], body["epoch"], body["position"], sketch, body["dead"], windows,
             body.get("watermark"), body.get("resting", ""), body.get("late", 0),
-            body.get("duplicates", 0), None if ids is None else RecentIds(len(ids), ids), extras,
+            body.get("duplicates", 0), None if hashes is None else RecentIds(len(hashes), hashes), extras,
         )  # fmt: skip
 
     def _write(self, state: PartState) -> None:
@@ -371,15 +371,15 @@ class State:
             "dead": state.dead,
             "windows": [[k, sketch.count] for k, sketch in state.windows.items()],
             "watermark": state.watermark,
-            "resting": state.resting,
+            "resting": state.idle,
             "late": state.late,
             "duplicates": state.duplicates,
         }
         arrays: Arrays = {"total": state.sketch.total}
         if state.windows:
             arrays["windows"] = np.stack([s.total for s in state.windows.values()])
-        if state.recent is not None:
-            arrays["ids"] = state.recent.hashes()
+        if state.ids is not None:
+            arrays["ids"] = state.ids.hashes()
         if state.extras:
             body["extras"] = {name: values for name, (_, values) in state.extras.items()}
             for name, (named, _) in state.extras.items():

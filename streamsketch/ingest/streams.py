@@ -14,7 +14,17 @@ import pyarrow as pa
 
 from streamsketch.errors import ConfigError
 
-__all__ = ["Chunk", "Dead", "DeadLetters", "Ownership", "Position", "Sink", "Source", "plugin"]
+__all__ = [
+    "Chunk",
+    "Dead",
+    "DeadLetters",
+    "Dropped",
+    "Ownership",
+    "Position",
+    "Sink",
+    "Source",
+    "plugin",
+]
 
 Position = dict[str, Any]
 
@@ -126,6 +136,19 @@ class DeadLetters(Protocol):
     def close(self) -> None:
         """Finish."""
         ...
+
+
+class Dropped:
+    """Dead letters that nobody wants."""
+
+    def put(self, dead: Sequence[Dead]) -> None:
+        """Forget rows."""
+
+    def flush(self) -> None:
+        """Nothing to make durable."""
+
+    def close(self) -> None:
+        """Nothing to finish."""
 
 
 def plugin(kind: str, name: str) -> Any:

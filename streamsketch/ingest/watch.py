@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamsketch.drift import SketchDrift
     from streamsketch.schema import Schema
 
-__all__ = ["ACTIONS", "Watch"]
+__all__ = ["ACTIONS", "Unwatched", "Watch"]
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +132,12 @@ class Watch:
         """Whether an alarm waits for its part to be saved."""
         return any(watched.pending for watched in self._parts.values())
 
-    def state(self, part: str) -> State:
+    def extras(self, part: str) -> dict[str, State]:
         """What is saved with the part."""
         watched = self._parts[part]
         arrays, body = watched.detector.state()
-        return arrays, {"detector": body, "rows": watched.rows, "pending": watched.pending}
+        body = {"detector": body, "rows": watched.rows, "pending": watched.pending}
+        return {"drift": (arrays, body)}
 
     def publish(self, part: str) -> None:
         """Write down a saved part's alarms, and set off the actions; each alarm once."""
@@ -155,6 +156,28 @@ class Watch:
             f.write("\n" if text and not text.endswith("\n") else "")
             f.writelines(json.dumps({**e, "actions": self.actions}) + "\n" for e in new)
         watched.pending = []
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    waiting = False
+
+    def take_up(self, part: str, saved: State | None) -> None:
+        """A part is there; what a watch saved of it is forgotten."""
+
+    def drop(self, part: str) -> None:
+        """A part is gone."""
+
+    def look(self, part: str, x: NDArray[np.float32], where: dict[str, Any]) -> None:
+        """Rows came."""
+
+    def extras(self, part: str) -> dict[str, State]:
+        """Nothing is saved with the part."""
+        return {}
+
+    def publish(self, part: str) -> None:
+        """A part was saved."""
 
 
 def _events(text: str) -> Iterator[dict[str, Any]]:

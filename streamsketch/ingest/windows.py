@@ -7,7 +7,7 @@ Times are whole microseconds, so that no edge depends on rounding.
 when the watermark of *its own part* had passed its window's end by the lateness before it came: a
 rule of the part's order alone, so that batches, crashes and other parts do not change who is late. A
 window closes when the least watermark of all parts has passed its end by the lateness; then every
-part refuses its rows already. Parts that rest (no row for a declared time, or at their end) are
+part refuses its rows already. Parts that are idle (no row for a declared time, or at their end) are
 not waited for; their rows for windows that closed meanwhile are late.
 
 **By the clock.** With a privacy mechanism, one row's time must not decide about other rows. With
@@ -37,7 +37,7 @@ class Part(Protocol):
     """What the closing of windows must know of a part, as saved."""
 
     watermark: int | None
-    resting: str
+    idle: str
 
     @property
     def held(self) -> Collection[int]:
@@ -169,7 +169,7 @@ class Windows:
         passed = self.passed(self._least(parts))
         if passed is not None:
             limits.append(passed)
-        if all(part.resting == "ended" for part in parts):
+        if all(part.idle == "ended" for part in parts):
             limits.append(max(held) + 1)
         for part in parts:
             mine = sorted(k for k in part.held if closed is None or k >= closed)
@@ -182,8 +182,8 @@ class Windows:
         return None if watermark is None else (watermark - self.patience) // self.step
 
     def _least(self, parts: Sequence[Part]) -> int | None:
-        """The stream's watermark: the least of the parts that do not rest, else the largest."""
-        active = [part.watermark for part in parts if not part.resting]
+        """The stream's watermark: the least of the parts that are not idle, else the largest."""
+        active = [part.watermark for part in parts if not part.idle]
         if active:
             return None if None in active else min(m for m in active if m is not None)
         return max((p.watermark for p in parts if p.watermark is not None), default=None)

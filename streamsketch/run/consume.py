@@ -52,8 +52,9 @@ def run_ingest(
     s = pipeline.snapshots
     ingest = Ingest(
         source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
-        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), pipeline.dead_letters.on_error, limits,
-        watch, pipeline.windows, None if pipeline.dedup is None else pipeline.dedup.ids,
+        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), on_error=pipeline.dead_letters.on_error,
+        limits=limits, watch=watch, windows=pipeline.windows,
+        record_ids=None if pipeline.dedup is None else pipeline.dedup.ids,
     )  # fmt: skip
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"
@@ -98,13 +99,14 @@ def _cut_figures(ingest: Ingest) -> dict[str, Any]:
     """What windows and deduplication did, over the parts that this process holds."""
     parts = list(ingest.parts.values())
     figures: dict[str, Any] = {}
-    if ingest.windows is not None:
-        marks = [p.watermark for p in parts if p.watermark is not None and not p.resting]
+    admission = ingest.intake.admission
+    if admission.windows is not None:
+        marks = [p.watermark for p in parts if p.watermark is not None and not p.idle]
         figures["late"] = sum(p.late for p in parts)
         closed = ingest.state.closed()
         held = {k for p in parts for k in p.windows if closed is None or k >= closed}
         figures["open_windows"] = len(held)
         figures["watermark"] = iso(min(marks)) if marks else None
-    if ingest.admission.record_ids is not None:
+    if admission.record_ids is not None:
         figures["duplicates"] = sum(p.duplicates for p in parts)
     return figures

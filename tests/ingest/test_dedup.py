@@ -84,13 +84,13 @@ def by_hand(rows, capacity):
 def test_the_rows_that_count_are_those_of_the_obvious_way(stream, capacity, steps):
     with tempfile.TemporaryDirectory() as name:
         run = member(Path(name), capacity)
-        at = (run.claim("p") or {"row": 0})["row"]
+        at = (run.parts.claim("p") or {"row": 0})["row"]
         for step in [*steps, 30]:
             if step == "save":
                 run.save()
             elif step == "kill":
                 run = member(Path(name), capacity)
-                at = (run.claim("p") or {"row": 0})["row"]
+                at = (run.parts.claim("p") or {"row": 0})["row"]
             else:
                 rows = stream[at : at + step]
                 at += len(rows)
@@ -108,7 +108,7 @@ def test_the_rows_that_count_are_those_of_the_obvious_way(stream, capacity, step
 
 def test_a_late_copy_of_a_row_that_counted_is_a_duplicate_and_not_late(tmp_path):
     run = member(tmp_path, 10, Windows("t", 10))
-    run.claim("p")
+    run.parts.claim("p")
     rows = pa.record_batch(
         {
             "x": [1.0, 2.0, 1.0, 3.0, 3.0],
@@ -132,7 +132,7 @@ def test_a_row_without_an_id_is_a_dead_letter(tmp_path):
 
     letters = Letters()
     run = member(tmp_path, 10, letters=letters)
-    run.claim("p")
+    run.parts.claim("p")
     run.learn(Chunk("p", {"row": 2}, batch_of([(1, None), (2, "a")])))
     assert [d.reason for d in letters] == ["column 'id': no record id"]
     assert run.parts["p"].sketch.count == 1
@@ -140,13 +140,13 @@ def test_a_row_without_an_id_is_a_dead_letter(tmp_path):
 
 def test_another_capacity_keeps_the_newest_ids(tmp_path):
     run = member(tmp_path, 5)
-    run.claim("p")
+    run.parts.claim("p")
     run.learn(Chunk("p", {"row": 4}, batch_of([(i, "abcd"[i]) for i in range(4)])))
     run.save()
     run = member(tmp_path, 2)
-    run.claim("p")
+    run.parts.claim("p")
     run.learn(Chunk("p", {"row": 8}, batch_of([(i, "cdab"[i]) for i in range(4)])))
-    assert run.parts["p"].duplicates == 2 and len(run.parts["p"].recent) == 2
+    assert run.parts["p"].duplicates == 2 and len(run.parts["p"].ids) == 2
 
 
 def test_ids_of_every_type_and_dictionaries_have_keys_of_their_own():

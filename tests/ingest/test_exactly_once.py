@@ -53,16 +53,16 @@ def test_a_former_owner_is_fenced(run):
     here = run(500, partitions=1)
     old = ingest(here.folder, here.settings(until="end", group="old"), name="old")
     new = ingest(here.folder, here.settings(until="end", group="new"), name="new")
-    old.source.open(old)
+    old.source.open(old.parts)
     while not old.source.finished:
         for chunk in old.source.poll(0.1):
             old.learn(chunk)
     new.run(threading.Event())
     assert list(old.parts) == [f"kafka:{here.topic}:0"]
     old.save()  # comes to late: what it summed is dropped
-    assert old.parts == {}
+    assert not old.parts
     old.source.close()
-    old.dead_letters.close()
+    old.letters.close()
     assert here.check(Outcome(here.messages)).exact
 
 
@@ -70,8 +70,8 @@ def test_an_error_while_a_chunk_is_learned_saves_nothing_of_it(run):
     """Leaving the group must not save sums whose position was not moved yet."""
     here = run(1500, partitions=1)
     failing = ingest(here.folder, here.settings(max_records=100), name="failing")
-    failing.on_error = "fail"
-    failing.schedule = type(failing.schedule)(save_seconds=1e9, release_seconds=None)
+    failing.intake.strict = True
+    failing.save_seconds = 1e9
     with pytest.raises(DataError, match="not valid JSON"):
         failing.run(threading.Event())
     sketch, *_ = failing.state.cut()

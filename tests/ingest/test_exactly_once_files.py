@@ -138,7 +138,7 @@ def test_two_readers_of_one_store(tmp_path):
         second = ingest(tmp_path / "a", "streamsketch_consumers.files", settings, SCHEMA)
         with pytest.raises(LockedError, match="being read by another process"):
             second.run(threading.Event())
-        second.dead_letters.close()
+        second.letters.close()
     finally:
         stop.set()
         thread.join(20)

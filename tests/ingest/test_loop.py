@@ -150,7 +150,7 @@ def test_a_batch_of_another_shape_does_not_stop_the_consumer(tmp_path):
 
 def test_on_error_fail_stops_at_the_first_bad_row_and_saves_nothing_of_its_chunk(tmp_path):
     run = ingest(tmp_path, Scripted(30, 10, bad={14}))
-    run.on_error = "fail"
+    run.intake.strict = True
     with pytest.raises(DataError, match="finite"):
         run.run(threading.Event())
     assert run.state.cut()[1] == {"rows": {"row": 10}}
@@ -178,7 +178,11 @@ def test_snapshots_by_rows_by_request_and_none_when_nothing_is_new(tmp_path):
     assert len(Store(tmp_path).snapshots.names()) == 4  # 30, 60, 90 and the end
     assert run.release() is None
     (run.state.folder / "release.request").touch()
-    assert run._release_due() and run.release(wait=True) is None and not run._release_due()
+    assert (
+        run.releases.due(run.parts)
+        and run.release(wait=True) is None
+        and not run.releases.due(run.parts)
+    )
 
 
 def test_a_release_finished_but_not_published_is_published_as_it_was(tmp_path):
@@ -189,16 +193,16 @@ def test_a_release_finished_but_not_published_is_published_as_it_was(tmp_path):
     store.fs.rm_file(
         store.snapshots.path(name)
     )  # as if killed between write-ahead and publication
-    release_now(run.state, store, run.new_releaser)
+    release_now(run.state, store, run.releases.new_releaser)
     again, second = Store(tmp_path).snapshots.newest(Snapshot.from_bytes)
     assert (again, second.id) == (name, first.id)
 
 
 def test_a_fenced_part_is_dropped_and_the_others_are_saved(tmp_path):
     run = ingest(tmp_path, Scripted(20, 10))
-    run._exclusive = False
-    run.source.open(run)
-    run.claim("other")
+    run.parts.exclusive = False
+    run.source.open(run.parts)
+    run.parts.claim("other")
     for chunk in run.source.poll(0):
         run.learn(chunk)
         run.learn(Chunk("other", {"row": 10}, chunk.batch))
@@ -226,7 +230,7 @@ def test_a_disk_that_refuses_is_tried_again_and_nothing_is_lost(tmp_path):
 
 def test_decayed_and_tumbling_memories_release_panes(tmp_path):
     run = ingest(tmp_path, Scripted(40, 10), release_rows=10)
-    run.new_releaser = lambda: Releaser(FM, SCHEMA, memory="tumbling")
+    run.releases.new_releaser = lambda: Releaser(FM, SCHEMA, memory="tumbling")
     run.run(threading.Event())
     counts = [
         Snapshot.from_bytes(Store(tmp_path).snapshots.read(n)).count

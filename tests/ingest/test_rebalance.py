@@ -69,16 +69,16 @@ class Member:
         self.frozen = False
 
     def assign(self, part):
-        position = self.ingest.claim(part)
+        position = self.ingest.parts.claim(part)
         self.source.positions[part] = 0 if position is None else position["offset"]
 
     def give(self, part):
         del self.source.positions[part]
-        self.ingest.revoke(part)
+        self.ingest.parts.revoke(part)
 
     def lose(self):
         for part in list(self.source.positions):
-            self.ingest.lose(part)
+            self.ingest.parts.lose(part)
         self.source.positions.clear()
 
     def read(self, part, rows):

@@ -35,7 +35,7 @@ class Moving(Scripted):
 def run(folder, at, actions, n=8000):
     pipeline = ingest(folder, Moving(n, at))
     watch = Watch(SCHEMA, pipeline.state.folder, mean_rows=100_000, window=50, actions=actions)
-    pipeline.watch = watch
+    pipeline.parts.watch = watch
     pipeline.run(threading.Event())
     store = Store(folder)
     return watch, [Snapshot.from_bytes(store.snapshots.read(n)) for n in store.snapshots.names()]
@@ -69,7 +69,7 @@ def alarms_of(folder, moments, **more):
     for at in (*moments, None):
         source = Moving(6000, 700, batch=150, events={} if at is None else {at: Crash()})
         pipeline = ingest(folder, source, **more)
-        pipeline.watch = Watch(
+        pipeline.parts.watch = Watch(
             SCHEMA, pipeline.state.folder, mean_rows=1000, window=20, every=2, actions=["snapshot"]
         )
         with nullcontext() if at is None else pytest.raises(Crash):
@@ -100,7 +100,9 @@ def test_a_crash_between_saving_and_telling_of_an_alarm_tells_of_it_once(tmp_pat
 
         folder = tmp_path / str(after)
         pipeline = ingest(folder, Moving(6000, 700, batch=150))
-        pipeline.watch = Watch(SCHEMA, pipeline.state.folder, mean_rows=1000, window=20, every=2)
+        pipeline.parts.watch = Watch(
+            SCHEMA, pipeline.state.folder, mean_rows=1000, window=20, every=2
+        )
         with monkeypatch.context() as patched, pytest.raises(Crash):
             patched.setattr(Watch, "publish", dies)
             pipeline.run(threading.Event())
@@ -117,7 +119,7 @@ def test_an_asked_for_reset_survives_a_crash_and_happens_once(tmp_path, monkeypa
         def dies(*args):
             raise Crash
 
-        patched.setattr("streamsketch.ingest.loop.release_now", dies)
+        patched.setattr("streamsketch.ingest.schedule.release_now", dies)
         pipeline.run(threading.Event())
     again = ingest(tmp_path, Moving(8000, 10**9), release_rows=2000)
     again.run(threading.Event())
@@ -128,10 +130,10 @@ def test_an_asked_for_reset_survives_a_crash_and_happens_once(tmp_path, monkeypa
 
 def test_settings_that_changed_start_the_detector_anew(tmp_path, caplog):
     first = ingest(tmp_path, Moving(1000, 10**9))
-    first.watch = Watch(SCHEMA, first.state.folder, window=50)
+    first.parts.watch = Watch(SCHEMA, first.state.folder, window=50)
     first.run(threading.Event())
     second = ingest(tmp_path, Moving(8000, 5000))
-    second.watch = Watch(SCHEMA, second.state.folder, mean_rows=100_000, window=40)
+    second.parts.watch = Watch(SCHEMA, second.state.folder, mean_rows=100_000, window=40)
     second.run(threading.Event())
     assert "learned anew" in caplog.text
     assert [5000 < event["row"] < 5200 for event in written(tmp_path)] == [True]

@@ -90,11 +90,11 @@ class Member:
         pass
 
     def claim(self, name):
-        position = self.ingest.claim(name)
+        position = self.ingest.parts.claim(name)
         self.next[name] = 0 if position is None else position["row"]
 
     def give(self, name):
-        self.ingest.revoke(name)
+        self.ingest.parts.revoke(name)
         self.next.pop(name, None)
 
     def read(self, name, n):
@@ -108,7 +108,7 @@ class Member:
 
     def end(self):
         for part in self.ingest.parts.values():
-            part.resting, part.dirty = "ended", True
+            part.idle, part.dirty = "ended", True
         self.ingest.save(last=True)
         self.ingest.release(wait=True)
 
@@ -224,7 +224,7 @@ def test_parts_that_rest_or_lag_lose_no_row_uncounted(times, steps, max_open):
                     members[1].ingest.save()
                 case ("idle", i) if i < len(parts):
                     part = owner[f"p{i}"].ingest.parts[f"p{i}"]
-                    part.resting, part.dirty = "idle", True
+                    part.idle, part.dirty = "idle", True
                 case ("kill",):
                     members = [Member(folder, parts, windows) for _ in range(2)]
                     owner = {part: members[i % 2] for i, part in enumerate(parts)}
@@ -314,7 +314,7 @@ def test_late_rows_go_to_the_dead_letters_and_do_not_stop_a_strict_run(tmp_path)
     assert letter.reason == "late: the window from 1970-01-01T00:00:00+00:00 had closed"
     assert letter.where["row"] == 2 and '"x": 2.0' in letter.raw
     strict = Member(tmp_path / "strict", {"p": [(25, 1), (9, 2)]}, Windows("t", 10))
-    strict.ingest.on_error = "fail"
+    strict.ingest.intake.strict = True
     strict.claim("p")
     strict.read("p", 2)
     assert strict.ingest.parts["p"].late == 1
@@ -356,7 +356,6 @@ class Ticking(Group):
 def run(folder, chunks, parts, windows, **more):
     ticks = [0.0]
     store = Store(folder)
-    seen = []
     ingest = Ingest(
         Ticking(chunks, parts, ticks), SCHEMA, FM, State(store.state_dir, FM), store,
         lambda: Releaser(FM, SCHEMA, memory="tumbling"),
@@ -373,7 +372,7 @@ def run(folder, chunks, parts, windows, **more):
 
     ingest.release = release
     ingest.run(threading.Event())
-    return ingest, made, seen
+    return ingest, made, ticks
 
 
 def chunk(part, rows, at):
@@ -400,13 +399,15 @@ def test_an_idle_part_is_waited_for_until_it_is_idle(tmp_path):
 
 
 def test_a_process_that_stood_still_does_not_take_its_parts_for_idle(tmp_path):
-    ingest, made, _ = run(tmp_path, [], ["a"], Windows("t", 10, idle_seconds=5))
-    ingest.claim("a")
-    ingest._find_idle(3600.0)
-    assert not ingest.parts["a"].resting
+    ingest, _, ticks = run(tmp_path, [], ["a"], Windows("t", 10, idle_seconds=5))
+    ingest.parts.claim("a")
+    ticks[0] += 3600
+    ingest.idleness.look(ingest.parts, dict)
+    assert not ingest.parts["a"].idle
     for _ in range(5):
-        ingest._find_idle(1.0)
-    assert ingest.parts["a"].resting == "idle"
+        ticks[0] += 1
+        ingest.idleness.look(ingest.parts, dict)
+    assert ingest.parts["a"].idle == "idle"
 
 
 def test_the_end_of_a_stream_may_keep_its_windows_open_for_more(tmp_path):
@@ -489,16 +490,16 @@ def test_by_the_clock_every_window_has_its_turn_and_no_row_moves_another(tmp_pat
     windows, clock = by_clock(now, max_open=4)
     rows = [(99, 1), (101, 2), (139, 3), (140, 4), (10**6, 5)]
     member = Member(tmp_path, {"p": rows}, windows, clock, private={"rho": 0.5, "releases": 20})
-    member.ingest._begin_by_clock(windows)
+    member.ingest.releases.begin()
     member.claim("p")
     member.read("p", 5)
     reasons = [d.reason for d in member.letters]
     assert "late: the window from 1970-01-01T00:01:30" in reasons[0] and len(reasons) == 3
     assert "too far ahead of the clock" in reasons[1] and "too far ahead" in reasons[2]
     member.ingest.save()
-    assert member.ingest.release() is None and not member.ingest._windows_moved()
+    assert member.ingest.release() is None and not member.ingest.releases.due(member.ingest.parts)
     now[0] = 131.0
-    assert member.ingest._windows_moved()
+    assert member.ingest.releases.due(member.ingest.parts)
     member.ingest.release()
     assert list(released_spans(tmp_path)) == ["00:01:40", "00:01:50", "00:02:00"]
     now[0] = 10_000.0  # after a long rest: only windows that may hold rows have their turn
@@ -523,7 +524,7 @@ def test_one_row_changes_one_window_of_a_private_stream_and_no_timing(tmp_path):
         now, seen = [100.0], []
         windows, clock = by_clock(now, max_open=5)
         member = Member(folder, {"p": rows}, windows, clock, private={"rho": 0.5, "releases": 9})
-        inner = member.ingest.new_releaser
+        inner = member.ingest.releases.new_releaser
 
         def new_releaser():
             releaser = inner()
@@ -537,8 +538,8 @@ def test_one_row_changes_one_window_of_a_private_stream_and_no_timing(tmp_path):
             releaser.release = spying
             return releaser
 
-        member.ingest.new_releaser = new_releaser
-        member.ingest._begin_by_clock(windows)
+        member.ingest.releases.new_releaser = new_releaser
+        member.ingest.releases.begin()
         member.claim("p")
         for _ in range(6):
             member.read("p", 1)
@@ -579,10 +580,10 @@ def test_a_spent_budget_closes_windows_unreleased_and_consuming_goes_on(tmp_path
     windows, clock = by_clock(now, max_open=4)
     member = Member(tmp_path, {"p": [(t, 1) for t in range(100, 200, 2)]}, windows, clock)
     settings = {"rho": 0.5, "releases": 2}
-    member.ingest.new_releaser = lambda: Releaser(
+    member.ingest.releases.new_releaser = lambda: Releaser(
         FM, SCHEMA, mechanism="toeplitz", settings=settings
     )
-    member.ingest._begin_by_clock(windows)
+    member.ingest.releases.begin()
     member.claim("p")
     for _ in range(10):
         member.read("p", 5)
@@ -601,13 +602,13 @@ def test_a_clock_that_is_behind_what_is_closed_is_told(tmp_path, caplog):
     state = State(Store(tmp_path).state_dir, FM)
     state.begin(10**6)
     member = Member(tmp_path, {}, windows, Clock(lambda: 0.0, lambda: 0.0))
-    member.ingest._begin_by_clock(windows)
+    member.ingest.releases.begin()
     assert "correct the clock" in caplog.text
 
 
 def test_memories_combine_windows_as_they_combine_releases(tmp_path):
     member = Member(tmp_path, {"p": [(t, t) for t in (1, 12, 25, 38, 59)]}, Windows("t", 10))
-    member.ingest.new_releaser = lambda: Releaser(FM, SCHEMA, memory="sliding:2")
+    member.ingest.releases.new_releaser = lambda: Releaser(FM, SCHEMA, memory="sliding:2")
     member.claim("p")
     for _ in range(5):
         member.read("p", 1)
@@ -619,7 +620,11 @@ def test_memories_combine_windows_as_they_combine_releases(tmp_path):
     assert counts == [1, 2, 2, 2, 2]
     assert (
         release_windows(
-            member.ingest.state, Store(tmp_path), member.ingest.new_releaser, Windows("t", 10), 0.0
+            member.ingest.state,
+            Store(tmp_path),
+            member.ingest.releases.new_releaser,
+            Windows("t", 10),
+            0.0,
         )
         == []
     )
@@ -641,7 +646,7 @@ def test_a_window_is_open_until_its_lateness_has_passed_and_no_longer(tmp_path):
 def test_an_alarm_resets_the_memory_after_the_next_window(tmp_path):
     times = (1, 12, 25, 38, 59)
     member = Member(tmp_path, {"p": [(t, t) for t in times]}, Windows("t", 10))
-    member.ingest.new_releaser = lambda: Releaser(FM, SCHEMA)
+    member.ingest.releases.new_releaser = lambda: Releaser(FM, SCHEMA)
     member.claim("p")
     for t in times:
         member.read("p", 1)

@@ -197,7 +197,7 @@ def test_a_private_run_says_nothing_exact(tmp_path, caplog, capfd):
     with caplog.at_level("DEBUG"):
         one = run(tmp_path, 1237, rho=1e-4)
     said = caplog.text + "".join(capfd.readouterr()) + "\n".join(copy_lines(tmp_path))
-    said += str(consumer._figures(one, private=True)) + repr(one.new_releaser())
+    said += str(consumer._figures(one, private=True)) + repr(one.releases.new_releaser())
     assert "1237" not in said
     total = one.state.cut()[0].total
     assert not [v for v in total if len(str(v)) > 6 and str(v) in said]

@@ -1,0 +1,56 @@
+"""Rows that do not count: why, and what is written down of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from streamsketch.ingest.streams import Chunk, Dead
+
+__all__ = ["Kind", "Refusal", "as_dead"]
+
+#: `bad` and `late` rows are written down; of the others it is enough to know how many came.
+Kind = Literal["bad", "late", "limit", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row of a batch that does not count.
+
+    Attributes:
+        row: Its number in the batch.
+        reason: Why, in a few words.
+        kind: `bad`; `late`; over its user's `limit`; or a `duplicate`.
+    """
+
+    row: int
+    reason: str
+    kind: Kind = "bad"
+
+
+def as_dead(chunk: Chunk, refused: Sequence[Refusal]) -> list[Dead]:
+    """What is written down of refused rows of a chunk, each with its place in the stream."""
+    written = [r for r in refused if r.kind in ("bad", "late")]
+    if not written or chunk.batch is None:
+        return []
+    return [Dead(_text(chunk.batch, r.row), r.reason, _place(chunk, r.row)) for r in written]
+
+
+def _place(chunk: Chunk, row: int) -> dict[str, object]:
+    """Where a row of a chunk stands in the stream."""
+    where = dict(chunk.where)
+    rows = where.pop("rows", None)
+    if rows is not None:
+        return {**where, **rows[row]}
+    return where | {"row": where.get("row", 0) + row}
+
+
+def _text(batch: pa.RecordBatch, row: int) -> str:
+    """A row as JSON text."""
+    values = {
+        name: column[row].as_py()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return json.dumps(values, default=str)
