@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamsketch.errors import SchemaError
+from streamsketch.schema.times import iso_micro, iso_seconds, known_zone
 
 __all__ = ["PERIODS", "Block", "Column", "arrow_type"]
 
@@ -16,11 +17,18 @@ ENCODED_KINDS = ("numeric", "categorical", "boolean", "label", "timestamp", "vec
 KINDS = (*ENCODED_KINDS, "derived", "ignore", "record_id", "user_id", "event_time")
 NULLS = ("refuse", "indicator", "category")
 OUTSIDE = ("clip", "refuse")
+NS_LOW, NS_HIGH = -9.2e9, 9.2e9  # seconds from 1970 that nanoseconds hold
 PERIODS = {"hour": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31556952.0}  # seconds
 
 _LIST = re.compile(r"^fixed_size_list<(?:\w+: )?(\w+)(?: not null)?>\[(\d+)\]$")
 _STAMP = re.compile(r"^timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]$")
 _DICTIONARY = re.compile(r"^dictionary<values=(\w+),.*>$")
+_CLOCK = re.compile(r"^(time32|time64|duration)\[(s|ms|us|ns)\]$")
+_DECIMAL = re.compile(r"^decimal(32|64|128|256)\((\d+), ?(-?\d+)\)$")
+_VIEWS = {"string_view": "string", "binary_view": "binary"}  # types that compute functions lack
+
+
+_LISTS = ("knots", "positions", "atoms", "values", "periods", "keys", "tail", "levels")
 
 
 @dataclass(frozen=True)
@@ -56,20 +64,28 @@ class Column:
             vector (a fixed-size list of numbers), derived (other columns determine it: neither
             read nor sketched), ignore; or a part that a column plays without being sketched:
             record_id, user_id, event_time.
-        type: Arrow type as text, such as `double`, `int16`, `string`, `timestamp[s]`.
+        type: Arrow type as text, such as `double`, `int16`, `string`, `timestamp[s]`; a numeric
+            may be a time of day or a duration (`time64[us]`, `duration[ms]`), counted in seconds.
+            Whole numbers in a column of times are in the type's unit.
         low: Smallest value (numeric, vector: in the column's units; timestamp: ISO text).
         high: Largest value.
         log: Numeric: encode log(1 + value - low).
         knots: Numeric: increasing values that map to `positions`, linear in between.
         positions: Numeric: increasing coordinates in [-1, 1], one per knot; evenly spaced if empty.
-        atoms: Numeric: values with a point mass, each with a slot of its own.
+        atoms: Numeric: values with a point mass, each with a slot of its own. Timestamp: ISO
+            texts of times that mean a state, such as 9999-12-31, each with a slot of its own; they
+            may lie outside the limits.
         values: Categories, in order.
         nulls: `refuse` (the row is rejected), or `indicator`/`category` (a slot of its own).
         outside: Numeric beyond the limits: `clip` or `refuse`.
         other: Category that stands for undeclared ones; None rejects the row.
+        tail: Categories that `other` stands for: generated rows hold one of these in its place.
         periods: Timestamp: periodic parts, of hour, day, week, year.
         resolution: Numeric and timestamp: generated values are rounded to multiples of it (in the
             column's units; seconds for times); 0 for none.
+        offset: Numeric: generated values are `offset` plus multiples of `resolution`.
+        levels: Numeric and timestamp: the only values there are; generated values are the nearest
+            of them. Increasing; ISO text for times.
         keys: Derived: names of the columns that determine it.
         table: Derived: entries of the keys' values and then the column's own.
     """
@@ -82,7 +98,7 @@ class Column:
     log: bool = False
     knots: tuple[float, ...] = ()
     positions: tuple[float, ...] = ()
-    atoms: tuple[float, ...] = ()
+    atoms: tuple[Any, ...] = ()
     values: tuple[Any, ...] = ()
     nulls: str = "refuse"
     outside: str = "clip"
@@ -91,9 +107,12 @@ class Column:
     resolution: float = 0.0
     keys: tuple[str, ...] = ()
     table: tuple[tuple[Any, ...], ...] = ()
+    tail: tuple[Any, ...] = ()
+    offset: float = 0.0
+    levels: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("knots", "positions", "atoms", "values", "periods", "keys"):
+        for name in _LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "table", tuple(tuple(entry) for entry in self.table))
         problem = self._problem()
@@ -144,6 +163,8 @@ class Column:
             return f"outside = {self.outside!r} is not one of {', '.join(OUTSIDE)}"
         if not (isinstance(self.resolution, int | float) and 0 <= self.resolution < math.inf):
             return f"resolution = {self.resolution} must be a number, 0 or larger"
+        if not (isinstance(self.offset, int | float) and math.isfinite(self.offset)):
+            return f"offset = {self.offset} must be a number"
         try:
             arrow_type(self.type)
         except ValueError as e:
@@ -199,6 +220,12 @@ class Column:
             return f"knots and atoms must lie within [{self.low}, {self.high}]"
         if len(set(self.atoms)) != len(self.atoms):
             return f"atoms must be distinct, got {list(self.atoms)}"
+        if self.levels and not (
+            all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+            and self.low <= self.levels[0]
+            and self.levels[-1] <= self.high
+        ):
+            return f"levels must increase strictly, within [{self.low}, {self.high}]"
         return None
 
     def _category_problem(self) -> str | None:
@@ -208,6 +235,11 @@ class Column:
             return "values has duplicates; list each category once"
         if self.other is not None and self.other not in self.values:
             return f"other = {self.other!r} is not one of values"
+        if self.tail and self.other is None:
+            return "tail lists what other stands for; name the category that is other"
+        both = set(self.tail) & set(self.values)
+        if both or len(set(self.tail)) != len(self.tail):
+            return f"tail must list each category once, and none of values ({sorted(map(str, both))[:3]})"
         return None
 
     def _timestamp_problem(self) -> str | None:
@@ -215,28 +247,32 @@ class Column:
             return "low and high must be ISO times such as 2013-01-01T00:00:00"
         try:
             low, high = iso_seconds(self.low), iso_seconds(self.high)
-        except ValueError as e:
+        except (ValueError, OverflowError) as e:
             return f"low and high must be ISO times such as 2013-01-01T00:00:00 ({e})"
         if not low < high:
             return f"bounds are reversed or equal (low = {self.low}, high = {self.high}); low must be below high"
         unknown = [p for p in self.periods if p not in PERIODS]
         if unknown:
             return f"periods {unknown} are not among {', '.join(PERIODS)}"
+        try:
+            atoms, levels = [iso_micro(a) for a in self.atoms], [iso_micro(v) for v in self.levels]
+        except (TypeError, ValueError, OverflowError) as e:
+            return f"atoms and levels must be ISO times such as 9999-12-31 ({e})"
+        if len(set(atoms)) != len(atoms):
+            return f"atoms must be distinct, got {list(self.atoms)}"
+        if any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
+            return "levels must increase strictly"
+        kind = arrow_type(self.type)
+        if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+            return (
+                f"a timestamp needs a type such as timestamp[s] or date32[day], not {self.type!r}"
+            )
+        if getattr(kind, "unit", "") == "ns" and not (NS_LOW <= low and high <= NS_HIGH):
+            return (
+                f"limits {self.low} and {self.high} lie beyond what {self.type} holds (1678 to 2261); "
+                "use timestamp[us]"
+            )
         return None
-
-
-def iso_seconds(text: str) -> float:
-    """Seconds since 1970-01-01 UTC of an ISO time; a time without zone is taken as UTC.
-
-    >>> iso_seconds("1970-01-02T00:00:00")
-    86400.0
-    """
-    import datetime as dt
-
-    stamp = dt.datetime.fromisoformat(text)
-    if stamp.tzinfo is None:
-        stamp = stamp.replace(tzinfo=dt.UTC)
-    return stamp.timestamp()
 
 
 @cache
@@ -252,12 +288,16 @@ def arrow_type(text: str) -> pa.DataType:
     if match := _LIST.match(text):
         return pa.list_(arrow_type(match[1]), int(match[2]))
     if match := _STAMP.match(text):
+        if match[2] and not known_zone(match[2]):
+            raise ValueError(f"type {text!r} names the time zone {match[2]!r}, which is not known")
         return pa.timestamp(match[1], tz=match[2])
     if match := _DICTIONARY.match(text):
         return arrow_type(match[1])
-    if text.startswith("decimal128("):
-        precision, scale = text[11:-1].split(",")
-        return pa.decimal128(int(precision), int(scale))
+    if match := _CLOCK.match(text):
+        return getattr(pa, match[1])(match[2])
+    if match := _DECIMAL.match(text):
+        return getattr(pa, f"decimal{match[1]}")(int(match[2]), int(match[3]))
+    text = _VIEWS.get(text, text)
     if text in ("date32[day]", "date64[ms]"):
         return pa.date32() if text.startswith("date32") else pa.date64()
     try:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamsketch.schema.columns import Column, arrow_type
 from streamsketch.schema.derived import ORDERED
+from streamsketch.schema.times import casted, is_time, iso_text
 
 __all__ = ["with_derived"]
 
@@ -17,6 +18,7 @@ MAX_KEYS = 8192  # combinations of keys
 MAX_ENTRIES = 1024  # in the table, which is a part of every snapshot
 ROWS_PER_ENTRY = 20  # fewer, and a column may seem to be determined by chance
 SLACK = 0.001  # share of rows that may differ: less than any generator's error
+ERASED = 0.1  # share of a value's rows that may take another: more, and a rare value would vanish
 SAMPLE = 5000  # rows that rule most candidates out
 
 Codes = NDArray[np.int64]
@@ -43,7 +45,7 @@ def with_derived(columns: Sequence[Column], table: Mapping[str, pa.Array]) -> li
         if name not in codes or column.kind in ("label", "timestamp") or codes[name].max() < 1:
             continue
         for chosen in _candidates(keys - {name}, by_name, list(codes)):
-            if not _determine(sample, chosen, name) or not _determine(codes, chosen, name):
+            if not _determine(sample, chosen, name, 1.0) or not _determine(codes, chosen, name):
                 continue
             # categories that are numbers have no order worth keeping to
             ordered = by_name[chosen[0]].kind in ORDERED
@@ -72,8 +74,8 @@ def _may_be_key(column: Column, codes: Codes) -> bool:
 
 def _exact(values: pa.Array) -> pa.Array:
     """Times in microseconds, which Python's can hold; other values as they are."""
-    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-        return values.cast(pa.timestamp("us"), safe=False)
+    if is_time(values.type):
+        return casted(values, lambda part: part.cast(pa.timestamp("us"), safe=False))[0]
     return values
 
 
@@ -94,14 +96,27 @@ def _combined(codes: Mapping[str, Codes], names: Sequence[str]) -> Codes:
     return out
 
 
-def _determine(codes: Mapping[str, Codes], keys: Sequence[str], name: str) -> bool:
-    """Whether nearly all rows of a combination of keys have one value, and null keys null."""
+def _determine(
+    codes: Mapping[str, Codes], keys: Sequence[str], name: str, erased: float = ERASED
+) -> bool:
+    """Whether nearly all rows of a combination of keys have one value, and null keys null.
+
+    At most a share `erased` of any value's rows may take another value.
+    """
     key, value = _combined(codes, keys), codes[name]
     present = key >= 0
     if not np.array_equal(value >= 0, present) or not present.any():
         return False
-    _, counts, starts = _pairs(key[present], value[present])
-    return int(counts.sum() - np.maximum.reduceat(counts, starts).sum()) <= SLACK * len(key)
+    first, counts, starts = _pairs(key[present], value[present])
+    if int(counts.sum() - np.maximum.reduceat(counts, starts).sum()) > SLACK * len(key):
+        return False
+    often = np.zeros(len(counts), bool)
+    for a, b in zip(starts, (*starts[1:], len(counts)), strict=True):
+        often[a + int(np.argmax(counts[a:b]))] = True
+    held = value[present][first]
+    rows = np.bincount(held, counts)
+    lost = np.bincount(held, np.where(often, 0, counts), len(rows))
+    return bool((lost <= erased * rows).all())
 
 
 def _pairs(key: Codes, value: Codes) -> tuple[Codes, Codes, Codes]:
@@ -136,7 +151,7 @@ def _entries(
 
 def _listed(values: pa.Array) -> list[object]:
     if pa.types.is_timestamp(values.type):
-        return [value.replace(tzinfo=None).isoformat() for value in values.to_pylist()]
+        return [iso_text(micro) for micro in values.cast(pa.int64()).to_pylist()]
     return list(values.to_pylist())
 
 

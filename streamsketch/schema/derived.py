@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamsketch.errors import SchemaError
-from streamsketch.schema.columns import Column, arrow_type, iso_seconds
+from streamsketch.schema.columns import Column, arrow_type
+from streamsketch.schema.times import is_time, iso_seconds, seconds_of
 
 __all__ = ["Lookup"]
 
@@ -108,9 +109,8 @@ def _key_values(key: Column, values: Sequence[Any]) -> pa.Array:
 
 def _floats(values: pa.Array) -> NDArray[np.float64]:
     """Numbers as float64, times as seconds, nulls as 0."""
-    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-        values = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-        return _floats(values) / 1e6
+    if is_time(values.type):
+        return seconds_of(values)[0]
     filled = pc.fill_null(values.cast(pa.float64(), safe=False), 0.0)
     return np.asarray(filled.to_numpy(zero_copy_only=False), np.float64)
 

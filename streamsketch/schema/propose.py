@@ -1,7 +1,7 @@
 """A first schema, read off a table. What it declares comes from the data: review it."""
 
-import math
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +11,31 @@ from numpy.typing import NDArray
 from streamsketch.errors import SchemaError
 from streamsketch.schema.columns import Column, arrow_type
 from streamsketch.schema.dependencies import with_derived
+from streamsketch.schema.propose_numbers import numeric
+from streamsketch.schema.propose_times import timestamp
+from streamsketch.schema.times import casted, is_clock, is_time
 
-__all__ = ["propose"]
+__all__ = ["Proposal", "propose", "proposal"]
 
-MAX_CATEGORIES = 256  # beyond this a text column is an identifier, not a category
+MAX_CATEGORIES = 256  # a column of more keeps the most frequent, and one for the rest
+MAX_TAIL = 4096  # values of a category, listed; a column of more names things
 MAX_INTEGER_CATEGORIES = 32
-ATOM_SHARE = 0.05  # a value this frequent in a numeric column is a point mass
-MANY = 32  # distinct values from which frequent ones are set apart as atoms
-KNOTS = 64
-LEVELS = 256  # up to so many distinct values each has a cell of its own
+EXACT = 2**53  # whole numbers beyond are no longer told apart by their float64
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Columns read off a table, and what a person should know of them.
+
+    Attributes:
+        columns: The declarations, in the table's order.
+        left_out: Why a column is not sketched, by name.
+        notes: Sentences about rows and values that the columns do not hold.
+    """
+
+    columns: list[Column]
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def propose(table: pa.Table, label: str | None = None) -> list[Column]:
@@ -28,164 +44,184 @@ def propose(table: pa.Table, label: str | None = None) -> list[Column]:
     Raises:
         SchemaError: The table is empty, or has no column `label`.
     """
+    return proposal(table, label).columns
+
+
+def proposal(
+    table: pa.Table,
+    label: str | None = None,
+    ids: Collection[str] = (),
+    ignored: Collection[str] = (),
+) -> Proposal:
+    """As `propose`, with the reasons for what is left out.
+
+    Args:
+        table: What to read the columns off.
+        label: The column to condition on.
+        ids: Columns that name a record or a thing: not sketched.
+        ignored: Columns to leave out.
+
+    Raises:
+        SchemaError: The table is empty, has no such column, or a label of too many values.
+    """
     if table.num_rows == 0:
         raise SchemaError(
             "cannot propose a schema from a table without rows; give a file that has some"
         )
-    if label is not None and label not in table.column_names:
-        raise SchemaError(
-            f"there is no column {label!r} to be the label; columns are {table.column_names}"
-        )
-    values = {name: _plain(table[name]) for name in table.column_names}
-    columns = [_column(name, array, name == label) for name, array in values.items()]
-    return with_derived(columns, values)
+    names = table.column_names
+    for name in (*([label] if label is not None else ()), *ids, *ignored):
+        if name not in names:
+            what = "to be the label" if name == label else "to leave out"
+            raise SchemaError(f"there is no column {name!r} {what}; columns are {names}")
+    found = Proposal([])
+    values: dict[str, pa.Array] = {}
+    for i, name in enumerate(names):
+        if name in values:
+            continue
+        values[name] = _plain(table.column(i))
+        asked = {
+            f"{names.count(name)} columns are named {name}; rename one": names.count(name) > 1,
+            "an identifier, as you said": name in ids,
+            "as you said": name in ignored,
+        }
+        reason = next((text for text, holds in asked.items() if holds), None)
+        made = reason or _column(name, values[name], name == label, found.notes)
+        if isinstance(made, str):
+            if name == label:
+                raise SchemaError(f"column {name!r} cannot be the label: {made}")
+            found.left_out[name] = made
+            made = Column(name, "ignore", _declared(values[name].type))
+        found.columns.append(made)
+    return replace(found, columns=with_derived(found.columns, values))
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """One array of a type that compute functions know; text that is not UTF-8 is null."""
     values = column.combine_chunks()
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def _column(name: str, values: pa.Array, label: bool) -> Column:
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
     kind = values.type
+    if pa.types.is_dictionary(kind):
+        values = values.dictionary_decode()
+        kind = values.type
+    if pa.types.is_run_end_encoded(kind):
+        values = pc.run_end_decode(values)
+        kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        large = pa.types.is_large_string(kind)
+        text, raw = (pa.large_string(), pa.large_binary()) if large else (pa.string(), pa.binary())
+        values, _ = casted(values, lambda part: part.cast(raw).cast(text), text)
+    return values
+
+
+def _declared(kind: pa.DataType) -> str:
+    """The type as a schema can name it; of what it cannot, any."""
     try:
         arrow_type(str(kind))
     except ValueError:
-        return Column(name, "ignore", "string")
-    if label:
-        return _category(name, values, "label") or Column(name, "ignore", str(kind))
+        return "string"
+    return str(kind)
+
+
+def _column(name: str, values: pa.Array, label: bool, notes: list[str]) -> Column | str:
+    """The declaration of a column, or why it has none."""
+    kind = values.type
     if values.null_count == len(values):
-        return Column(name, "ignore", str(kind))
+        return "it holds no value"
+    if label:
+        return _category(name, values, "label")
     if pa.types.is_boolean(kind):
         return Column(name, "boolean", "bool", nulls="category" if values.null_count else "refuse")
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _timestamp(name, values)
-    if pa.types.is_fixed_size_list(kind):
-        flat = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-        return Column(
-            name,
-            "vector",
-            str(kind),
-            low=float(np.nanmin(flat)),
-            high=_above(np.nanmin(flat), np.nanmax(flat)),
+    if is_time(kind):
+        return timestamp(name, values, notes)
+    if is_clock(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return numeric(name, values, notes)
+    if pa.types.is_integer(kind):
+        return _integer(name, values, notes)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _category(name, values, "categorical")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _vector(name, values)
+    return f"values of type {kind} cannot be sketched"
+
+
+def _integer(name: str, values: pa.Array, notes: list[str]) -> Column | str:
+    distinct = pc.count_distinct(values, mode="only_valid").as_py()
+    if distinct <= MAX_INTEGER_CATEGORIES:
+        return _category(name, values, "categorical")
+    least, most = pc.min_max(values).as_py().values()
+    if max(abs(least), abs(most)) > EXACT:
+        if distinct <= MAX_CATEGORIES:
+            return _category(name, values, "categorical")
+        return (
+            f"whole numbers up to {most} are beyond 2^53, where numbers can no longer be told apart; "
+            "identifiers mostly, or times to be declared with their unit"
         )
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        distinct = pc.count_distinct(values).as_py()
-        if pa.types.is_integer(kind) and distinct <= MAX_INTEGER_CATEGORIES:
-            return _category(name, values, "categorical") or Column(name, "ignore", str(kind))
-        return _numeric(name, values)
-    return _category(name, values, "categorical") or Column(name, "ignore", str(kind))
+    if distinct == len(values) >= 100 and most - least < 2 * distinct and _steps_on(values):
+        return "a sequential number: it names the row"
+    return numeric(name, values, notes)
 
 
-def _category(name: str, values: pa.Array, kind: str) -> Column | None:
+def _steps_on(values: pa.Array) -> bool:
+    steps = np.diff(values.to_numpy(zero_copy_only=False))
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _category(name: str, values: pa.Array, kind: str) -> Column | str:
     counts = pc.value_counts(values.drop_null())
+    found, often = counts.field(0), counts.field(1).to_numpy()
+    if pa.types.is_floating(found.type):
+        finite = np.isfinite(found.to_numpy(zero_copy_only=False))
+        found, often = found.filter(pa.array(finite)), often[finite]
+    n = len(found)
+    limit = MAX_TAIL if kind == "label" else MAX_CATEGORIES
     # a text column where most values occur once names things; it has no categories to learn
-    if len(counts) > MAX_CATEGORIES or (len(counts) > 32 and len(counts) > len(values) / 2):
-        return None
-    order = sorted(counts.to_pylist(), key=lambda c: str(c["values"]))
-    if pa.types.is_integer(values.type):
-        order = sorted(counts.to_pylist(), key=lambda c: int(c["values"]))
+    if kind != "label" and n > 32 and n > len(values) / 2:
+        return "most values occur once: an identifier, or free text"
+    if n > MAX_TAIL or n > len(values) / 2 > limit:
+        return f"it has {n} different values, more than the {MAX_TAIL} that can be listed"
     nulls = "category" if values.null_count else "refuse"
+    listed = _listed(found)
+    if n <= limit:
+        return Column(name, kind, _declared(values.type), values=_ordered(listed), nulls=nulls)
+    rank = np.argsort(-often, kind="stable")
+    head = [listed[i] for i in rank[: MAX_CATEGORIES - 1]]
+    other = next(text for text in ("other", "(other)", "((other))") if text not in listed)
     return Column(
-        name, kind, str(values.type), values=tuple(c["values"] for c in order), nulls=nulls
-    )
-
-
-def _numeric(name: str, values: pa.Array) -> Column:
-    nulls = "indicator" if values.null_count else "refuse"
-    x = values.drop_null().cast(pa.float64()).to_numpy()
-    x = np.sort(x[np.isfinite(x)])
-    if not len(x):
-        return Column(name, "ignore", str(values.type))
-    low, high = float(x[0]), _above(x[0], x[-1])
-    distinct, counts = np.unique(x, return_counts=True)
-    atoms = distinct[counts > ATOM_SHARE * len(x)] if len(distinct) > MANY else distinct[:0]
-    rest = x[~np.isin(x, atoms)]
-    number: Any = int if pa.types.is_integer(values.type) else float
-    resolution = (
-        0.0 if number is int else next((r for r in (1.0, 0.1, 0.01) if _on_grid(x, r)), 0.0)
-    )
-    knots, positions = _knots(rest, low, high, atoms, 1.0 if number is int else resolution)
-    return Column(
-        name, "numeric", str(values.type), low=number(low), high=number(high), knots=knots,
-        positions=positions, atoms=tuple(number(a) for a in atoms), nulls=nulls,
-        resolution=resolution,
+        name, kind, _declared(values.type), values=(*_ordered(head), other), nulls=nulls,
+        other=other, tail=_ordered([listed[i] for i in rank[MAX_CATEGORIES - 1 :]]),
     )  # fmt: skip
 
 
-def _knots(
-    x: NDArray[np.float64], low: float, high: float, atoms: NDArray[np.float64], step: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Knots that spread the values evenly over [-1, 1]; none for few distinct values.
-
-    Knots lie halfway between neighbouring values, at the share of values below: each value has
-    a cell as wide as it is frequent, so that evenly spread coordinates decode to its frequency.
-    Numbers on a grid decode to values that were there: the cells of two values with a gap between
-    them end half a step beside them, and the gap (an atom in it or nothing) has no width.
-
-    Args:
-        x: Values without the atoms.
-        low: Lower limit.
-        high: Upper limit.
-        atoms: The point masses.
-        step: What values are rounded to when decoded; 0 for none.
-    """
-    values, counts = np.unique(x, return_counts=True)
-    if len(values) < 4:
-        return (), ()
-    edges, share = (values[:-1] + values[1:]) / 2, np.cumsum(counts)[:-1] / len(x)
-    between = np.searchsorted(atoms, values[1:]) > np.searchsorted(atoms, values[:-1])
-    gap = (np.diff(values) > 1.5 * step) if step else np.zeros(len(edges), bool)
-    pick = np.arange(len(edges))
-    if len(values) > LEVELS:
-        after = np.searchsorted(share, np.arange(1, KNOTS) / KNOTS)
-        after = np.minimum(after, len(edges) - 1)
-        frequent = after[np.diff(share, prepend=0.0)[after] > 0.5 / KNOTS]  # a cell of its own
-        gap &= between | (gap.sum() <= LEVELS)
-        pick = np.unique(np.concatenate([after, frequent - 1, np.flatnonzero(gap | between)]))
-        pick = pick[pick >= 0]
-    knots, positions = [low], [-1.0]
-    for i in pick:
-        ends = (values[i] + step / 2, values[i + 1] - step / 2) if gap[i] else (edges[i],)
-        for k, edge in enumerate(ends):
-            position = round(float(2 * share[i] - 1), 6) + k * 1e-6
-            if knots[-1] < edge < high and positions[-1] < position < 1:
-                knots.append(float(edge))
-                positions.append(position)
-    return (*knots, high), (*positions, 1.0)
+def _listed(values: pa.Array) -> list[object]:
+    """Categories as TOML can hold them: times, decimals and other things as text."""
+    return [v if isinstance(v, bool | int | float | str) else str(v) for v in values.to_pylist()]
 
 
-def _timestamp(name: str, values: pa.Array) -> Column:
-    seconds = (
-        values.cast(pa.timestamp("us"), safe=False).drop_null().cast(pa.int64()).to_numpy() / 1e6
-    )
-    low, high = float(seconds.min()), float(seconds.max())
-    span = max(high - low, 1.0)
-    periods = [
-        p
-        for p, need in (("year", 2 * 31556952), ("week", 14 * 86400), ("day", 2 * 86400))
-        if span >= need
-    ]
-    resolution = next(
-        (r for r in (86400.0, 3600.0, 60.0, 1.0) if np.all(np.mod(seconds, r) == 0)), 1e-6
-    )
-    if resolution == 86400.0:
-        periods = [p for p in periods if p != "day"]
+def _ordered(values: list[object]) -> tuple[object, ...]:
+    numbers = all(isinstance(v, int | float) for v in values)
+    return tuple(sorted(values, key=(lambda v: v) if numbers else str))
+
+
+def _vector(name: str, values: pa.Array) -> Column | str:
+    inner = values.type.value_type
+    if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
+        return f"values of type {values.type} cannot be sketched"
+    if pa.types.is_fixed_size_list(values.type):
+        size = values.type.list_size
+    else:
+        sizes = pc.list_value_length(values).drop_null().unique()
+        if len(sizes) != 1 or not sizes[0].as_py():
+            return "its lists are of different lengths"
+        size = sizes[0].as_py()
+    flat: NDArray[np.float64] = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return "it holds no number"
+    low, high = float(flat.min()), float(flat.max())
     return Column(
-        name, "timestamp", str(values.type), low=_iso(math.floor(low)), high=_iso(math.ceil(low + span)),
-        periods=tuple(periods), resolution=resolution, nulls="indicator" if values.null_count else "refuse",
+        name, "vector", f"fixed_size_list<{inner}>[{size}]", low=low,
+        high=high if high > low else low + max(1.0, abs(low) * 2**-20),
     )  # fmt: skip
-
-
-def _iso(seconds: float) -> str:
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(tzinfo=None).isoformat()
-
-
-def _on_grid(x: NDArray[np.float64], step: float) -> bool:
-    return bool(np.all(np.abs(x / step - np.round(x / step)) < 1e-4))
-
-
-def _above(low: Any, high: Any) -> float:
-    return float(high) if high > low else float(low) + 1.0

@@ -188,10 +188,17 @@ def test_few_rows_may_differ_and_more_may_not():
     rng, table = stream()
     years = np.array([{"a": 3, "b": 1, "c": 7, "d": 5}[s] for s in table["school"]])
     odd = years.copy()
-    odd[:3] = 9
+    odd[:3] = 7
     assert derived({**table, "years": odd})["years"].table[1] == ("b", 1)
-    odd[:12] = 9
+    odd[:12] = 7
     assert derived({**table, "years": odd}) == {}
+
+
+def test_a_rare_value_is_not_derived_away():
+    rng, table = stream(40_000)
+    flag = np.zeros(40_000, int)
+    flag[rng.choice(40_000, 20, replace=False)] = 1
+    assert derived({**table, "flag": flag}) == {}
 
 
 def test_labels_and_nulls_of_their_own_are_sketched():

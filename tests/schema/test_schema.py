@@ -147,11 +147,13 @@ def test_an_undeclared_category_can_have_a_home():
     assert schema.encode(pa.table({"v": ["a", "zzz"]})).x.tolist() == [[1, 0], [0, 1]]
 
 
-def test_null_indicator_takes_nan_apart_from_null():
+def test_nan_counts_as_null_where_nulls_are_declared_and_is_refused_elsewhere():
     schema = Schema([Column("v", "numeric", low=0, high=2, nulls="indicator")])
     encoded = schema.encode(pa.table({"v": [1.0, None, math.nan]}))
-    assert encoded.rows.tolist() == [0, 1]
-    assert schema.decode(encoded.x)["v"].to_pylist() == [1.0, None]
+    assert encoded.rows.tolist() == [0, 1, 2]
+    assert schema.decode(encoded.x)["v"].to_pylist() == [1.0, None, None]
+    strict = Schema([Column("v", "numeric", low=0, high=2)])
+    assert strict.encode(pa.table({"v": [1.0, math.nan]})).rows.tolist() == [0]
 
 
 def test_dictionary_columns_are_read_as_their_values():
