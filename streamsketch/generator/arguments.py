@@ -13,7 +13,7 @@ from streamsketch.generator.trainer import TrainingConfig
 from streamsketch.schema.schema import as_table
 from streamsketch.snapshot import Snapshot
 
-__all__ = ["check", "device_of", "rows_of"]
+__all__ = ["check", "check_ranks", "device_of", "rows_of"]
 
 INITS = ("random", "mixture")
 MIN_ROWS = 10
@@ -30,6 +30,19 @@ def device_of(name: str) -> torch.device:
             f'device = {name!r} was asked for, but torch sees no GPU; use device = "cpu" or "auto"'
         )
     return torch.device(name)
+
+
+def check_ranks(snapshot: Snapshot, objective: str, batch: int, size: int) -> None:
+    """Refuse what several processes cannot train together."""
+    if objective != "sketch" or snapshot.spec.classes > 1:
+        raise ConfigError(
+            f"{size} processes train together by objective = 'sketch' on a sketch without classes; this is "
+            f"{objective!r} with {snapshot.spec.classes} classes: train it in one process"
+        )
+    if batch % size:
+        raise ConfigError(
+            f"batch = {batch} must be a multiple of the {size} processes that share it"
+        )
 
 
 def check(

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from streamsketch.errors import ConfigError, TrainingError
 from streamsketch.features.frequencies import second_order_base
-from streamsketch.generator.arguments import check, device_of, rows_of
+from streamsketch.generator.arguments import check, check_ranks, device_of, rows_of
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.mixture import Mixture, corrects, decoded, place, weigh_again
 from streamsketch.generator.networks import NetworkConfig
 from streamsketch.generator.objectives import OBJECTIVES, Problem
+from streamsketch.generator.ranks import ranks
 from streamsketch.generator.threads import Threads
 from streamsketch.generator.trainer import Candidate, HeldOut, TrainingConfig
 from streamsketch.snapshot import Snapshot
@@ -120,8 +122,12 @@ def fit(
     second = OBJECTIVES[objective].requires == "second-order sketch"
     base = second_order_base(snapshot.spec.m) if second else 0
     training, held = _problem(snapshot, rows, config, seed, where, base)
+    training.ranks = ranks()
+    if training.ranks.size > 1:
+        check_ranks(snapshot, objective, config.batch, training.ranks.size)
     budget = _Budget(begun, seconds, steps)
-    threads = Threads(adapt=steps is None and where.type == "cpu")
+    alone = training.ranks.size == 1
+    threads = Threads(adapt=steps is None and where.type == "cpu" and alone)
     work = _Fit(snapshot, training, held, config, budget, objective, seed, progress, threads)
     if init == "mixture" and start is None:
         omega, targets = (t.cpu().double().numpy() for t in (training.omega, training.targets))
@@ -237,10 +243,10 @@ class _Fit:
         good = best = _weights(candidate)
         # what begins well may be better than what the first, largest steps make of it
         least = candidate.validate(self.held) if candidate.ahead else math.inf
-        while budget.done < until:
+        while (done := self._done()) < until:
             try:
                 before = candidate.steps
-                self.threads.run(lambda: candidate.step(budget.done))
+                self.threads.run(partial(candidate.step, done))
                 budget.used += candidate.steps - before
             except TrainingError as e:
                 log.warning("training stopped: %s", e)
@@ -248,8 +254,8 @@ class _Fit:
                 if candidate.steps and math.isinf(candidate.heldout):
                     candidate.validate(self.held)
                 return "loss not finite"
-            if budget.done >= check:
-                check = budget.done + gap
+            if (done := self._done()) >= check:
+                check = done + gap
                 distance = candidate.validate(self.held)
                 self._report(candidate)
                 if not math.isfinite(distance):
@@ -274,6 +280,10 @@ class _Fit:
             stopped = "budget; earlier weights were better on held-out frequencies"
         self._report(candidate)
         return stopped
+
+    def _done(self) -> float:
+        """The share of the budget that is used, as the first of several processes sees it."""
+        return self.problem.ranks.agree(self.budget.done)
 
     def _report(self, c: Candidate) -> None:
         if self.progress is not None:

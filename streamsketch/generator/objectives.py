@@ -14,7 +14,7 @@ that needs a second-order sketch, where the law is another than `second_order`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from streamsketch.features.kernels.draws import Draws, drawn_loss, draws
 from streamsketch.features.kernels.loss import features, sketch_loss, sketch_mean
 from streamsketch.generator import score, stein
+from streamsketch.generator.ranks import Alone, Ranks
 
 if TYPE_CHECKING:
     from streamsketch.generator.generator import Model
@@ -46,6 +47,7 @@ class Problem:
         batch: Rows per step.
         base: Of the frequencies, how many first ones have all their sums and differences next.
         anneal: Share of the training over which the fast frequencies come in; 0 for none.
+        ranks: The processes that share each batch.
     """
 
     omega: Tensor
@@ -56,6 +58,7 @@ class Problem:
     batch: int
     base: int = 0
     anneal: float = 0.0
+    ranks: Ranks = field(default_factory=Alone)
 
     def some_rows(self, n: int) -> Tensor:
         """A random batch of samples."""
@@ -138,14 +141,15 @@ class SketchMatching:
         self.steps += 1
         weights = self._weights(turn, done)
         if not self.model.told:
-            return _loss(y, drawn, targets[0], weights)
+            return _loss(y, drawn, targets[0], weights, self.problem.ranks)
         if self.steps % SHARES_EVERY == 0:
             self._update_shares(y.detach(), omega, targets)
         loss = y.new_zeros(())
         for k, part in enumerate(_by_class(y, self.model.classes)):
             share = float(self.model.shares[k])
             if share > 0 and len(part) > 1:
-                loss = loss + _loss(part, drawn, targets[k] / share, share**2 * weights)
+                of_class = share**2 * weights
+                loss = loss + _loss(part, drawn, targets[k] / share, of_class, self.problem.ranks)
         return loss
 
     def _update_shares(self, y: Tensor, omega: Tensor, targets: Tensor) -> None:
@@ -168,10 +172,10 @@ def radii(omega: Tensor, slots: Sequence[slice]) -> Tensor:
     return square.sum(0).sqrt()
 
 
-def _loss(y: Tensor, frequencies: Draws, target: Tensor, weights: Tensor) -> Tensor:
+def _loss(y: Tensor, frequencies: Draws, target: Tensor, weights: Tensor, ranks: Ranks) -> Tensor:
     if frequencies.turned:
-        return drawn_loss(y, frequencies, target, weights)
-    return sketch_loss(y, frequencies.omega, target, weights, True)
+        return drawn_loss(y, frequencies, target, weights, ranks.mean, ranks.size)
+    return sketch_loss(y, frequencies.omega, target, weights, True, ranks.mean, ranks.size)
 
 
 def first_shares(targets: Tensor) -> Tensor:

@@ -138,6 +138,7 @@ class Candidate:
             loss = self._loss(done)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            self.problem.ranks.add_gradients(self.model.parameters())
         except torch.cuda.OutOfMemoryError:
             self._halve()
             return
@@ -157,8 +158,10 @@ class Candidate:
         labels = None
         if model.told:  # every class gets its share of the batch, in order
             labels = torch.arange(n, device=model.device) * model.classes // n
-        raw = model.raw(z, labels, self.fast)
-        y = model.head(raw, model.head.noise(n, self.rng, model.device), labels)
+        share = self.problem.ranks.share
+        noise = model.head.noise(n, self.rng, model.device)
+        raw = model.raw(share(z), labels, self.fast)
+        y = model.head(raw, share(noise), labels)
         return self.objective(y, done)
 
     def _halve(self) -> None:

@@ -15,7 +15,7 @@ Only frequencies that touch few columns with sharp phases are treated so, where 
 worth its price; the others keep the derivative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,14 @@ def draws(omega: Tensor, columns: Sequence[slice], slots: Sequence[slice]) -> Dr
     return Draws(omega, linear, tuple(turned))
 
 
-def drawn_loss(y: Tensor, frequencies: Draws, target: Tensor, weights: Tensor) -> Tensor:
+def drawn_loss(
+    y: Tensor,
+    frequencies: Draws,
+    target: Tensor,
+    weights: Tensor,
+    over_ranks: Callable[[Tensor], Tensor] | None = None,
+    ranks: int = 1,
+) -> Tensor:
     """The unbiased loss of `sketch_loss`, with exact gradients by drawn slots.
 
     Args:
@@ -98,33 +105,44 @@ def drawn_loss(y: Tensor, frequencies: Draws, target: Tensor, weights: Tensor) -
         frequencies: Of `draws`.
         target: (2m,) mean features to match, cosines then sines.
         weights: (m,) weight of each frequency.
+        over_ranks: Where several processes share a batch: the mean of their mean features.
+        ranks: How many share it, evenly.
 
     Returns:
         The loss, a scalar; the gradient by a drawn slot is the difference that taking it would
         make, up to a constant of the row and column, which no softmax sees.
     """
-    loss: Tensor = _Loss.apply(y, frequencies, target, weights)  # type: ignore[no-untyped-call]
+    share = (over_ranks or torch.clone, ranks)
+    loss: Tensor = _Loss.apply(y, frequencies, target, weights, share)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, given: Draws, target: Tensor, weights: Tensor) -> Tensor:
-        n, m = len(y), given.omega.shape[1]
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        given: Draws,
+        target: Tensor,
+        weights: Tensor,
+        share: tuple[Callable[[Tensor], Tensor], int],
+    ) -> Tensor:
+        over_ranks, ranks = share
+        n, m = len(y) * ranks, given.omega.shape[1]
         phase = y @ given.omega
         cos, sin = phase.cos(), phase.sin_()
-        mean = torch.stack([cos.mean(0), sin.mean(0)])
+        mean = over_ranks(torch.stack([cos.mean(0), sin.mean(0)]))
         gap = mean - target.view(2, m)
         own = (1 - mean.square().sum(0)) / (n - 1)
         ctx.save_for_backward(y, cos, sin, gap + mean / (n - 1), weights)
-        ctx.given = given
+        ctx.given, ctx.rows = given, n
         return ((gap.square().sum(0) - own) * weights).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, cos, sin, gap, weights = ctx.saved_tensors
-        n = len(y)
+        n = ctx.rows
         a, b = gap * weights * (2 * grad / n)
         # the loss as a function of a row's phases is the real part of (re + i im), turned
         re, im = (a * cos).addcmul_(b, sin), (a * sin).addcmul_(b, cos, value=-1)
@@ -137,4 +155,4 @@ class _Loss(torch.autograd.Function):
             u, v = re[:, t.at], im[:, t.at]
             back, side = (u * c).addcmul_(v, s), (v * c).addcmul_(u, s, value=-1)
             out[:, t.slots] += back @ t.cos.T - side @ t.sin.T - itself[code]
-        return out, None, None, None
+        return out, None, None, None, None

@@ -70,6 +70,8 @@ def sketch_loss(
     target: Frequencies,
     weights: Frequencies | None = None,
     unbiased: bool = False,
+    over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ranks: int = 1,
 ) -> torch.Tensor:
     r"""Weighted squared distance between the sketch of y and a target sketch.
 
@@ -82,6 +84,8 @@ def sketch_loss(
         unbiased: Remove the batch's own noise: :math:`|\hat z_j|^2` exceeds
             :math:`|\mathbb E \hat z_j|^2` by :math:`(1 - |\mathbb E \hat z_j|^2) / n` on average.
             The loss may then be slightly negative; needs two rows.
+        over_ranks: Where several processes share a batch: the mean of their mean features.
+        ranks: How many share it, evenly.
 
     Returns:
         The loss, a scalar in y's dtype.
@@ -94,7 +98,7 @@ def sketch_loss(
         >>> sketch_loss(y, np.array([[np.pi]]), np.array([0.0, 0.0])).item()
         1.0
     """
-    m, n = omega.shape[1], y.shape[0]
+    m, n = omega.shape[1], y.shape[0] * ranks
     z = _tensor(target, y)
     w = _tensor(np.full(m, 1.0 / m) if weights is None else weights, y)
     if z.shape != (2 * m,) or w.shape != (m,):
@@ -103,6 +107,7 @@ def sketch_loss(
             "they must be (2m,) and (m,)"
         )
     mean = sketch_mean(y, omega)
+    mean = mean if over_ranks is None else over_ranks(mean)
     loss = ((mean - z).square().view(2, m) * w).sum()
     if not unbiased:
         return loss
