@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamsketch.schema.plain import plain_list
+
 __all__ = ["RecentIds"]
 
 BYTES = 16  # of an id's hash: two of 10^12 ids share one with probability 1.5e-15
@@ -62,9 +64,7 @@ def keys(ids: pa.Array) -> list[bytes]:
     >>> keys(pa.array([1]))[0] == keys(pa.array(["1"]))[0]
     False
     """
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
     return [
         hashlib.blake2b(repr(value).encode(), digest_size=BYTES).digest()
-        for value in ids.to_pylist()
+        for value in plain_list(ids)
     ]

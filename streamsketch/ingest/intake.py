@@ -12,6 +12,7 @@ from streamsketch.errors import DataError, SchemaError
 from streamsketch.ingest.admission import Admission
 from streamsketch.ingest.limits import Limits, NoLimits
 from streamsketch.ingest.parts import PartState
+from streamsketch.ingest.reading import read
 from streamsketch.ingest.refusal import Kind, Refusal, as_dead
 from streamsketch.ingest.streams import Chunk, Dead
 from streamsketch.ingest.windows import Windows
@@ -82,22 +83,20 @@ class Intake:
         self._stop_at(chunk.dead, dict(chunk.where))
         if chunk.batch is None or not chunk.batch.num_rows:
             return self._nothing(chunk, [])
-        batch = chunk.batch
         try:
-            encoded = self.schema.encode(batch)
-            facts = self.admission.read(batch, encoded.rows)
+            rows = read(self.schema, self.admission, chunk.batch)
         except (SchemaError, DataError) as e:
             if self.strict:
                 raise
-            return self._nothing(chunk, [Refusal(row, str(e)) for row in range(batch.num_rows)])
-        refused = [Refusal(r.row, f"column {r.column!r}: {r.reason}") for r in encoded.rejected]
-        refused += facts.bad
+            every = [Refusal(row, str(e)) for row in range(chunk.batch.num_rows)]
+            return self._nothing(chunk, every)
+        encoded, facts, refused = rows.encoded, rows.facts, rows.refused
         if self.strict:
             self._stop_at(as_dead(chunk, refused[:1]), {})
         admitted = self.admission.admit(part, facts, closed)
         kept = np.flatnonzero(admitted.keep)
         within = self.limits.admit(encoded.users, kept)
-        refused += admitted.refused
+        refused = [*refused, *admitted.refused]
         refused += [Refusal(int(row), OVER, "limit") for row in encoded.rows[kept[~within]]]
         keep, windows = kept[within], admitted.windows
         x, labels = encoded.x, encoded.labels

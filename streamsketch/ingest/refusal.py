@@ -1,13 +1,14 @@
-"""Rows that do not count: why, and what is written down of them."""
+"""Rows that do not count: why, and what is written down of them. Nothing here can fail at a row."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from streamsketch.ingest.streams import Chunk, Dead
+from streamsketch.schema.plain import plain
 
 __all__ = ["Kind", "Refusal", "as_dead"]
 
@@ -38,7 +39,7 @@ def as_dead(chunk: Chunk, refused: Sequence[Refusal]) -> list[Dead]:
     return [Dead(_text(chunk.batch, r.row), r.reason, _place(chunk, r.row)) for r in written]
 
 
-def _place(chunk: Chunk, row: int) -> dict[str, object]:
+def _place(chunk: Chunk, row: int) -> dict[str, Any]:
     """Where a row of a chunk stands in the stream."""
     where = dict(chunk.where)
     rows = where.pop("rows", None)
@@ -49,8 +50,18 @@ def _place(chunk: Chunk, row: int) -> dict[str, object]:
 
 def _text(batch: pa.RecordBatch, row: int) -> str:
     """A row as JSON text."""
-    values = {
-        name: column[row].as_py()
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
-    return json.dumps(values, default=str)
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    values = {name: plain(column[row]) for name, column in columns}
+    try:
+        return json.dumps(values, default=str)
+    except Exception:  # nested beyond what Python takes, or keys that are no text
+        return json.dumps({name: _shown(value) for name, value in values.items()})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping | list):
+        return f"<{type(value).__name__} of {len(value)}>"
+    try:
+        return str(value)
+    except Exception:  # such as an int of too many digits
+        return f"<{type(value).__name__}>"

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError, StoreError
 from streamsketch.features.kernels import ONE
+from streamsketch.schema.plain import plain_list
 
 if TYPE_CHECKING:
     from streamsketch.privacy.settings import Settings
@@ -266,12 +267,20 @@ class UserLimits:
 
     def _hash(self, users: Any) -> NDArray[np.uint64]:
         array = users if isinstance(users, pa.Array) else pa.array(users)
-        encoded = array.dictionary_encode() if not pa.types.is_dictionary(array.type) else array
-        digests = b"".join(
-            hashlib.blake2b(repr(value).encode(), digest_size=8, key=self._secret).digest()
-            for value in encoded.dictionary.to_pylist()
+        try:
+            encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        except pa.ArrowException:  # a type that Arrow does not encode
+            return self._digests(plain_list(array))
+        return np.asarray(
+            self._digests(plain_list(encoded.dictionary))[encoded.indices.to_numpy()]
         )
-        return np.asarray(np.frombuffer(digests, np.uint64)[encoded.indices.to_numpy()])
+
+    def _digests(self, values: list[Any]) -> NDArray[np.uint64]:
+        digests = (
+            hashlib.blake2b(repr(value).encode(), digest_size=8, key=self._secret).digest()
+            for value in values
+        )
+        return np.frombuffer(b"".join(digests), np.uint64)
 
     def __repr__(self) -> str:
         return (
