@@ -66,9 +66,9 @@ class Columns:
 
 
 class Sketched:
-    def __init__(self, mean_time: float, window: int = 50) -> None:
+    def __init__(self, run_length: float, window: int = 50) -> None:
         schema = Schema.vectors(D, -BOX, BOX)
-        self.one = SketchDrift(schema, mean_time=mean_time, window=window)
+        self.one = SketchDrift(schema, run_length=run_length, window=window)
 
     def run(self, rows: np.ndarray) -> list[int]:
         return self.one.update_many(rows)
@@ -124,7 +124,7 @@ def false_alarms(rows: int, times: tuple[int, ...] = (5000, 10_000)) -> list[dic
     for name, draw in laws.items():
         for asked in times:
             rng = np.random.default_rng(asked)
-            one = SketchDrift(Schema.vectors(D, -BOX, BOX), mean_time=asked)
+            one = SketchDrift(Schema.vectors(D, -BOX, BOX), run_length=asked)
             start = time.process_time()
             alarms = sum(len(one.update_many(draw(rng, 20_000))) for _ in range(rows // 20_000))
             seconds = time.process_time() - start
@@ -179,7 +179,7 @@ def picture(path: Path) -> None:
     rng = np.random.default_rng(0)
     before, after = CHANGES["correlation flips, margins stay"]
     rows = np.concatenate([before(rng, 3000), after(rng, 1500)])
-    one = SketchDrift(Schema.vectors(D, -BOX, BOX), mean_time=100_000)
+    one = SketchDrift(Schema.vectors(D, -BOX, BOX), run_length=100_000)
     trace = []
     alarms = []
     for i, row in enumerate(rows):

@@ -6,7 +6,7 @@
 |---|---|
 | grid of 25, of 49 | narrow Gaussians of unequal weight (largest five times the smallest) in the plane |
 | 20 in ten dimensions | Gaussians of deviation 0.05 anywhere in the box |
-| spiral, digits | no mixtures: seed 000's spiral; scikit-learn's 64 pixels |
+| spiral, digits | no mixtures: the spiral of Schellekens and Jacques (2020); scikit-learn's 64 pixels |
 
 A point belongs to a mode when it is within four deviations of its mean (in d dimensions
 sqrt(d) + 3). A mode is dropped when it has less than a quarter of its weight. CPU seconds hold the

@@ -5,7 +5,7 @@
 
 | part | what |
 |---|---|
-| toys | seed 000's three 2-D sets (benchmarks/toys.py has the picture and the paper's preset) |
+| toys | the 2-D sets of Schellekens and Jacques, 2020 (benchmarks/toys.py has the picture and the paper's preset) |
 | tables | Adult and NYC flights against held-out rows, with floor and ceiling |
 | objectives | five sets, every objective, equal CPU time |
 | steps | time per step against n |

@@ -24,14 +24,14 @@ from streamsketch.evaluate import energy_distance
 from streamsketch.evaluate.diversity import energy_gain
 from streamsketch.features import ONE
 from streamsketch.sampler import (
-    DebtSelector,
     GaussianTarget,
+    Herding,
     MixtureTarget,
     Sampler,
     energy_points,
     squared_distance,
 )
-from streamsketch.sampler.debt import energy_map
+from streamsketch.sampler.herding import energy_map
 from streamsketch.sampler.kernels import squared_distances
 from testing.toys import (
     GRID,
@@ -67,7 +67,7 @@ def recursive(k: int, batches: int, seed: int) -> np.ndarray:
 
 
 def paper(seeds: int) -> Rows:
-    """Seed 003's own figures."""
+    """The figures of Turinici (2022)."""
     exact, distances, begun = 0, [], time.perf_counter()
     for seed in range(2 * seeds):
         points = energy_points(MIXTURE, 48, seed=seed)
@@ -132,13 +132,13 @@ def stream(
 ) -> np.ndarray:
     """``n`` outputs of the sampler's own selection with its default settings."""
     fm, weights = energy_map(2, 2048, length)
-    selector, mean = DebtSelector(fm, weights), z(fm)
+    selector, mean = Herding(fm, weights), z(fm)
     rng = np.random.default_rng(seed)
-    owed, out = np.zeros(fm.width), np.zeros((0, 2))
+    residual, out = np.zeros(fm.width), np.zeros((0, 2))
     for _ in range(n // 8):
         x = draw(rng, 200)
-        choice = selector.choose(owed, mean, x, 8, out[-256:])
-        owed, out = choice.owed, np.vstack([out, x[choice.rows]])
+        choice = selector.choose(residual, mean, x, 8, out[-256:])
+        residual, out = choice.residual, np.vstack([out, x[choice.rows]])
     return out
 
 
@@ -151,7 +151,7 @@ def gain(seeds: int) -> Rows:
         def score(x: np.ndarray, target: MixtureTarget = target) -> float:
             return target.spread / (2 * n) / squared_distance(x, target)
 
-        debt = [
+        residual = [
             score(
                 stream(
                     lambda r, k, t=target: t.sample(r, k),
@@ -173,12 +173,12 @@ def gain(seeds: int) -> Rows:
                 u = norm.cdf(sobol(3, n, s))
                 which = np.minimum((u[:, 0] * 16).astype(int), 15)
                 quasi.append(score(GRID[which] + norm.ppf(u[:, 1:])))
-        rows.append({"target": name, "history": spread(debt), "Sobol": spread(quasi)})
+        rows.append({"target": name, "history": spread(residual), "Sobol": spread(quasi)})
     for latent in (2, 8, 32):
         g = network(latent)
         pool = g(sobol(latent, 1 << 13, 99))
         length = float(np.sqrt(squared_distances(pool[:1000], pool[1000:2000])).mean())
-        debt = [
+        residual = [
             energy_gain(
                 stream(
                     lambda r, k, g=g, p=latent: g(r.standard_normal((k, p))),
@@ -193,7 +193,7 @@ def gain(seeds: int) -> Rows:
         ]
         quasi = [energy_gain(g(sobol(latent, n, s)), pool) for s in range(seeds)]
         name = f"network, {latent} latents"
-        rows.append({"target": name, "history": spread(debt), "Sobol": spread(quasi)})
+        rows.append({"target": name, "history": spread(residual), "Sobol": spread(quasi)})
     return rows
 
 
@@ -234,9 +234,9 @@ def drifted(rule: str, jump: bool, seed: int) -> tuple[float, float]:
     means = np.stack([path, np.zeros(steps)], axis=1)
     over_time = MixtureTarget(means, np.ones(steps))
     fm, weights = energy_map(2, 512, over_time.spread)
-    selector = DebtSelector(fm, weights, forget=0.99 if rule == "debt, gamma .99" else 1.0)
+    selector = Herding(fm, weights, forget=0.99 if rule == "residual, gamma .99" else 1.0)
     rng = np.random.default_rng(seed)
-    owed, out, each = np.zeros(fm.width), np.zeros((0, 2)), []
+    residual, out, each = np.zeros(fm.width), np.zeros((0, 2)), []
     for mean in means:
         now = MixtureTarget(mean[None], [1.0])
         z, x = now.mean_features(fm.omega), now.sample(rng, 300)
@@ -244,9 +244,9 @@ def drifted(rule: str, jump: bool, seed: int) -> tuple[float, float]:
             new = x[:k]
         else:
             if rule == "literal":
-                owed = len(out) * z - (fm.features(out).sum(axis=0) if len(out) else 0.0)
-            choice = selector.choose(owed, z, x, k, out[-256:])
-            owed, new = choice.owed, x[choice.rows]
+                residual = len(out) * z - (fm.features(out).sum(axis=0) if len(out) else 0.0)
+            choice = selector.choose(residual, z, x, k, out[-256:])
+            residual, new = choice.residual, x[choice.rows]
         each.append(squared_distance(new, now))
         out = np.vstack([out, new])
     return squared_distance(out, over_time), float(np.mean(each))
@@ -256,7 +256,7 @@ def drift(seeds: int) -> Rows:
     """A target that walks by three standard deviations, or jumps."""
     rows: Rows = []
     for jump in (False, True):
-        for rule in ("iid", "literal", "debt", "debt, gamma .99"):
+        for rule in ("iid", "literal", "residual", "residual, gamma .99"):
             found = np.array([drifted(rule, jump, s) for s in range(seeds)])
             rows.append(
                 {

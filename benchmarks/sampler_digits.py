@@ -1,4 +1,4 @@
-"""The image rows of seed 003 on scikit-learn's digits: independent against history-aware draws.
+"""The image rows of Turinici (2022) on scikit-learn's digits: independent against history-aware draws.
 
     python -m benchmarks.sampler_digits [--steps 5000] [--picture docs/img/sampling_digits.png]
 

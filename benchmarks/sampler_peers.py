@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from streamsketch.sampler import DebtSelector, MixtureTarget, energy_points
-from streamsketch.sampler.debt import energy_map
+from streamsketch.sampler import Herding, MixtureTarget, energy_points
+from streamsketch.sampler.herding import energy_map
 from streamsketch.sampler.kernels import squared_distances
 
 Points = np.ndarray | None
@@ -33,14 +33,14 @@ def batches(target: MixtureTarget, n: int, seed: int) -> Points:
     return out
 
 
-def debt(target: MixtureTarget, n: int, seed: int) -> Points:
+def residual(target: MixtureTarget, n: int, seed: int) -> Points:
     fm, weights = energy_map(2, 2048, target.spread)
-    selector, z = DebtSelector(fm, weights), target.mean_features(fm.omega)
-    rng, owed, out = np.random.default_rng(seed), np.zeros(fm.width), np.zeros((0, 2))
+    selector, z = Herding(fm, weights), target.mean_features(fm.omega)
+    rng, residual, out = np.random.default_rng(seed), np.zeros(fm.width), np.zeros((0, 2))
     while len(out) < n:
         x = target.sample(rng, 200)
-        choice = selector.choose(owed, z, x, min(8, n - len(out)), out[-256:])
-        owed, out = choice.owed, np.vstack([out, x[choice.rows]])
+        choice = selector.choose(residual, z, x, min(8, n - len(out)), out[-256:])
+        residual, out = choice.residual, np.vstack([out, x[choice.rows]])
     return out
 
 
@@ -128,7 +128,7 @@ PEERS: dict[str, Callable[[MixtureTarget, int, int], Points]] = {
     "iid": iid,
     "HAW-C, joint": joint,
     "HAW-C, batches of 10": batches,
-    "debt sketch (ours, endless)": debt,
+    "herding (ours, endless)": residual,
     "support points": support_points,
     "energy herding, exact potential": herding,
     "goodpoints, energy kernel": goodpoints,

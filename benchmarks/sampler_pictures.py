@@ -10,13 +10,13 @@ import numpy as np
 
 from streamsketch.evaluate.pictures import new_figure, png
 from streamsketch.sampler import (
-    DebtSelector,
     GaussianTarget,
+    Herding,
     MixtureTarget,
     energy_points,
     squared_distance,
 )
-from streamsketch.sampler.debt import energy_map
+from streamsketch.sampler.herding import energy_map
 from testing.toys import GRID
 
 GREY, ORANGE, INK, BLUE = "#c9d0d8", "#d95f02", "#27313d", "#3a6ea5"
@@ -54,27 +54,27 @@ def paper() -> bytes:
 
 
 def endless() -> bytes:
-    """D2 against the number of outputs: independent draws and the debt sketch."""
+    """D2 against the number of outputs: independent draws and the herding residual."""
     target = GaussianTarget(2)
     fm, weights = energy_map(2, 2048, target.spread)
-    selector, z = DebtSelector(fm, weights), target.mean_features(fm.omega)
+    selector, z = Herding(fm, weights), target.mean_features(fm.omega)
     sizes = [2**k for k in range(4, 12)]
     figure = new_figure(5.6, 4.0)
     axis = figure.subplots()
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        owed, out = np.zeros(fm.width), np.zeros((0, 2))
+        residual, out = np.zeros(fm.width), np.zeros((0, 2))
         while len(out) < sizes[-1]:
             x = target.sample(rng, 200)
-            choice = selector.choose(owed, z, x, 8, out[-256:])
-            owed, out = choice.owed, np.vstack([out, x[choice.rows]])
+            choice = selector.choose(residual, z, x, 8, out[-256:])
+            residual, out = choice.residual, np.vstack([out, x[choice.rows]])
         iid = target.sample(rng, sizes[-1])
         axis.loglog(sizes, [squared_distance(iid[:n], target) for n in sizes], color=GREY)
         axis.loglog(sizes, [squared_distance(out[:n], target) for n in sizes], color=ORANGE)
     mean = target.spread / (2 * np.array(sizes))
     axis.loglog(sizes, mean, color=INK, linestyle=":", label="independent draws, on average")
     axis.plot([], [], color=GREY, label="independent draws, three runs")
-    axis.plot([], [], color=ORANGE, label="debt sketch, three runs")
+    axis.plot([], [], color=ORANGE, label="herding, three runs")
     axis.set_xlabel("outputs")
     axis.set_ylabel("squared energy distance to the target")
     axis.legend(fontsize=8, frameon=False)

@@ -1,4 +1,4 @@
-"""Seed 004's comparison, Stein KL against MMD, on scikit-learn's digits.
+"""The comparison of Li (2017), Stein KL against MMD, on scikit-learn's digits.
 
     python -m benchmarks.stein [--seeds 3] [--steps 600]
 
@@ -32,7 +32,7 @@ PLAIN = "mmd, automatic differentiation"
 
 
 class PlainMMD:
-    """The V-statistic over X and Y by automatic differentiation, as seed 004 timed it."""
+    """The V-statistic over X and Y by automatic differentiation, as Li (2017) timed it."""
 
     def __init__(self, problem: Problem, model: Any) -> None:
         self.problem = problem

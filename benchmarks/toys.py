@@ -1,4 +1,4 @@
-"""Seed 000's three 2-D sets, learned from a sketch.
+"""The three 2-D sets of Schellekens and Jacques (2020), learned from a sketch.
 
     python -m benchmarks.toys [--seconds 30] [--seeds 5] [--picture docs/img/toys.png]
 

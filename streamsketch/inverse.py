@@ -104,22 +104,21 @@ def recover(
     _check_numbers(lam, restarts, steps)
     problem = _Problem(measured, _operator(forward, measured, shape), scale, lam, noise)
     decode, latent = _decoder(generator)
-    classes = getattr(getattr(generator, "network", None), "classes", 1)
+    classes = getattr(generator, "classes", 1)
     weight = 0.1 if deviation is True else float(deviation)
     rng = torch.Generator().manual_seed(seed)
-    with _frozen(generator):
-        drawn, labels = _draw(latent, restarts, classes, rng)
-        starts = _screen(problem, _under(decode, labels), drawn, restarts)
-        z, decode = drawn[starts], _under(decode, None if labels is None else labels[starts])
-        nu = torch.zeros_like(decode(z).detach()) if weight else None
-        z, nu = _descend(problem, decode, z, nu, weight, steps)
-        with torch.no_grad():
-            rows = decode(z)
-            full = rows if nu is None else rows + nu
-            terms = problem.data_term(full)
-            total = terms + problem.penalty(z)
-            if nu is not None:
-                total += weight * nu.abs().sum(1)
+    drawn, labels = _draw(latent, restarts, classes, rng)
+    starts = _screen(problem, _under(decode, labels), drawn, restarts)
+    z, decode = drawn[starts], _under(decode, None if labels is None else labels[starts])
+    nu = torch.zeros_like(decode(z).detach()) if weight else None
+    z, nu = _descend(problem, decode, z, nu, weight, steps)
+    with torch.no_grad():
+        rows = decode(z)
+        full = rows if nu is None else rows + nu
+        terms = problem.data_term(full)
+        total = terms + problem.penalty(z)
+        if nu is not None:
+            total += weight * nu.abs().sum(1)
     best = int(torch.argmin(total))
     return Recovery(
         x=_array(full[best]),
@@ -170,24 +169,23 @@ def recover_blind(
     def joint(z: Tensor) -> Tensor:
         return torch.cat([decode(z[:, :first]), decode_kernel(z[:, first:])], 1)
 
-    with _frozen(generator), _frozen(kernels):
-        d = decode(torch.zeros(1, first)).shape[1]
-        weights = torch.cat([torch.full((first,), lam), torch.full((second,), lam_kernel)])
-        problem = _Problem(
-            measured,
-            lambda u: _shaped(forward(u[:, :d], u[:, d:]), measured),
-            scale,
-            weights,
-            noise,
-        )
-        rng = torch.Generator().manual_seed(seed)
-        drawn, _ = _draw(first + second, restarts, 1, rng)
-        z = drawn[_screen(problem, joint, drawn, restarts)]
-        z, _ = _descend(problem, joint, z, None, 0.0, steps)
-        with torch.no_grad():
-            both = joint(z)
-            terms = problem.data_term(both)
-            best = int(torch.argmin(terms + problem.penalty(z)))
+    d = decode(torch.zeros(1, first)).shape[1]
+    weights = torch.cat([torch.full((first,), lam), torch.full((second,), lam_kernel)])
+    problem = _Problem(
+        measured,
+        lambda u: _shaped(forward(u[:, :d], u[:, d:]), measured),
+        scale,
+        weights,
+        noise,
+    )
+    rng = torch.Generator().manual_seed(seed)
+    drawn, _ = _draw(first + second, restarts, 1, rng)
+    z = drawn[_screen(problem, joint, drawn, restarts)]
+    z, _ = _descend(problem, joint, z, None, 0.0, steps)
+    with torch.no_grad():
+        both = joint(z)
+        terms = problem.data_term(both)
+        best = int(torch.argmin(terms + problem.penalty(z)))
     row = _array(both[best, :d])
     return Recovery(
         x=row,
@@ -241,7 +239,8 @@ def _descend(
             nu = nu.detach().requires_grad_(True)
             rows = rows + nu
         loss = (problem.data_term(rows) + problem.penalty(z)).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        inputs = [z] if nu is None else [z, nu]  # the weights need no gradient
+        loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if nu is not None and nu.grad is not None:
@@ -377,25 +376,6 @@ def _decoder(generator: Any) -> tuple[Callable[..., Tensor], int]:
     center = torch.as_tensor(space.center, dtype=torch.float32)
     scale = torch.as_tensor(space.scale, dtype=torch.float32)
     return lambda z, *labels: center + scale * decode(z, *labels), int(latent)
-
-
-class _frozen:
-    """Weights need no gradient while latents are sought."""
-
-    def __init__(self, generator: Any) -> None:
-        network = getattr(generator, "network", generator)
-        self.network = network if isinstance(network, torch.nn.Module) else None
-
-    def __enter__(self) -> None:
-        if self.network is not None:
-            self.before = [(p, p.requires_grad) for p in self.network.parameters()]
-            for p, _ in self.before:
-                p.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        if self.network is not None:
-            for p, needed in self.before:
-                p.requires_grad_(needed)
 
 
 def _array(value: Tensor) -> Array:

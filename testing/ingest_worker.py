@@ -41,7 +41,9 @@ def ingest(folder, module, settings, schema, save_seconds=0.03, drift=False):
         make_file({"path": str(Path(folder) / "dead.jsonl")}),
         Schedule(save_seconds=save_seconds, release_seconds=None),
         # so short a window that unchanged rows raise alarms
-        watch=Watch(schema, state.folder, mean_rows=400, window=6, frequencies=8, actions=())
+        watch=Watch(
+            schema, state.folder, run_length=400, window=6, detector_frequencies=8, actions=()
+        )
         if drift
         else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -27,13 +28,27 @@ class ToyGenerator:
     ) -> None:
         self.map, self.latent_dim, self.schema = latent_map, latent_dim, schema
         self.snapshot, self.id = snapshot, version
+        self.metrics: dict[str, Any] = {}
 
     @property
     def fingerprint(self) -> str:
         return "" if self.snapshot is None else self.snapshot.spec.fingerprint
 
-    def decode_latent(self, z: torch.Tensor) -> torch.Tensor:
+    @property
+    def classes(self) -> int:
+        return 1
+
+    def decode_latent(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         return self.map(z)
+
+    def draw_labels(self, n: int, seed: int, label: Any = None) -> None:
+        return None
+
+    def rows_of(self, z: NDArray[np.float32], labels: None, seed: int) -> NDArray[np.float32]:
+        return self.map(torch.from_numpy(z)).numpy()
+
+    def sample(self, n: int, seed: int = 0, label: Any = None) -> pa.Table:
+        return self.schema.decode(self.sample_encoded(n, seed, label))
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         z = np.random.default_rng(seed).standard_normal((n, self.latent_dim)).astype(np.float32)

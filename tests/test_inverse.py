@@ -60,7 +60,6 @@ class Labelled(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.network = self
         rng = torch.Generator().manual_seed(1)
         self.planes = torch.nn.Parameter(torch.randn(3, 2, 20, generator=rng))
         self.middles = torch.nn.Parameter(3 * torch.randn(3, 20, generator=rng))

@@ -57,11 +57,11 @@ class SketchDrift(DriftDetector):
         schema: The columns; rows are then mappings, or points in the data's units for a schema of
             plain numbers. One of `schema` and `features` must be given.
         features: A feature map; rows are then encoded vectors.
-        mean_time: Rows between two false alarms, on average, while nothing changes.
+        run_length: Rows between two false alarms, on average, while nothing changes.
         window: Rows that the fast sketch spans (its forgetting factor is ``2 / (window + 1)``).
         memory: Rows that the slow sketch spans; ten windows by default.
         warmup: Rows that are only learned, at the start and after an alarm; `memory` by default.
-        frequencies: m, when a schema is given.
+        detector_frequencies: m, when a schema is given.
         law: Frequency law, when a schema is given.
         scale: Kernel scale, when a schema is given.
         seed: Seed of the frequencies, when a schema is given.
@@ -75,7 +75,7 @@ class SketchDrift(DriftDetector):
     Example:
         >>> from streamsketch import Schema
         >>> rng = np.random.default_rng(1)
-        >>> detector = SketchDrift(Schema.vectors(2, -5, 5), mean_time=20_000)
+        >>> detector = SketchDrift(Schema.vectors(2, -5, 5), run_length=20_000)
         >>> detector.update({"x0": 0.1, "x1": 0.2}); detector.drift_detected
         False
         >>> detector.update_many(rng.normal(size=(2000, 2)))
@@ -89,19 +89,24 @@ class SketchDrift(DriftDetector):
         schema: Schema | None = None,
         *,
         features: FeatureMap | None = None,
-        mean_time: float = 10_000,
+        run_length: float = 10_000,
         window: int = 50,
         memory: int | None = None,
         warmup: int | None = None,
-        frequencies: int = 128,
+        detector_frequencies: int = 128,
         law: str = "multiscale+axis",
         scale: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.schema, self.features = schema, features
-        self.mean_time, self.window, self.memory, self.warmup = mean_time, window, memory, warmup
-        self.frequencies, self.law, self.scale, self.seed = frequencies, law, scale, seed
+        self.run_length, self.window, self.memory, self.warmup = run_length, window, memory, warmup
+        self.detector_frequencies, self.law, self.scale, self.seed = (
+            detector_frequencies,
+            law,
+            scale,
+            seed,
+        )
         self._slow_rows = 10 * window if memory is None else memory
         self._silent = max(self._slow_rows, 50) if warmup is None else warmup
         self._check()
@@ -123,9 +128,9 @@ class SketchDrift(DriftDetector):
         if self._silent < 4:
             raise ConfigError(f"warmup = {self._silent} must be at least 4 rows")
         least = 2 * (self._silent + self.window)
-        if not self.mean_time >= least:
+        if not self.run_length >= least:
             raise ConfigError(
-                f"mean_time = {self.mean_time:g} rows is too short for a warm-up of "
+                f"run_length = {self.run_length:g} rows is too short for a warm-up of "
                 f"{self._silent} rows and a window of {self.window}: ask for at least {least}, "
                 "or take a smaller window"
             )
@@ -138,14 +143,14 @@ class SketchDrift(DriftDetector):
         from streamsketch.sketcher import spec_of
 
         assert self.schema is not None
-        spec = spec_of(self.schema, self.frequencies, self.law, self.seed, self.scale)
+        spec = spec_of(self.schema, self.detector_frequencies, self.law, self.seed, self.scale)
         found: FeatureMap = build(spec, self.schema.blocks)
         return found
 
     def _reset(self) -> None:
         """Forget the law; keep its covariance as a first guess of the next one's."""
         super()._reset()
-        width = 2 * (self.frequencies if self.features is None else self.features.spec.m)
+        width = 2 * (self.detector_frequencies if self.features is None else self.features.spec.m)
         self.rows = 0
         self.statistic, self.threshold = 0.0, float("inf")
         self._sum = np.zeros(width)
@@ -273,7 +278,7 @@ class SketchDrift(DriftDetector):
         if self._spectrum.max() == 0.0:  # all rows were equal: any difference is a change
             self.threshold = 1e-9
             return
-        time = self.mean_time - self._silent - self.window
+        time = self.run_length - self._silent - self.window
         gaussian = level(self._variance * self._spectrum, self._step, time)
         mean = self._variance * float(self._spectrum.sum())
         spread, skew = beyond_gaussian(
@@ -355,7 +360,7 @@ class SketchDrift(DriftDetector):
         """What a saved state must agree with."""
         return {
             "features": self._map.spec.fingerprint,
-            "mean_time": float(self.mean_time),
+            "mean_time": float(self.run_length),
             "window": self.window,
             "memory": self._slow_rows,
             "warmup": self._silent,

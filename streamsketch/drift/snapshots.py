@@ -46,14 +46,14 @@ class SnapshotDrift:
     of the null, so that noise does not raise alarms.
 
     Args:
-        mean_releases: Snapshots between two false alarms, on average, while nothing changes.
+        run_length: Snapshots between two false alarms, on average, while nothing changes.
         components: Components of the mixture behind the null.
 
     Example:
         >>> from streamsketch import Schema, Sketcher
         >>> rng = np.random.default_rng(0)
         >>> s = Sketcher(Schema.vectors(1, -5, 5), frequencies=32)
-        >>> detector = SnapshotDrift(mean_releases=100)
+        >>> detector = SnapshotDrift(run_length=100)
         >>> for scale in (1, 1, 2):
         ...     s.learn_many(rng.normal(size=(2000, 1)) * scale)
         ...     found = detector.update(s.release())
@@ -63,10 +63,10 @@ class SnapshotDrift:
         True
     """
 
-    def __init__(self, mean_releases: float = 100, components: int = 4) -> None:
-        if not mean_releases > 1:
-            raise ConfigError(f"mean_releases = {mean_releases} must be more than 1")
-        self.mean_releases = mean_releases
+    def __init__(self, run_length: float = 100, components: int = 4) -> None:
+        if not run_length > 1:
+            raise ConfigError(f"run_length = {run_length} must be more than 1")
+        self.run_length = run_length
         self.components = components
         self.drift_detected = False
         self._last: Snapshot | None = None
@@ -128,4 +128,4 @@ class SnapshotDrift:
         covariance *= 1 / old.count + 1 / count
         covariance[np.diag_indices_from(covariance)] += old.noise_std**2 + noise**2
         p_value = tail(np.asarray(np.linalg.eigvalsh(covariance)), statistic)
-        return Comparison(statistic, p_value, p_value < 1 / self.mean_releases)
+        return Comparison(statistic, p_value, p_value < 1 / self.run_length)

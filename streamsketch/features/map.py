@@ -3,7 +3,7 @@ r"""The feature map Phi, defined once.
 .. math:: \Phi(x) = [\cos(\omega_j \cdot x)]_j, [\sin(\omega_j \cdot x)]_j
 
 of modulus 1 per frequency, so :math:`\|\Phi(x)\|_2 = \sqrt m` whatever x is. The paper's factor
-:math:`1/\sqrt m` (seed 000, eq. 1) is applied where a norm is taken, not here.
+:math:`1/\sqrt m` (Schellekens and Jacques 2020, equation 1) is applied where a norm is taken, not here.
 """
 
 import hashlib

@@ -25,7 +25,6 @@ Array = NDArray[np.float64]
 
 __all__ = [
     "beyond_gaussian",
-    "crossing_rate",
     "level",
     "null_filter",
     "saddlepoint",
@@ -90,31 +89,23 @@ def tail(eigenvalues: Array, h: float) -> float:
     return float(np.clip(ndtr(-w) + density * (1 / u - 1 / w), 0.0, 1.0))
 
 
-def crossing_rate(eigenvalues: Array, h: float, step: float) -> float:
-    r"""Alarms per time step of a process :math:`Q_t` that starts afresh when it exceeds ``h``.
+def level(eigenvalues: Array, step: float, mean_time: float) -> float:
+    r"""The level that is exceeded every ``mean_time`` steps on average.
 
-    Each :math:`y_i` is a stationary Gaussian sequence with
-    :math:`\operatorname{Var}(y_{t+1} - y_t)` = ``step``, small. :math:`Q` then moves like a
-    diffusion with stationary density :math:`f`, distribution :math:`F` and variance per step
-    :math:`\sigma^2(q) = 4\,\mathrm{step} \sum_i \lambda_i^2 E_s[y_i^2]`, where
-    :math:`E_s[y_i^2] = 1/(1 - 2 s \lambda_i)` under the law tilted to ``q``. The mean time to
-    reach ``h`` is :math:`\int^h 2 F / (\sigma^2 f)\,dq` (Karlin and Taylor 1981, section 15.3),
-    each part divided by Siegmund's factor for discrete time (Siegmund 1985, section 10.2):
+    The process :math:`Q_t` starts afresh when it exceeds the level ``h``. Each :math:`y_i` is a
+    stationary Gaussian sequence with :math:`\operatorname{Var}(y_{t+1} - y_t)` = ``step``, small.
+    :math:`Q` then moves like a diffusion with stationary density :math:`f`, distribution :math:`F`
+    and variance per step :math:`\sigma^2(q) = 4\,\mathrm{step} \sum_i \lambda_i^2 E_s[y_i^2]`,
+    where :math:`E_s[y_i^2] = 1/(1 - 2 s \lambda_i)` under the law tilted to ``q``. The mean time
+    to reach ``h`` is :math:`\int^h 2 F / (\sigma^2 f)\,dq` (Karlin and Taylor 1981, section
+    15.3), each part divided by Siegmund's factor for discrete time (Siegmund 1985, section 10.2):
     docs/drift.md derives it.
 
     Args:
         eigenvalues: ``(n,)``.
-        h: Level; at or below the mean of the process the rate is one.
         step: Variance of one step of a standardised coordinate.
+        mean_time: Steps between two crossings.
     """
-    values = _kept(eigenvalues)
-    if h <= values.sum():
-        return 1.0
-    return min(1.0, 1 / _passage_time(values, step, saddlepoint(values, h)))
-
-
-def level(eigenvalues: Array, step: float, mean_time: float) -> float:
-    """The level that is exceeded every ``mean_time`` steps on average."""
     values = _kept(eigenvalues)
     pole = 1 / (2 * float(values.max()))
 

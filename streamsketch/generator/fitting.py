@@ -74,7 +74,7 @@ def fit(
     """Train a generator from a snapshot.
 
     By default it needs nothing but the snapshot: the generator's mean features are matched to
-    the released ones (seed 000, eq. 6). The result holds averaged weights; the best of several
+    the released ones (Schellekens and Jacques 2020, equation 6). The result holds averaged weights; the best of several
     candidates, and whether there is anything left to learn, are told by held-out frequencies.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from streamsketch.errors import ConfigError, DamagedFileError
 from streamsketch.generator.components import Components
 from streamsketch.generator.heads import Head
-from streamsketch.generator.networks import NETWORKS, Latent, NetworkConfig, preset
+from streamsketch.generator.networks import NETWORKS, NetworkConfig, normal_latents, preset
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
@@ -24,7 +24,9 @@ from streamsketch.storage.files import digest, pack, read_file, unpack, write_at
 
 __all__ = ["Generator", "Model"]
 
-RETIRED = {"tau"}  # a temperature, of training only
+# Fields of configurations that mean nothing any more, with the value that ids still count.
+RETIRED = {"mixture": 0}
+FORGOTTEN = {"tau"}  # a temperature, of training only
 CHUNK = 8192  # rows per forward pass; fixed, because draws depend on it
 MAX_TRIES = 200  # chunks drawn before a label is given up
 
@@ -35,7 +37,7 @@ class Model(nn.Module):
     Args:
         config: The network.
         blocks: The schema's layout.
-        classes: Label values that the network is told; 1 for none.
+        classes: Label values given to the network; 1 for none.
         label: The label's block, for a conditional model.
     """
 
@@ -51,16 +53,15 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.classes = classes
-        self.told = classes if classes > 1 else 0
-        self.head = Head(blocks, config.bounded, label if self.told else None)
-        self.latent = Latent(config.latent, config.mixture)
-        inputs = config.latent + self.told
+        self.conditional = classes > 1
+        self.head = Head(blocks, config.bounded, label if self.conditional else None)
+        inputs = config.latent + (classes if self.conditional else 0)
         self.components: Components | None = None
         if config.components:
-            if config.latent <= self.head.d or config.mixture or config.name == "conv":
+            if config.latent <= self.head.d or config.name == "conv":
                 raise ConfigError(
                     f"a generator of {config.components} components needs more latents than coordinates "
-                    f"(latent = {config.latent}, d = {self.head.d}), mixture = 0 and a network other than conv"
+                    f"(latent = {config.latent}, d = {self.head.d}) and a network other than conv"
                 )
             self.components = Components(config.components, self.head.d, classes)
             inputs += self.head.d - 1
@@ -74,15 +75,19 @@ class Model(nn.Module):
         """Where the weights are."""
         return self.shares.device
 
+    def latents(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw n latent vectors (n, p)."""
+        return normal_latents(n, self.config.latent, rng, self.device)
+
     def draw(self, n: int, rng: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Draw n encoded rows (n, d), differentiable in the weights."""
-        z = self.latent(n, rng, self.device)
+        z = self.latents(n, rng)
         y: Tensor = self.head(self.raw(z, labels), self.head.noise(n, rng, self.device), labels)
         return y
 
     def raw(self, z: Tensor, labels: Tensor | None = None, fast: bool = False) -> Tensor:
         """The network's outputs (n, d) for latents (n, p); `fast`: hidden layers in bfloat16."""
-        if self.told and labels is None:
+        if self.conditional and labels is None:
             raise ConfigError(
                 "a conditional generator needs labels with its latents; pass their codes"
             )
@@ -101,8 +106,8 @@ class Model(nn.Module):
         return out
 
     def _through(self, x: Tensor, labels: Tensor | None, fast: bool) -> Tensor:
-        if labels is not None and self.told:
-            x = torch.cat([x, nn.functional.one_hot(labels, self.told).to(x.dtype)], 1)
+        if labels is not None and self.conditional:
+            x = torch.cat([x, nn.functional.one_hot(labels, self.classes).to(x.dtype)], 1)
         if not fast or not isinstance(self.network, nn.Sequential):
             out: Tensor = self.network(x)
             return out
@@ -209,19 +214,20 @@ class Generator:
     def _chunk(self, rng: torch.Generator, code: int | None) -> NDArray[np.float32]:
         model = self.network
         labels = None
-        if model.told:
-            if code is None:
-                shares = model.shares.cpu().clamp_min(0)
-                labels = torch.multinomial(shares, CHUNK, replacement=True, generator=rng)
-            else:
-                labels = torch.full((CHUNK,), code)
+        if model.conditional:
+            labels = self._labels(CHUNK, rng) if code is None else torch.full((CHUNK,), code)
             labels = labels.to(model.device)
         rows: NDArray[np.float32] = model.draw(CHUNK, rng, labels).float().cpu().numpy()
-        if code is not None and not model.told:
+        if code is not None and not model.conditional:
             block = _label_block(self.schema)
             assert block is not None
             rows = rows[rows[:, block.slice].argmax(1) == code]
         return rows
+
+    def _labels(self, n: int, rng: torch.Generator) -> Tensor:
+        """Label codes (n,) in the shares that training found."""
+        shares = self.network.shares.cpu().clamp_min(0)
+        return torch.multinomial(shares, n, replacement=True, generator=rng)
 
     def _code(self, label: Any) -> int:
         classes = self.schema.label_classes
@@ -240,15 +246,49 @@ class Generator:
         """Dimension p of the latent vectors."""
         return self.config.latent
 
+    @property
+    def classes(self) -> int:
+        """Label values that latents are decoded under; 1 where the label is drawn like any column."""
+        return self.network.classes
+
+    def draw_labels(self, n: int, seed: int, label: Any = None) -> NDArray[np.int64] | None:
+        """Label codes (n,) in the stream's shares, or of one label; None without `classes`."""
+        if not self.network.conditional:
+            return None
+        if label is not None:
+            return np.full(n, self._code(label))
+        codes: NDArray[np.int64] = self._labels(n, torch.Generator().manual_seed(seed)).numpy()
+        return codes
+
+    def rows_of(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, seed: int
+    ) -> NDArray[np.float32]:
+        """Encoded rows (n, d) of latents (n, p), categories drawn as `sample` draws them.
+
+        Args:
+            z: Latent vectors.
+            labels: (n,) codes of the label, for a conditional generator.
+            seed: Seed of what is drawn beyond the latents.
+        """
+        model, rng = self.network, torch.Generator().manual_seed(seed)
+        codes = None if labels is None else torch.as_tensor(labels).to(model.device)
+        with torch.inference_mode():
+            raw = model.raw(torch.as_tensor(z, dtype=torch.float32).to(model.device), codes)
+            rows = model.head(raw, model.head.noise(len(z), rng, model.device), codes)
+        encoded: NDArray[np.float32] = rows.float().cpu().numpy()
+        return encoded
+
     def decode_latent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Encoded rows (n, d) of latent vectors (n, p), differentiable and without chance.
 
         Categories are their probabilities here; `Schema.decode` takes the likeliest.
 
         Args:
-            z: Latent vectors, on the generator's device.
+            z: Latent vectors.
             labels: (n,) codes of the label, for a conditional generator.
         """
+        z = z.to(self.network.device)
+        labels = None if labels is None else labels.to(z.device)
         y: Tensor = self.network.head(self.network.raw(z, labels), None, labels)
         return y
 
@@ -262,7 +302,7 @@ class Generator:
     @cached_property
     def id(self) -> str:
         """16 hex digits of the weights and the configuration."""
-        return digest("generator", self._weights(), asdict(self.config))[:16]
+        return digest("generator", self._weights(), RETIRED | asdict(self.config))[:16]
 
     def to(self, device: str) -> "Generator":
         """The same generator with its weights on a device (`cpu`, `cuda`)."""
@@ -335,8 +375,16 @@ class Generator:
 
 
 def _config_from(body: Mapping[str, Any]) -> NetworkConfig:
-    """The configuration in a checkpoint; fields that no longer mean anything are passed over."""
-    return NetworkConfig(**{k: v for k, v in body.items() if k not in RETIRED})
+    """The configuration in a checkpoint; fields that no longer mean anything are passed over.
+
+    Raises:
+        ConfigError: It has a learned latent mixture, which is no longer drawn from.
+    """
+    if body.get("mixture"):
+        raise ConfigError(
+            'its latents are a learned mixture; train it again with init = "mixture"'
+        )
+    return NetworkConfig(**{k: v for k, v in body.items() if k not in RETIRED.keys() | FORGOTTEN})
 
 
 def _silence(network: nn.Module) -> None:

@@ -44,7 +44,7 @@ class Head(nn.Module):
     Args:
         blocks: The schema's layout.
         bounded: Whether numbers are kept in [-1, 1] by tanh; otherwise they pass unchanged.
-        label: The label's block, where the generator is told the label.
+        label: The label's block, of a conditional generator.
 
     Attributes:
         columns: The coordinates of each column, or run of plain numbers.
@@ -83,7 +83,7 @@ class Head(nn.Module):
             raw: (n, d) outputs of a network.
             noise: Gumbel noise: categories are drawn, one-hot, with the gradient of their
                 probabilities. None: categories are their probabilities (nothing is drawn).
-            labels: (n,) codes of the label, where the generator is told it.
+            labels: (n,) codes of the label, of a conditional generator.
         """
         rows: list[Tensor] = []
         used = 0

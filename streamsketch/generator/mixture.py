@@ -115,8 +115,8 @@ def weigh_again(model: Model, omega: Tensor, targets: Tensor) -> None:
             features = []
             for c in range(len(model.components.means)):
                 which = torch.full((ROWS,), c, device=model.device)
-                labels = torch.full_like(which, k) if model.told else None
-                z = model.latent(ROWS, rng, model.device)
+                labels = torch.full_like(which, k) if model.conditional else None
+                z = model.latents(ROWS, rng)
                 raw = model.of_component(which, z, labels)
                 y = model.head(raw, model.head.noise(ROWS, rng, model.device), labels)
                 features.append(sketch_mean(y, omega).cpu().double().numpy())

@@ -5,7 +5,7 @@
 | `residual` | pre-norm residual blocks with SiLU: the default |
 | `classwise` | `residual`, and a linear map of the latents for each class |
 | `mlp` | plain layers with SiLU |
-| `cl-gn` | seven layers of ten units, LeakyReLU 0.2, Glorot: seed 000's network, linear output |
+| `cl-gn` | seven layers of ten units, LeakyReLU 0.2, Glorot: the network of Schellekens and Jacques 2020 |
 | `conv` | for square images: 7 x 7 (or side / 4) up to the full side by two upsamplings |
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError
 
-__all__ = ["NETWORKS", "Latent", "NetworkConfig", "preset"]
+__all__ = ["NETWORKS", "NetworkConfig", "normal_latents", "preset"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class NetworkConfig:
         latent: Dimension p of the latent vectors.
         width: Units per layer (`conv`: channels at full resolution).
         depth: Layers or blocks.
-        mixture: Components of a learned Gaussian mixture of the latents; 0 for one standard normal.
         bounded: Whether numbers are bounded by tanh.
         components: Components of a decoded mixture that the network corrects (`init = "mixture"`
             of `fit` sets them; see `generator.mixture`); 0 for none.
@@ -40,7 +39,6 @@ class NetworkConfig:
     latent: int = 32
     width: int = 256
     depth: int = 3
-    mixture: int = 0
     bounded: bool = True
     components: int = 0
 
@@ -52,16 +50,15 @@ class NetworkConfig:
         for field in ("latent", "width", "depth"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
-        for field in ("mixture", "components"):
-            if getattr(self, field) < 0:
-                raise ConfigError(f"{field} = {getattr(self, field)} must be 0 or more")
+        if self.components < 0:
+            raise ConfigError(f"components = {self.components} must be 0 or more")
 
 
 def preset(name: str, d: int) -> NetworkConfig:
     """The usual configuration of a network for encoded rows of dimension d.
 
     >>> preset("cl-gn", 2)
-    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, mixture=0, bounded=False, components=0)
+    NetworkConfig(name='cl-gn', latent=10, width=10, depth=7, bounded=False, components=0)
     """
     if name == "cl-gn":
         return NetworkConfig("cl-gn", latent=10, width=10, depth=7, bounded=False)
@@ -107,8 +104,8 @@ class _Classwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         own = self.own(x[:, : self.p]).unflatten(1, (self.classes, -1))
-        told = x[:, self.p :] if self.classes > 1 else torch.ones_like(x[:, :1])
-        out: Tensor = self.shared(x) + (told.unsqueeze(2) * own).sum(1)
+        chosen = x[:, self.p :] if self.classes > 1 else torch.ones_like(x[:, :1])
+        out: Tensor = self.shared(x) + (chosen.unsqueeze(2) * own).sum(1)
         return out
 
 
@@ -130,7 +127,7 @@ def mlp(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
 
 
 def cl_gn(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
-    """Seed 000's network (section 4): LeakyReLU 0.2, Glorot weights, zero biases."""
+    """The network of Schellekens and Jacques (2020, section 4): LeakyReLU 0.2, Glorot weights, zero biases."""
     layers: list[nn.Module] = []
     for k in range(config.depth):
         linear = nn.Linear(inputs if k == 0 else config.width, config.width)
@@ -202,25 +199,6 @@ NETWORKS: dict[str, Callable[[NetworkConfig, int, int], nn.Module]] = {
 }
 
 
-class Latent(nn.Module):
-    """Latent vectors: standard normal, or a Gaussian mixture with learned means and scales.
-
-    Args:
-        p: Dimension.
-        mixture: Components, of equal weight; 0 for one standard normal.
-    """
-
-    def __init__(self, p: int, mixture: int = 0) -> None:
-        super().__init__()
-        self.p, self.mixture = p, mixture
-        if mixture:
-            self.means = nn.Parameter(2.0 * torch.randn(mixture, p) / math.sqrt(p))
-            self.log_scales = nn.Parameter(torch.full((mixture, p), -0.7))
-
-    def forward(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
-        """Draw n latent vectors (n, p), differentiable in the mixture's parameters."""
-        z = torch.randn((n, self.p), generator=rng, device=rng.device).to(device)
-        if not self.mixture:
-            return z
-        which = torch.randint(self.mixture, (n,), generator=rng, device=rng.device).to(device)
-        return self.means[which] + torch.exp(self.log_scales[which]) * z
+def normal_latents(n: int, p: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal latent vectors (n, p), drawn where the generator of numbers lives."""
+    return torch.randn((n, p), generator=rng, device=rng.device).to(device)

@@ -2,9 +2,9 @@
 
 | name | needs | what it is |
 |---|---|---|
-| `sketch` | sketch | sketch matching (seed 000, eq. 6), unbiased; the default |
-| `mmd` | samples | exact MMD with IMQ kernels (seed 000, eq. 5): generative moment matching |
-| `stein` | samples | Stein gradient of the KL divergence (seed 004, eq. 1 to 3) |
+| `sketch` | sketch | sketch matching (Schellekens and Jacques 2020, equation 6), unbiased; the default |
+| `mmd` | samples | exact MMD with IMQ kernels (the same, equation 5): generative moment matching |
+| `stein` | samples | Stein gradient of the KL divergence (Li 2017, equations 1 to 3) |
 | `energy` | samples | energy distance |
 | `sliced` | samples | sliced Wasserstein distance |
 | `score` | second-order sketch | KL by the score that the sketch holds; experimental |
@@ -117,7 +117,7 @@ class SketchMatching:
         self.radii = [radii(omega, slots) for omega, _ in self.blocks]
         every = torch.cat(self.radii)
         self.slow, self.fast = float(torch.quantile(every, SLOW)), float(every.max())
-        if model.told:
+        if model.conditional:
             model.shares.copy_(first_shares(problem.targets))
 
     def _weights(self, turn: int, done: float) -> Tensor:
@@ -140,7 +140,7 @@ class SketchMatching:
         (omega, targets), drawn = self.blocks[turn], self.draws[turn]
         self.steps += 1
         weights = self._weights(turn, done)
-        if not self.model.told:
+        if not self.model.conditional:
             return _loss(y, drawn, targets[0], weights, self.problem.ranks)
         if self.steps % SHARES_EVERY == 0:
             self._update_shares(y.detach(), omega, targets)
@@ -210,7 +210,7 @@ class MMD:
 
 
 class SteinKL:
-    """Surrogate whose gradient is the Stein estimate of the KL divergence's (seed 004, eq. 1)."""
+    """Surrogate whose gradient is the Stein estimate of the KL divergence's (Li 2017, equation 1)."""
 
     K = 128
 

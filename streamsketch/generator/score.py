@@ -7,7 +7,7 @@ With :math:`\phi = (\cos \omega_i \cdot x, \sin \omega_i \cdot x)_{i \le p}` and
 .. math:: g(x) = -\mathbb E[\nabla \phi]^\top\, (M + \lambda)^{-1} \phi(x), \qquad
    M = \mathbb E[\phi \phi^\top]
 
-(the random-feature form of the Stein estimate, seed 004 eq. 2; KMC finite of Strathmann et al.
+(the random-feature form of the Stein estimate, Li 2017, equation 2; KMC finite of Strathmann et al.
 2015 has the same for gradient fields). Products of cosines and sines are cosines and sines of sums
 and differences of the frequencies, so M is itself read off a Fourier sketch: that of the law
 `second_order`, which needs no map, mechanism or merging of its own. The sketch of the data with

@@ -1,4 +1,4 @@
-r"""Stein score estimates with a mixture of IMQ kernels (seed 004; Li and Turner 2017).
+r"""Stein score estimates with a mixture of IMQ kernels (Li 2017; Li and Turner 2018).
 
 .. math:: k(x, y) = \sum_n (1 + \|x - y\|^2 / s_n)^{-1/2}, \qquad
    \nabla_x k = -(x - y)\, A(x, y), \quad A = \sum_n s_n^{-1} (1 + \|x - y\|^2 / s_n)^{-3/2}
@@ -15,7 +15,6 @@ __all__ = [
     "kernel",
     "scales",
     "score",
-    "score_at",
     "squared_distances",
 ]
 
@@ -67,7 +66,7 @@ def kernel_and_slope(square: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
-    r"""Score estimates :math:`\nabla \log q` (n, d) at the points x ~ q themselves (eq. 2).
+    r"""Score estimates :math:`\nabla \log q` (n, d) at the points x ~ q themselves (Li 2017, equation 2).
 
     Args:
         x: (n, d) float64 points.
@@ -75,15 +74,6 @@ def score(x: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
         eta: Ridge added to the kernel matrix.
     """
     return _inside(x, *kernel_and_slope(squared_distances(x, x), s), eta)
-
-
-def score_at(x: Tensor, y: Tensor, s: Tensor, eta: float = ETA) -> Tensor:
-    r"""Estimates of :math:`\nabla \log p` (n, d) at points x from samples y ~ p (eq. 3).
-
-    It is the last row of the estimate over y with the point x appended.
-    """
-    inside = kernel_and_slope(squared_distances(y, y), s)
-    return _outside(x, y, *inside, *kernel_and_slope(squared_distances(x, y), s), len(s), eta)
 
 
 def direction(x: Tensor, y: Tensor, eta: float = ETA) -> Tensor:

@@ -80,9 +80,9 @@ class HeldOut:
         total = 0.0
         with torch.no_grad():
             for k in range(model.classes):
-                labels = torch.full((n,), k, device=model.device) if model.told else None
+                labels = torch.full((n,), k, device=model.device) if model.conditional else None
                 mean = sketch_mean(model.draw(n, rng, labels), self.omega)
-                share = float(model.shares[k]) if model.told else 1.0
+                share = float(model.shares[k]) if model.conditional else 1.0
                 square = float(mean @ mean) / h
                 gap = share * mean - self.targets[k]
                 total += float(gap @ gap) / h - share**2 * (1 - square) / (n - 1)
@@ -154,9 +154,9 @@ class Candidate:
 
     def _loss(self, done: float) -> Tensor:
         n, model = self.problem.batch, self.model
-        z = model.latent(n, self.rng, model.device)
+        z = model.latents(n, self.rng)
         labels = None
-        if model.told:  # every class gets its share of the batch, in order
+        if model.conditional:  # every class gets its share of the batch, in order
             labels = torch.arange(n, device=model.device) * model.classes // n
         share = self.problem.ranks.share
         noise = model.head.noise(n, self.rng, model.device)

@@ -46,17 +46,17 @@ class Watch:
 
     A part's detector is saved with the part's sums and position, in the same write, and moves with
     it to another process: alarms are those of a process that was never stopped. They come out once,
-    after that write. While nothing changes, the alarms of all parts together are `mean_rows` rows
+    after that write. While nothing changes, the alarms of all parts together are `run_length` rows
     of the stream apart, since each part has only its share of the rows.
 
     Args:
         schema: The columns.
         folder: The state folder.
-        mean_rows: Rows between two false alarms, on average, while nothing changes.
+        run_length: Rows between two false alarms, on average, while nothing changes.
         window: Rows of a part that the fast of the two sketches spans.
         every: Watch every k-th row only.
         actions: What an alarm sets off, of `ACTIONS`.
-        frequencies: Frequencies of the detector's own small sketch.
+        detector_frequencies: Frequencies of the detector's own small sketch.
 
     Attributes:
         alarms: Alarms that this process raised.
@@ -69,11 +69,11 @@ class Watch:
         self,
         schema: "Schema",
         folder: Path,
-        mean_rows: float = 1_000_000,
+        run_length: float = 1_000_000,
         window: int = 200,
         every: int = 1,
         actions: Sequence[str] = ("snapshot",),
-        frequencies: int = 64,
+        detector_frequencies: int = 64,
     ) -> None:
         from streamsketch.drift import SketchDrift
         from streamsketch.features import FeatureMap
@@ -86,10 +86,10 @@ class Watch:
             )
         if every < 1:
             raise ConfigError(f"drift: every = {every} must be at least 1")
-        spec = Spec("multiscale+axis", schema.d, frequencies, schema_hash=schema.hash)
+        spec = Spec("multiscale+axis", schema.d, detector_frequencies, schema_hash=schema.hash)
         features = FeatureMap.from_spec(spec, schema.blocks)
         self._new = partial(
-            SketchDrift, features=features, mean_time=mean_rows / every, window=window
+            SketchDrift, features=features, run_length=run_length / every, window=window
         )
         self._new()  # numbers out of range are refused now
         self.folder, self.every, self.actions = folder, every, tuple(actions)

@@ -133,7 +133,7 @@ class SamplerTable(BaseModel):
 class DriftTable(_Table):
     """[drift]: watch the rows for change; without the table nothing is watched."""
 
-    mean_rows: Annotated[float, Field(gt=0)] = 1_000_000.0
+    run_length: Annotated[float, Field(gt=0)] = 1_000_000.0
     window: Positive = 200
     every: Positive = 1
     actions: tuple[Literal["snapshot", "reset"], ...] = ("snapshot",)

@@ -1,18 +1,19 @@
 """Sampling that remembers: new rows are chosen by what is missing from all rows drawn before."""
 
-from streamsketch.sampler.debt import DebtSelector, energy_frequencies, energy_weights
 from streamsketch.sampler.energy import energy_points, signed_measure, squared_distance
+from streamsketch.sampler.herding import Herding, energy_frequencies, energy_weights
 from streamsketch.sampler.history import History
 from streamsketch.sampler.kernels import KERNELS
+from streamsketch.sampler.methods import METHODS
 from streamsketch.sampler.report import SamplingReport, sampling_report
-from streamsketch.sampler.sampler import SAMPLERS, Sampler
+from streamsketch.sampler.sampler import Sampler
 from streamsketch.sampler.targets import GaussianTarget, MixtureTarget, SampleTarget
 from streamsketch.sampler.unique import RowFilter
 
 __all__ = [
     "KERNELS",
-    "SAMPLERS",
-    "DebtSelector",
+    "METHODS",
+    "Herding",
     "GaussianTarget",
     "History",
     "MixtureTarget",

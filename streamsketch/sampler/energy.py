@@ -1,6 +1,6 @@
 """HAW-C: new points chosen so that history and new points together match a target.
 
-Seed 003 (Turinici, LOD 2022) with its weights corrected. With ``Kp`` points ``y`` issued, ``K``
+Turinici (2022), with the weights of the slides corrected. With ``Kp`` points ``y`` issued, ``K``
 points ``x`` to choose and ``N = Kp + K``,
 
     d(delta_all, mu) = (K / N) d(delta_X, eta),   eta = ((Kp + K) mu - Kp delta_Y) / K.
@@ -57,24 +57,6 @@ def squared_distance(points: ArrayLike, target: Target) -> float:
     x = _points(points, target.d, "points")
     own = _mean_kernel(target.kernel, x, x)
     return float(target.potential(x).mean() - 0.5 * own - 0.5 * target.spread)
-
-
-def measure_distance(
-    x: Array, target: Target, on_target: float, y: Array | None, on_history: float
-) -> float:
-    """``d(delta_X, eta)^2`` for ``eta = on_target mu + on_history delta_Y``, by the definition.
-
-    The two masses should sum to one: a conditionally negative kernel measures only differences
-    of mass zero.
-    """
-    kernel = target.kernel
-    cross = on_target * float(target.potential(x).mean())
-    own = on_target**2 * target.spread
-    if y is not None and len(y):
-        cross += on_history * _mean_kernel(kernel, x, y)
-        own += on_history**2 * _mean_kernel(kernel, y, y)
-        own += 2.0 * on_target * on_history * float(target.potential(y).mean())
-    return cross - 0.5 * _mean_kernel(kernel, x, x) - 0.5 * own
 
 
 def energy_points(

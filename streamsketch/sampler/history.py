@@ -1,6 +1,6 @@
 """The memory of a sampler: what it issued, in a few kilobytes that never grow.
 
-A history holds one debt sketch per target (see `debt`), a short window of recent outputs, counts,
+A history holds one residual per target (see `herding`), a short window of recent outputs, counts,
 and which generators wrote it. It lives in one file, replaced atomically; the file before it is
 kept as ``NAME.prev``. Samplers that share the file take turns under a lock; samplers apart keep
 forks, and `merge` adds them, counting what they have in common once.
@@ -33,10 +33,10 @@ _VERSIONS = 32
 
 @dataclass
 class Part:
-    """What one writer issued: outputs and debt per target."""
+    """What one writer issued: outputs and residual per target."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    owed: dict[str, Array] = field(default_factory=dict)
+    residuals: dict[str, Array] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -45,7 +45,7 @@ class Part:
 
     def copy(self) -> Part:
         """An independent part; the arrays are replaced, never changed, so they are shared."""
-        return Part(dict(self.counts), dict(self.owed))
+        return Part(dict(self.counts), dict(self.residuals))
 
 
 @dataclass
@@ -56,7 +56,7 @@ class History:
         fingerprint: Of the sketch operator whose data the generator learned; "" before first use.
         writer: Name under which this copy writes; a fork gets a new one.
         parts: What each writer issued.
-        operators: Per target, the feature map its debt is kept in (JSON values).
+        operators: Per target, the feature map its residual is kept in (JSON values).
         pools: Per target that is estimated from draws: which generator, and how many rows; the
             estimate is in ``pool_means``.
         windows: Per target, the most recent outputs in its space, oldest first.
@@ -108,7 +108,7 @@ class History:
         self.fingerprint = fingerprint
 
     def operator(self, key: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        """The feature map that the debt of a target is kept in; the wanted one at first use.
+        """The feature map that the residual of a target is kept in; the wanted one at first use.
 
         Raises:
             SpecMismatchError: A map of another kind, dimension or size was used so far.
@@ -122,22 +122,22 @@ class History:
             )
         return held
 
-    def owed(self, key: str, width: int) -> Array:
-        """Debt to a target, over all writers: ``(width,)``."""
+    def residual(self, key: str, width: int) -> Array:
+        """Residual to a target, over all writers: ``(width,)``."""
         total = np.zeros(width)
         for part in self.parts.values():
-            if key in part.owed:
-                total += part.owed[key]
+            if key in part.residuals:
+                total += part.residuals[key]
         return total
 
     def record(
-        self, key: str, owed: Array, points: Points, generator: str, window: int
+        self, key: str, residual: Array, points: Points, generator: str, window: int
     ) -> list[str]:
         """Enter outputs that were just issued.
 
         Args:
             key: The target.
-            owed: Debt over all writers after them; ``(0,)`` where none is kept.
+            residual: Residual over all writers after them; ``(0,)`` where none is kept.
             points: The outputs in the target's space, ``(k, d)``.
             generator: Id of the generator that made them.
             window: Outputs to remember exactly.
@@ -146,9 +146,11 @@ class History:
             Their ids.
         """
         part = self.parts.setdefault(self.writer, Part())
-        if owed.size:
-            others = self.owed(key, owed.size) - part.owed.get(key, np.zeros(owed.size))
-            part.owed[key] = owed - others
+        if residual.size:
+            others = self.residual(key, residual.size) - part.residuals.get(
+                key, np.zeros(residual.size)
+            )
+            part.residuals[key] = residual - others
         ids = [f"{self.writer}-{part.count + i}" for i in range(len(points))]
         part.counts[key] = part.counts.get(key, 0) + len(points)
         self.ids = (self.ids + ids)[-_RECENT_IDS:]
@@ -236,7 +238,7 @@ class History:
         """The history as a file's bytes."""
         arrays: dict[str, NDArray[Any]] = {}
         for name, part in self.parts.items():
-            arrays |= {f"owed/{name}/{key}": owed for key, owed in part.owed.items()}
+            arrays |= {f"owed/{name}/{key}": residual for key, residual in part.residuals.items()}
         arrays |= {f"window/{key}": points for key, points in self.windows.items()}
         arrays |= {f"pool/{key}": mean for key, mean in self.pool_means.items()}
         if self.rows is not None:
@@ -268,7 +270,7 @@ class History:
         for label, array in arrays.items():
             if label.startswith("owed/"):
                 _, writer, key = label.split("/", 2)
-                history.parts[writer].owed[key] = array
+                history.parts[writer].residuals[key] = array
             elif label.startswith("window/"):
                 history.windows[label.removeprefix("window/")] = array
             elif label.startswith("pool/"):

@@ -102,7 +102,7 @@ def _scores(x: Points, rows: pa.Table, pool: Points) -> dict[str, float]:
 
 
 def picture(outputs: Points, iid: Points, pool: Points, reference: str, method: str) -> bytes:
-    """The picture of seed 003: outputs numbered in order over the target, beside iid draws.
+    """The picture of Turinici (2022): outputs numbered in order over the target, beside iid draws.
 
     Args:
         outputs: ``(n, d)`` outputs in order.

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.sampler.aims import TARGETS, aim
+from streamsketch.latent import LatentModel
 from streamsketch.sampler.history import History, locked
-from streamsketch.sampler.job import Job
+from streamsketch.sampler.matching import TARGETS, matching
 from streamsketch.sampler.methods import METHODS, check_method
+from streamsketch.sampler.request import Request
 from streamsketch.sampler.unique import RowFilter
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Sampler:
         seed: Seed of all draws; with the same history it gives the same rows.
         method: "history" (default), "energy" (HAW-C on latents), "sobol" or "iid".
         candidates: Fresh draws of one round, one output for every 25 (at most 16 a round).
-        frequencies: Features of the debt where the target is not the data's sketch.
-        forget: Factor on the debt per output in (0, 1]; below 1 old outputs fade.
+        history_frequencies: Features of the residual where the target is not the data's sketch.
+        forget: Factor on the residual per output in (0, 1]; below 1 old outputs fade.
         guard: Near-duplicates closer than this share of the candidates' typical nearest
             distance to one of the last ``window`` outputs are passed over.
         window: Recent outputs kept exactly.
@@ -65,14 +66,14 @@ class Sampler:
 
     def __init__(
         self,
-        generator: Any,
+        generator: LatentModel,
         target: Literal["data", "generator", "latent"] = "data",
         history: str | os.PathLike[str] | History | None = None,
         seed: int = 0,
         *,
         method: str = "history",
         candidates: int = 200,
-        frequencies: int = 2048,
+        history_frequencies: int = 2048,
         forget: float = 1.0,
         guard: float = 0.5,
         window: int = 256,
@@ -89,7 +90,7 @@ class Sampler:
         for name, value, least in (
             ("seed", seed, 0),
             ("candidates", candidates, 1),
-            ("frequencies", frequencies, 1),
+            ("history_frequencies", history_frequencies, 1),
             ("window", window, 0),
             ("unique_capacity", unique_capacity, 1),
         ):
@@ -103,7 +104,7 @@ class Sampler:
             "target": target,
             "label": label,
             "candidates": candidates,
-            "frequencies": frequencies,
+            "history_frequencies": history_frequencies,
             "forget": forget,
             "guard": guard,
             "window": window,
@@ -142,11 +143,11 @@ class Sampler:
             return np.empty((0, self.generator.schema.d), np.float32)
         with self._turn() as history:
             start = history.parts[history.writer].count if history.parts.get(history.writer) else 0
-            x = METHODS[self.method](self._job(history), n)
+            x = METHODS[self.method](self._request(history), n)
             self.ids = [f"{history.writer}-{start + i}" for i in range(n)]
         return x
 
-    def update(self, generator: Any) -> None:
+    def update(self, generator: LatentModel) -> None:
         """Go on with another generator of the same operator, usually a newer checkpoint.
 
         Raises:
@@ -158,18 +159,18 @@ class Sampler:
     def gain(self) -> float:
         """How many times closer to the target all outputs are than as many independent ones.
 
-        From the debt sketch alone (see `DebtSelector.gain`, which says why it is optimistic);
+        From the herding residual alone (see `Herding.gain`, which says why it is optimistic);
         NaN before the first output.
         """
         history = self.history.copy()
         if self.method != "history" or not history.count:
             return float("nan")
-        goal = aim(self._job(history))
-        owed = history.owed(goal.key, goal.mean.size)
-        return goal.selector.gain(owed, history.issued(goal.key), goal.mean)
+        goal = matching(self._request(history))
+        residual = history.residual(goal.key, goal.mean.size)
+        return goal.selector.gain(residual, history.issued(goal.key), goal.mean)
 
-    def _job(self, history: History) -> Job:
-        return Job(self.generator, history, self.seed, **self._settings)
+    def _request(self, history: History) -> Request:
+        return Request(self.generator, history, self.seed, **self._settings)
 
     def _newest(self) -> History:
         """The history on file, or a new one."""
@@ -195,6 +196,3 @@ class Sampler:
     def __repr__(self) -> str:
         target = self._settings["target"]
         return f"Sampler(method={self.method}, target={target}, outputs={self.history.count})"
-
-
-SAMPLERS = METHODS

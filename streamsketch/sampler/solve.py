@@ -1,17 +1,17 @@
-"""Gradient optimisation of latents against the debt: the alternative to greedy choice."""
+"""Gradient optimisation of latents against the residual: the alternative to greedy choice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.sampler.debt import DebtSelector
+from streamsketch.sampler.herding import Herding
 
 if TYPE_CHECKING:
-    from streamsketch.sampler.job import Job
+    from torch import Tensor
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]
@@ -21,57 +21,47 @@ _RATE = 0.05
 
 
 def optimise(
-    job: Job,
-    selector: DebtSelector,
-    owed: Array,
+    selector: Herding,
+    residual: Array,
     mean: Array,
     latents: Points,
-    smooth: Callable[[Any, Any], Any],
+    points: Callable[[Tensor], Tensor],
 ) -> Points:
-    """Move latents so that their points pay the debt together.
+    """Move latents so that their points bring the residual nearest to zero together.
 
     Minimises ``|w + K (z_target - mean Phi(G(z)))|_v^2`` by Adam with a cosine-decayed rate from
     a greedy start. Latents keep the norm they were drawn with, so that they stay where the
     generator was trained: a penalty instead collapses diversity (it seeks the mode).
 
     Args:
-        job: The call, for its generator and label.
         selector: Feature map and weights.
-        owed: The debt before these outputs, ``(2m,)``.
+        residual: The residual before these outputs, ``(2m,)``.
         mean: Mean features of the target, ``(2m,)``.
         latents: Start, ``(k, p)``.
-        smooth: Latents and label codes to points, differentiable.
+        points: Latents to points, differentiable.
 
     Returns:
         Latents ``(k, p)``.
     """
     import torch
 
-    from streamsketch.sampler.latents import label_codes
-
-    k = len(latents)
-    network = getattr(job.generator, "network", None)
-    device = getattr(network, "device", torch.device("cpu"))
-    codes = None
-    if network is not None and hasattr(network, "told"):
-        rng = torch.Generator().manual_seed(job.next_seed())
-        codes = label_codes(job.generator, k, rng, job.label)
-    wanted = torch.as_tensor(owed / k + mean, dtype=torch.float32, device=device)
+    start = torch.as_tensor(latents)
+    device = points(start).device
+    wanted = torch.as_tensor(residual / len(start) + mean, dtype=torch.float32, device=device)
     weights = torch.as_tensor(
         np.concatenate([selector.weights, selector.weights]), dtype=torch.float32, device=device
     )
-    start = torch.as_tensor(latents, device=device)
     length = start.norm(dim=1, keepdim=True)
     z = start.clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr=_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)
     for _ in range(_STEPS):
-        adam.zero_grad()
-        gap = wanted - selector.features.mean_torch(smooth(z, codes))  # type: ignore[attr-defined]
-        (weights * gap * gap).sum().backward()
+        gap = wanted - selector.features.mean_torch(points(z))  # type: ignore[attr-defined]
+        loss = (weights * gap * gap).sum()
+        (z.grad,) = torch.autograd.grad(loss, [z])
         adam.step()
         decay.step()
         with torch.no_grad():
             z *= length / z.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    moved: Points = z.detach().cpu().numpy()
+    moved: Points = z.detach().numpy()
     return moved if np.isfinite(moved).all() else latents

@@ -11,10 +11,9 @@ from streamsketch import Schema, Sketcher
 from streamsketch.drift import SketchDrift
 from streamsketch.drift.snapshots import SnapshotDrift
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError, StoreError
-from streamsketch.features import FeatureMap
+from streamsketch.features import FeatureMap, quadratic
 from streamsketch.features.quadratic import (
     beyond_gaussian,
-    crossing_rate,
     level,
     null_filter,
     shape_terms,
@@ -56,7 +55,7 @@ def test_filter_constants_are_sums_over_the_weights():
     assert step == pytest.approx(2 - 2 * (c[1:] * c[:-1]).sum() / (c**2).sum(), rel=1e-6)
 
 
-def test_crossing_rate_matches_simulated_processes():
+def test_the_level_is_crossed_as_often_in_simulated_processes():
     rng = np.random.default_rng(0)
     keep, ratios = 0.95, []
     for weights in (np.array([1.0]), np.r_[1, 0.5, 0.3, np.full(10, 0.1)]):
@@ -66,7 +65,8 @@ def test_crossing_rate_matches_simulated_processes():
             total += w * lfilter([1], [1, -keep], noise)[300:] ** 2
         step, gap = 2 - 2 * keep, 100
         h = level(weights, step, 2000)
-        assert crossing_rate(weights, h, step) == pytest.approx(1 / 2000, rel=1e-3)
+        mean = quadratic._passage_time(weights, step, quadratic.saddlepoint(weights, h))
+        assert mean == pytest.approx(2000, rel=1e-3)
         clumps = 1 + (np.diff(np.flatnonzero(total > h)) > gap).sum()
         ratios.append((len(total) / clumps - gap) / 2000)
     # without the factor for discrete time it is 0.6, at leading order in the level 1.2
@@ -118,7 +118,7 @@ def test_mean_time_between_false_alarms_is_the_one_asked_for():
     asked, rows, alarms = 3000, 0, 0
     for d in (1, 5):
         rng = np.random.default_rng(7 + d)
-        found = detector(d, mean_time=asked, frequencies=64)
+        found = detector(d, run_length=asked, detector_frequencies=64)
         for _ in range(8):
             alarms += len(found.update_many(rng.normal(size=(20_000, d))))
             rows += 20_000
@@ -143,7 +143,7 @@ def test_changes_are_found_also_where_every_mean_stays(kind):
             rng.choice([-1.0, 1.0], (600, 2)) + 0.1 * rng.normal(size=(600, 2)),
         ),
     }[kind]
-    found = detector(2, mean_time=1_000_000)
+    found = detector(2, run_length=1_000_000)
     assert found.update_many(before) == []
     alarms = found.update_many(after)
     assert alarms
@@ -153,7 +153,9 @@ def test_changes_are_found_also_where_every_mean_stays(kind):
 def test_one_row_at_a_time_is_the_same_as_many():
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(size=(900, 2)), rng.normal(size=(600, 2)) + 2])
-    many, single = (detector(2, window=20, mean_time=5000, frequencies=32) for _ in range(2))
+    many, single = (
+        detector(2, window=20, run_length=5000, detector_frequencies=32) for _ in range(2)
+    )
     alarms = []
     for i, row in enumerate(rows):
         single.update({"x0": row[0], "x1": row[1]} if i % 2 else row)
@@ -172,7 +174,7 @@ def test_alarms_and_state_do_not_depend_on_batches_or_restarts(cuts, stopped):
     rng = np.random.default_rng(3)
     laws = (0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)  # the second and third start afresh from a prior
     rows = np.concatenate([rng.normal(m, s, size=(700, 2)) for m, s in laws])
-    shape = {"window": 10, "mean_time": 5000, "frequencies": 8}
+    shape = {"window": 10, "run_length": 5000, "detector_frequencies": 8}
     whole, cut = detector(2, **shape), detector(2, **shape)
     expected, alarms, at = whole.update_many(rows), [], 0
     for k, size in enumerate([*cuts, len(rows)]):
@@ -197,12 +199,12 @@ def test_state_of_a_detector_with_other_settings_is_refused():
 def test_it_is_a_river_detector_that_can_be_cloned_and_takes_tables_and_features():
     found = detector(2)
     assert isinstance(found, DriftDetector)
-    assert found.clone().mean_time == found.mean_time
+    assert found.clone().run_length == found.run_length
     rows = np.random.default_rng(0).normal(size=(700, 2))
     found.update_many(pa.table({"x0": rows[:, 0], "x1": rows[:, 1]}))
     assert found.rows == 700
     fm = FeatureMap.from_frequencies(np.random.default_rng(1).normal(size=(2, 16)))
-    plain = SketchDrift(features=fm, window=10, mean_time=2000)
+    plain = SketchDrift(features=fm, window=10, run_length=2000)
     plain.update_many(rows)
     assert plain.rows > 0
     with pytest.raises(ConfigError, match="needs schema="):
@@ -210,7 +212,7 @@ def test_it_is_a_river_detector_that_can_be_cloned_and_takes_tables_and_features
 
 
 def test_a_constant_stream_raises_no_alarm_until_it_changes():
-    found = detector(2, window=20, mean_time=5000)
+    found = detector(2, window=20, run_length=5000)
     assert found.update_many(np.full((1000, 2), 0.5)) == []
     assert found.update_many(np.full((50, 2), 1.5))
 
@@ -231,7 +233,7 @@ def test_bad_rows_are_refused_and_not_learned():
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"mean_time": 100}, "mean_time = 100"),
+        ({"run_length": 100}, "run_length = 100"),
         ({"window": 1}, "window = 1"),
         ({"window": 50, "memory": 40}, "memory = 40"),
         ({"warmup": 3}, "warmup = 3"),
@@ -254,7 +256,7 @@ def test_snapshots_of_one_law_raise_few_alarms_and_of_another_one_always(more):
     for seed in range(4):
         rng = np.random.default_rng(seed)
         s = Sketcher(schema, frequencies=64, seed=seed, **more)
-        found = SnapshotDrift(mean_releases=50)
+        found = SnapshotDrift(run_length=50)
         for _ in range(10):
             s.learn_many(rng.normal(size=(1000, 2)))
             result = found.update(s.release())
@@ -277,7 +279,7 @@ def test_noise_of_private_releases_is_part_of_the_null():
         mechanism="toeplitz",
         privacy={"rho": 0.5, "releases": 20},
     )
-    found = SnapshotDrift(mean_releases=100)
+    found = SnapshotDrift(run_length=100)
     alarms = []
     for _ in range(10):
         s.learn_many(rng.normal(size=(4000, 1)))
@@ -316,5 +318,5 @@ def test_snapshots_of_two_operators_are_not_compared():
         found.update(b.release())
     with pytest.raises(ConfigError, match="same rows"):
         found.update(a.release())
-    with pytest.raises(ConfigError, match="mean_releases"):
+    with pytest.raises(ConfigError, match="run_length"):
         SnapshotDrift(0.5)

@@ -195,7 +195,7 @@ def test_the_heldout_distance_is_unbiased(points):
     g = fit(points, steps=2, network=SMALL)
 
     class Truth:
-        classes, told, device = 1, 0, torch.device("cpu")
+        classes, conditional, device = 1, False, torch.device("cpu")
 
         def draw(self, n, rng, labels):
             return torch.tensor(

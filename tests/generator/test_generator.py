@@ -93,11 +93,35 @@ def test_a_checkpoint_is_the_generator(tmp_path, snapshot, name):
     assert np.array_equal(again.sample_encoded(50), g.sample_encoded(50))
 
 
-def test_a_mixture_and_a_conditional_checkpoint(tmp_path, conditional):
-    config = NetworkConfig("mlp", latent=4, width=8, depth=1, mixture=3)
-    g = Generator.create(conditional.schema, conditional, config)
+def test_a_conditional_checkpoint(tmp_path, conditional):
+    g = Generator.create(conditional.schema, conditional, NetworkConfig("mlp", 4, 8, 1))
     g.save(tmp_path / "c")
     assert np.array_equal(Generator.load(tmp_path / "c").sample_encoded(50), g.sample_encoded(50))
+
+
+def test_fields_that_mean_nothing_any_more_are_read_and_leave_the_id():
+    g = Generator.create(Schema.vectors(2, -1, 1), None, NetworkConfig("mlp", 4, 8, 1))
+    with torch.no_grad():
+        for weights in g.network.parameters():
+            weights.fill_(0.5)
+    arrays, body = unpack(g.to_bytes(), "checkpoint")
+    body["config"] |= {"mixture": 0, "tau": 0.5}
+    again = Generator.from_bytes(pack("checkpoint", arrays, body))
+    assert again.id == g.id == "47d95971a70dae67"
+    body["config"]["mixture"] = 3
+    with pytest.raises(DamagedFileError, match="learned mixture"):
+        Generator.from_bytes(pack("checkpoint", arrays, body))
+
+
+def test_rows_of_latents_are_the_rows_that_are_drawn(trained, conditional):
+    """One law: independent latents with `rows_of` are what `sample_encoded` draws."""
+    g = Generator.create(conditional.schema, conditional, seed=1)
+    labels = g.draw_labels(4000, seed=2)
+    z = np.random.default_rng(3).standard_normal((4000, g.latent_dim)).astype(np.float32)
+    x, other = g.rows_of(z, labels, seed=4), g.sample_encoded(4000, seed=5)
+    assert np.abs(x.mean(0) - other.mean(0)).max() < 0.06
+    assert (g.draw_labels(5, seed=0, label=g.schema.label_classes[1]) == 1).all()
+    assert trained.classes == 1 and trained.draw_labels(5, seed=0) is None
 
 
 def test_without_a_snapshot(tmp_path):

@@ -1,6 +1,5 @@
 """Networks by name, and the latents."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +7,7 @@ from torch import nn
 from streamsketch import Schema
 from streamsketch.errors import ConfigError
 from streamsketch.generator import NETWORKS, Generator, NetworkConfig
-from streamsketch.generator.networks import Latent, preset
+from streamsketch.generator.networks import preset
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -64,22 +63,10 @@ def test_conv_refuses_what_is_no_image(d):
         Generator.create(Schema.vectors(d, -1, 1), config="conv")
 
 
-BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"mixture": -1})
+BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"components": -1})
 
 
 @pytest.mark.parametrize("bad", BAD)
 def test_wrong_configurations_are_refused(bad):
     with pytest.raises(ConfigError):
         NetworkConfig(**bad)
-
-
-def test_mixture_latents_have_components_and_gradients():
-    latent = Latent(3, mixture=4)
-    with torch.no_grad():
-        latent.means.copy_(10 * torch.eye(4, 3))
-        latent.log_scales.fill_(-3.0)
-    z = latent(4000, torch.Generator().manual_seed(0), torch.device("cpu"))
-    nearest = torch.cdist(z, latent.means).argmin(1)
-    assert np.allclose(np.bincount(nearest.detach().numpy()) / 4000, 0.25, atol=0.03)
-    z.sum().backward()
-    assert (latent.means.grad.abs() > 0).all() and (latent.log_scales.grad.abs() > 0).any()

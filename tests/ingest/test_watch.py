@@ -34,7 +34,7 @@ class Moving(Scripted):
 
 def run(folder, at, actions, n=8000):
     pipeline = ingest(folder, Moving(n, at))
-    watch = Watch(SCHEMA, pipeline.state.folder, mean_rows=100_000, window=50, actions=actions)
+    watch = Watch(SCHEMA, pipeline.state.folder, run_length=100_000, window=50, actions=actions)
     pipeline.parts.watch = watch
     pipeline.run(threading.Event())
     store = Store(folder)
@@ -70,7 +70,12 @@ def alarms_of(folder, moments, **more):
         source = Moving(6000, 700, batch=150, events={} if at is None else {at: Crash()})
         pipeline = ingest(folder, source, **more)
         pipeline.parts.watch = Watch(
-            SCHEMA, pipeline.state.folder, mean_rows=1000, window=20, every=2, actions=["snapshot"]
+            SCHEMA,
+            pipeline.state.folder,
+            run_length=1000,
+            window=20,
+            every=2,
+            actions=["snapshot"],
         )
         with nullcontext() if at is None else pytest.raises(Crash):
             pipeline.run(threading.Event())
@@ -101,7 +106,7 @@ def test_a_crash_between_saving_and_telling_of_an_alarm_tells_of_it_once(tmp_pat
         folder = tmp_path / str(after)
         pipeline = ingest(folder, Moving(6000, 700, batch=150))
         pipeline.parts.watch = Watch(
-            SCHEMA, pipeline.state.folder, mean_rows=1000, window=20, every=2
+            SCHEMA, pipeline.state.folder, run_length=1000, window=20, every=2
         )
         with monkeypatch.context() as patched, pytest.raises(Crash):
             patched.setattr(Watch, "publish", dies)
@@ -133,7 +138,7 @@ def test_settings_that_changed_start_the_detector_anew(tmp_path, caplog):
     first.parts.watch = Watch(SCHEMA, first.state.folder, window=50)
     first.run(threading.Event())
     second = ingest(tmp_path, Moving(8000, 5000))
-    second.parts.watch = Watch(SCHEMA, second.state.folder, mean_rows=100_000, window=40)
+    second.parts.watch = Watch(SCHEMA, second.state.folder, run_length=100_000, window=40)
     second.run(threading.Event())
     assert "learned anew" in caplog.text
     assert [5000 < event["row"] < 5200 for event in written(tmp_path)] == [True]

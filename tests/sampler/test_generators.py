@@ -6,7 +6,7 @@ import pytest
 
 from streamsketch import Generator, Schema, Sketcher
 from streamsketch.errors import ConfigError
-from streamsketch.sampler import SAMPLERS, Sampler
+from streamsketch.sampler import METHODS, Sampler
 
 SCHEMA = Schema.from_dict(
     {
@@ -36,7 +36,7 @@ def generator(conditional):
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_rows_are_of_the_schema_and_categories_one_hot(method, conditional):
     sampler = Sampler(generator(conditional), method=method)
     x = sampler.sample_encoded(40)
@@ -60,7 +60,7 @@ def test_shares_of_categories_follow_the_data_and_not_the_untrained_generator():
 
 @pytest.mark.parametrize("target", ["data", "generator", "latent"])
 def test_label_of_a_conditional_generator(target):
-    sampler = Sampler(generator(True), target=target, label="b", frequencies=128)
+    sampler = Sampler(generator(True), target=target, label="b", history_frequencies=128)
     rows = sampler.sample(60).to_pandas()
     assert (rows.kind == "b").all()
     again = sampler.sample(10).to_pandas()
@@ -76,7 +76,7 @@ def test_rows_of_one_label_match_that_label_s_block():
 
 
 def test_without_a_block_per_label_the_generator_s_law_is_the_target(caplog):
-    sampler = Sampler(generator(False), label="b", frequencies=64)
+    sampler = Sampler(generator(False), label="b", history_frequencies=64)
     assert set(sampler.sample(10).to_pandas().kind) == {"b"}
     assert "no block per label" in caplog.text
     assert sampler.history.issued("generator/label=b") == 10

@@ -21,8 +21,10 @@ GENERATOR = gaussian_generator(frequencies=64)
 
 def state(history):
     """Everything that decides what is drawn next."""
-    owed = [array.tolist() for part in history.parts.values() for array in part.owed.values()]
-    return history.count, history.draws, owed
+    residual = [
+        array.tolist() for part in history.parts.values() for array in part.residuals.values()
+    ]
+    return history.count, history.draws, residual
 
 
 def test_round_trip_keeps_everything(tmp_path):
@@ -75,10 +77,12 @@ def test_a_generator_update_goes_on_and_another_operator_is_refused(tmp_path):
 
 
 def test_settings_that_change_the_debt_s_map_are_refused():
-    sampler = Sampler(GENERATOR, target="latent", frequencies=64)
+    sampler = Sampler(GENERATOR, target="latent", history_frequencies=64)
     sampler.sample(4)
     with pytest.raises(SpecMismatchError, match="m=128"):
-        Sampler(GENERATOR, target="latent", frequencies=128, history=sampler.history).sample(4)
+        Sampler(
+            GENERATOR, target="latent", history_frequencies=128, history=sampler.history
+        ).sample(4)
 
 
 def test_forks_merge_and_count_their_common_past_once():
@@ -92,11 +96,11 @@ def test_forks_merge_and_count_their_common_past_once():
     assert fork.history.merge(base.history).count == 22
     assert merged.merge(fork.history).count == 22
     z = GENERATOR.snapshot.mean
-    both = base.history.owed("data", z.size) + fork.history.owed("data", z.size)
-    shared = both - merged.owed("data", z.size)
+    both = base.history.residual("data", z.size) + fork.history.residual("data", z.size)
+    shared = both - merged.residual("data", z.size)
     rebuilt = Sampler(GENERATOR, seed=1)
     rebuilt.sample(10)
-    assert np.allclose(shared, rebuilt.history.owed("data", z.size))
+    assert np.allclose(shared, rebuilt.history.residual("data", z.size))
     assert Sampler(GENERATOR, history=merged).sample(3).num_rows == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate import energy_distance
-from streamsketch.sampler import SAMPLERS, MixtureTarget, Sampler, SampleTarget, squared_distance
+from streamsketch.sampler import METHODS, MixtureTarget, Sampler, SampleTarget, squared_distance
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Release
 from testing.toys import (
@@ -26,7 +26,7 @@ def gain(x):
     return LAW.spread / (2 * len(x)) / squared_distance(x, LAW)
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_obeys_the_contract(method, tmp_path):
     a = Sampler(GENERATOR, seed=5, method=method)
     table = a.sample(12)
@@ -60,8 +60,8 @@ def test_energy_and_sobol_gain_too_and_batches_add_up():
 
 
 def test_optimised_latents_beat_the_greedy_start():
-    greedy = Sampler(GENERATOR, target="latent", frequencies=512).sample_encoded(32)
-    moved = Sampler(GENERATOR, target="latent", frequencies=512, solver="optimize")
+    greedy = Sampler(GENERATOR, target="latent", history_frequencies=512).sample_encoded(32)
+    moved = Sampler(GENERATOR, target="latent", history_frequencies=512, solver="optimize")
     assert gain(moved.sample_encoded(32)) > gain(greedy)
 
 
@@ -77,7 +77,7 @@ def test_choice_against_the_data_sketch_repairs_an_imbalanced_generator():
     generator = MixtureGenerator(0.8 ** np.arange(16), snapshot, schema)
     held = grid_points(balanced, 4000, rng)
     repaired = Sampler(generator, target="data").sample_encoded(512)
-    faithful = Sampler(generator, target="generator", frequencies=256).sample_encoded(512)
+    faithful = Sampler(generator, target="generator", history_frequencies=256).sample_encoded(512)
     real = np.mean([energy_distance(grid_points(balanced, 512, rng), held) for _ in range(5)])
     assert energy_distance(repaired, held) < real
     assert energy_distance(faithful, held) > 5 * real
@@ -85,7 +85,7 @@ def test_choice_against_the_data_sketch_repairs_an_imbalanced_generator():
 
 def test_the_generator_s_own_sketch_is_refined_and_survives_an_update(tmp_path):
     path = tmp_path / "h"
-    sampler = Sampler(GENERATOR, target="generator", frequencies=128, history=path)
+    sampler = Sampler(GENERATOR, target="generator", history_frequencies=128, history=path)
     sampler.sample(8)
     rows = sampler.history.pools["generator"]["rows"]
     sampler.sample(8)
@@ -93,19 +93,19 @@ def test_the_generator_s_own_sketch_is_refined_and_survives_an_update(tmp_path):
     sampler.update(gaussian_generator(scale=0.1, version="toy-2"))
     sampler.sample(8)
     assert sampler.history.pools["generator"]["generator"] == "toy-2"
-    assert np.isfinite(sampler.history.owed("generator", 256)).all()
+    assert np.isfinite(sampler.history.residual("generator", 256)).all()
 
 
 def test_refining_the_estimate_revises_what_was_owed():
-    sampler = Sampler(GENERATOR, target="generator", frequencies=128, seed=2)
+    sampler = Sampler(GENERATOR, target="generator", history_frequencies=128, seed=2)
     x = np.concatenate([sampler.sample_encoded(16) for _ in range(3)])
     key, history = "generator", sampler.history
     held = history.operators[key]
-    from streamsketch.sampler.debt import energy_map
+    from streamsketch.sampler.herding import energy_map
 
     fm, _ = energy_map(2, held["m"], held["length"], held["seed"])
     expected = len(x) * history.pool_means[key] - fm.features(x).sum(axis=0)
-    assert np.allclose(history.owed(key, expected.size), expected, atol=1e-3)
+    assert np.allclose(history.residual(key, expected.size), expected, atol=1e-3)
 
 
 def collapsed():
@@ -116,12 +116,12 @@ def collapsed():
 
 @pytest.mark.parametrize("target", ["data", "generator", "latent"])
 def test_a_generator_that_collapsed_to_a_point_gives_finite_rows(target):
-    sampler = Sampler(collapsed(), target=target, frequencies=64)
+    sampler = Sampler(collapsed(), target=target, history_frequencies=64)
     assert (sampler.sample_encoded(40) == 0.0).all()
-    assert all(np.isfinite(p.owed[target]).all() for p in sampler.history.parts.values())
+    assert all(np.isfinite(p.residuals[target]).all() for p in sampler.history.parts.values())
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_unique_rows_of_a_collapsed_generator_run_out_with_a_reason(method):
     sampler = Sampler(collapsed(), method=method, unique=True, unique_capacity=100)
     with pytest.raises(DataError, match="only 1 of 5 unique rows"):
@@ -131,7 +131,7 @@ def test_unique_rows_of_a_collapsed_generator_run_out_with_a_reason(method):
 
 def test_a_generator_that_draws_nan_is_refused():
     broken = ToyGenerator(lambda z: z * float("nan"), 2, GENERATOR.schema, GENERATOR.snapshot)
-    for method in SAMPLERS:
+    for method in METHODS:
         with pytest.raises(DataError, match="NaN"):
             Sampler(broken, method=method).sample(3)
 
@@ -149,7 +149,7 @@ def test_more_rows_than_candidates_are_served_in_rounds():
         {"candidates": 0},
         {"window": -1},
         {"seed": -1},
-        {"frequencies": 0},
+        {"history_frequencies": 0},
         {"unique_capacity": 0},
     ],
 )
@@ -166,7 +166,7 @@ def test_wrong_calls_are_refused():
     bare = ToyGenerator(lambda z: z, 2, GENERATOR.schema, None)
     with pytest.raises(ConfigError, match='target="generator"'):
         Sampler(bare).sample(1)
-    assert Sampler(bare, target="latent", frequencies=64).sample(2).num_rows == 2
+    assert Sampler(bare, target="latent", history_frequencies=64).sample(2).num_rows == 2
 
 
 def test_gain_is_read_off_the_history():
@@ -203,7 +203,7 @@ def test_the_noise_of_a_private_release_is_not_chased():
 
 
 def test_taken_for_data_the_noise_would_make_it_worse_than_independent(monkeypatch):
-    monkeypatch.setattr("streamsketch.sampler.aims.without_noise", lambda noisy, *rest: noisy)
+    monkeypatch.setattr("streamsketch.sampler.matching.without_noise", lambda noisy, *rest: noisy)
     assert gain(Sampler(noisy(GENERATOR, 0.2)).sample_encoded(512)) < 1.0
 
 

@@ -1,4 +1,4 @@
-"""The debt sketch: weights, choice, drift, constant state."""
+"""The herding residual: weights, choice, drift, constant state."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import FeatureMap
 from streamsketch.features.frequencies import draw
 from streamsketch.sampler import (
-    DebtSelector,
     GaussianTarget,
+    Herding,
     MixtureTarget,
     energy_frequencies,
     energy_weights,
     squared_distance,
 )
-from streamsketch.sampler.debt import energy_map
+from streamsketch.sampler.herding import energy_map
 from streamsketch.sampler.kernels import squared_distances
 from testing.toys import GRID
 
@@ -51,15 +51,15 @@ def test_frequency_zero_and_equal_radii_are_harmless():
 def stream(target, n, *, candidates=200, k=8, seed=0, m=2048, guard=0.5, length=None):
     """``n`` outputs against a fixed closed-form target."""
     fm, v = energy_map(target.d, m, length or target.spread)
-    selector = DebtSelector(fm, v, guard=guard)
+    selector = Herding(fm, v, guard=guard)
     z = target.mean_features(fm.omega)
     rng = np.random.default_rng(seed)
-    owed, out = np.zeros(fm.width), np.zeros((0, target.d))
+    residual, out = np.zeros(fm.width), np.zeros((0, target.d))
     for _ in range(n // k):
         x = target.sample(rng, candidates)
-        choice = selector.choose(owed, z, x, k, out[-256:])
-        owed, out = choice.owed, np.vstack([out, x[choice.rows]])
-    return out, owed, selector, z
+        choice = selector.choose(residual, z, x, k, out[-256:])
+        residual, out = choice.residual, np.vstack([out, x[choice.rows]])
+    return out, residual, selector, z
 
 
 @pytest.mark.parametrize(
@@ -72,19 +72,19 @@ def test_gain_at_1024_is_at_least_twenty(target):
 
 def test_gain_from_the_sketch_is_one_for_independent_draws():
     fm, v = energy_map(2, 512, GAUSSIAN.spread)
-    selector = DebtSelector(fm, v)
+    selector = Herding(fm, v)
     z = GAUSSIAN.mean_features(fm.omega)
     rng = np.random.default_rng(0)
     gains = []
     for _ in range(20):
-        owed = selector.pay(np.zeros(fm.width), z, GAUSSIAN.sample(rng, 200))
-        gains.append(1.0 / selector.gain(owed, 200, z))
+        residual = selector.after(np.zeros(fm.width), z, GAUSSIAN.sample(rng, 200))
+        gains.append(1.0 / selector.gain(residual, 200, z))
     assert 0.7 < np.mean(gains) < 1.3
 
 
 def test_sketch_distance_is_the_energy_distance():
     fm, v = energy_map(2, 2048, GAUSSIAN.spread)
-    selector = DebtSelector(fm, v)
+    selector = Herding(fm, v)
     x = np.random.default_rng(1).standard_normal((10, 2)) + 0.5
     z = GAUSSIAN.mean_features(fm.omega)
     exact = squared_distance(x, GAUSSIAN)
@@ -96,29 +96,29 @@ def test_choice_is_the_greedy_minimum_and_the_debt_is_what_it_says():
     rng = np.random.default_rng(2)
     fm = FeatureMap.from_frequencies(rng.standard_normal((2, 40)) * 2.0)
     v = rng.random(40)
-    selector = DebtSelector(fm, v, guard=0.0)
+    selector = Herding(fm, v, guard=0.0)
     x, z = rng.standard_normal((30, 2)), fm.features(rng.standard_normal((500, 2))).mean(axis=0)
-    owed = rng.standard_normal(80)
-    choice = selector.choose(owed, z, x, 3)
-    twice, w, left = np.concatenate([v, v]), owed.copy(), list(range(30))
+    residual = rng.standard_normal(80)
+    choice = selector.choose(residual, z, x, 3)
+    twice, w, left = np.concatenate([v, v]), residual.copy(), list(range(30))
     for row in choice.rows:
         after = [(twice * (w + z - fm.features(x[i : i + 1])[0]) ** 2).sum() for i in left]
         assert left[int(np.argmin(after))] == row
         w = w + z - fm.features(x[row : row + 1])[0]
         left.remove(row)
-    assert np.allclose(choice.owed, w)
+    assert np.allclose(choice.residual, w)
 
 
 def test_forgetting_fades_the_debt_per_output():
     fm = FeatureMap.from_frequencies([[1.0, 2.0, 0.5]])
-    selector = DebtSelector(fm, np.ones(3), forget=0.9)
+    selector = Herding(fm, np.ones(3), forget=0.9)
     z = np.full(6, 0.3)
     x = np.array([[0.1], [0.7], [-2.0]])
     w = np.arange(6.0)
     expected = w.copy()
     for row in fm.features(x):
         expected = 0.9 * expected + z - row
-    assert np.allclose(selector.pay(w, z, x), expected)
+    assert np.allclose(selector.after(w, z, x), expected)
 
 
 def drifting(rule, seed):
@@ -127,9 +127,9 @@ def drifting(rule, seed):
     means = np.stack([np.linspace(0.0, 3.0, steps), np.zeros(steps)], axis=1)
     over_time = MixtureTarget(means, np.ones(steps))
     fm, v = energy_map(2, 512, over_time.spread)
-    selector = DebtSelector(fm, v)
+    selector = Herding(fm, v)
     rng = np.random.default_rng(seed)
-    owed, out = np.zeros(fm.width), np.zeros((0, 2))
+    residual, out = np.zeros(fm.width), np.zeros((0, 2))
     for mean in means:
         now = MixtureTarget(mean[None], [1.0])
         z = now.mean_features(fm.omega)
@@ -138,28 +138,29 @@ def drifting(rule, seed):
             out = np.vstack([out, x[:k]])
             continue
         if rule == "literal":
-            owed = len(out) * z - (fm.features(out).sum(axis=0) if len(out) else 0.0)
-        choice = selector.choose(owed, z, x, k, out[-256:])
-        owed, out = choice.owed, np.vstack([out, x[choice.rows]])
+            residual = len(out) * z - (fm.features(out).sum(axis=0) if len(out) else 0.0)
+        choice = selector.choose(residual, z, x, k, out[-256:])
+        residual, out = choice.residual, np.vstack([out, x[choice.rows]])
     return squared_distance(out, over_time)
 
 
 def test_under_drift_the_debt_beats_iid_fivefold_and_the_literal_rule_is_far_worse():
-    debt, iid, literal = (
-        np.mean([drifting(rule, seed) for seed in (0, 1)]) for rule in ("debt", "iid", "literal")
+    residual, iid, literal = (
+        np.mean([drifting(rule, seed) for seed in (0, 1)])
+        for rule in ("residual", "iid", "literal")
     )
-    assert debt < iid / 5
+    assert residual < iid / 5
     assert literal > 10 * iid
 
 
 def test_duplicates_and_a_collapsed_set_of_candidates_stay_finite():
     fm, v = energy_map(2, 128, 1.0)
-    selector = DebtSelector(fm, v)
+    selector = Herding(fm, v)
     z = GAUSSIAN.mean_features(fm.omega)
     x = np.zeros((20, 2))
     choice = selector.choose(np.zeros(fm.width), z, x, 20, x)
     assert sorted(choice.rows.tolist()) == list(range(20))
-    assert np.isfinite(choice.owed).all()
+    assert np.isfinite(choice.residual).all()
 
 
 def test_the_window_keeps_near_duplicates_away():
@@ -168,9 +169,9 @@ def test_the_window_keeps_near_duplicates_away():
     rng = np.random.default_rng(5)
     x = GAUSSIAN.sample(rng, 100)
     recent = x[:60] + 1e-4
-    kept = DebtSelector(fm, v).choose(np.zeros(fm.width), z, x, 8, recent).rows
+    kept = Herding(fm, v).choose(np.zeros(fm.width), z, x, 8, recent).rows
     assert (kept >= 60).all()
-    loose = DebtSelector(fm, v, guard=0.0).choose(np.zeros(fm.width), z, x, 8, recent).rows
+    loose = Herding(fm, v, guard=0.0).choose(np.zeros(fm.width), z, x, 8, recent).rows
     assert (loose < 60).any()
 
 
@@ -179,22 +180,22 @@ def test_where_every_candidate_is_near_the_farthest_is_taken():
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     recent = x + np.array([[0.01], [0.02], [0.3], [0.01]])
     z = np.zeros(fm.width)
-    assert DebtSelector(fm, v).choose(z, z, x, 1, recent).rows.tolist() == [2]
+    assert Herding(fm, v).choose(z, z, x, 1, recent).rows.tolist() == [2]
 
 
 def test_bad_calls_are_refused():
     fm = FeatureMap.from_frequencies([[1.0, 2.0]])
-    selector = DebtSelector(fm, np.ones(2))
+    selector = Herding(fm, np.ones(2))
     with pytest.raises(ConfigError, match="k=3 of 2"):
         selector.choose(np.zeros(4), np.zeros(4), np.zeros((2, 1)), 3)
     with pytest.raises(DataError, match="NaN"):
         selector.choose(np.zeros(4), np.zeros(4), np.array([[np.nan]]), 1)
     with pytest.raises(ConfigError):
-        DebtSelector(fm, np.ones(3))
+        Herding(fm, np.ones(3))
     with pytest.raises(ConfigError):
-        DebtSelector(fm, np.ones(2), forget=0.0)
+        Herding(fm, np.ones(2), forget=0.0)
     with pytest.raises(ConfigError):
-        DebtSelector(fm, np.ones(2), guard=-1.0)
+        Herding(fm, np.ones(2), guard=-1.0)
     with pytest.raises(ConfigError):
         energy_frequencies(2, 64, 0.0)
 

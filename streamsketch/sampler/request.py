@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.latent import LatentModel
 from streamsketch.sampler.history import History
 from streamsketch.sampler.unique import row_keys
 
-__all__ = ["Job"]
+__all__ = ["Request"]
 
 Points = NDArray[np.float32]
 
 
 @dataclass
-class Job:
+class Request:
     """One call of `Sampler.sample`: what to draw, and the history to draw against."""
 
-    generator: Any
+    generator: LatentModel
     history: History
     seed: int
     target: str
     label: Any
     candidates: int
-    frequencies: int
+    history_frequencies: int
     forget: float
     guard: float
     window: int

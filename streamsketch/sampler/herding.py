@@ -1,13 +1,13 @@
-r"""The endless form of history-aware sampling: what is owed to the target, as one sketch.
+r"""Herding, the endless form of history-aware sampling: the residual to the target is one sketch.
 
 After every output ``x`` issued at time ``t``
 
 .. math:: w \leftarrow \gamma w + z_\text{target}(t) - \Phi(x)
 
-so that ``w`` is the residual (n mu - sum of Dirac masses) of seed 003 seen through m frequencies:
-O(m) memory for ever. It is the weight vector of kernel herding (Welling 2009; Chen, Welling and
+so that ``w`` is the residual (n mu - sum of Dirac masses) of Turinici (2022) seen through m
+frequencies: O(m) memory for ever. It is the weight vector of kernel herding (Chen, Welling and
 Smola 2010) and it stays right when the target drifts, where "match the total to today's target"
-repays outputs that were right when they were issued.
+takes back outputs that were right when they were issued.
 
 Distances are ``sum_j v_j |Phi_j(P) - Phi_j(Q)|^2 / 2``. With the weights of this module that is
 the energy distance, from ``|x| = C_d (2/pi) E_theta int_0^inf (1 - cos(r theta.x)) r^-2 dr`` and
@@ -129,23 +129,23 @@ def energy_weights(omega: Array, cells: int = 24) -> Array:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Result of one selection: row numbers of the candidates, and what is owed afterwards."""
+class Choice:
+    """Result of one selection: row numbers of the candidates, and the residual afterwards."""
 
     rows: NDArray[np.int64]
-    owed: Array
+    residual: Array
 
 
-class DebtSelector:
-    """Greedy choice among fresh candidates of the one that pays most of what is owed.
+class Herding:
+    """Greedy choice among fresh candidates of the one that leaves the smallest residual.
 
-    Each choice minimises ``|w + z_target - Phi(x)|_v`` over the candidates left, and pays it:
-    no gradient through the generator, every output is one of its own draws.
+    Each choice minimises ``|w + z_target - Phi(x)|_v`` over the candidates left: no gradient
+    through the generator, every output is one of its own draws.
 
     Args:
         features: The feature map, `FeatureMap` or one of its kin.
         weights: Weight of each frequency, ``(m,)``.
-        forget: Factor gamma on the debt per output, in (0, 1]; 1 forgets nothing.
+        forget: Factor gamma on the residual per output, in (0, 1]; 1 forgets nothing.
         guard: Near-duplicates closer than this share of the candidates' median
             nearest-neighbour distance to a recent output are passed over; 0 switches it off.
 
@@ -154,7 +154,7 @@ class DebtSelector:
 
     Examples:
         >>> fm = FeatureMap.from_frequencies([[1.0, 2.0]])
-        >>> selector = DebtSelector(fm, np.ones(2))
+        >>> selector = Herding(fm, np.ones(2))
         >>> z = fm.features(np.array([[0.5], [-0.5]])).mean(axis=0)
         >>> choice = selector.choose(np.zeros(4), z, np.array([[0.5], [3.0], [-0.5]]), 2)
         >>> sorted(choice.rows.tolist())
@@ -171,36 +171,36 @@ class DebtSelector:
         d, m = features.omega.shape
         if weights.shape != (m,) or not (weights >= 0).all():
             raise ConfigError(
-                f"DebtSelector: weights of shape {weights.shape} do not fit m={m} frequencies; "
+                f"Herding: weights of shape {weights.shape} do not fit m={m} frequencies; "
                 "give one non-negative weight per frequency."
             )
         if not 0.0 < forget <= 1.0:
-            raise ConfigError(f"DebtSelector: forget={forget} must lie in (0, 1].")
+            raise ConfigError(f"Herding: forget={forget} must lie in (0, 1].")
         if not guard >= 0.0:
-            raise ConfigError(f"DebtSelector: guard={guard} must be at least 0.")
+            raise ConfigError(f"Herding: guard={guard} must be at least 0.")
         self.features, self.weights, self.d = features, weights, d
         self.forget, self.guard = forget, guard
         self._twice = np.concatenate([weights, weights])
 
     def choose(
         self,
-        owed: Array,
+        residual: Array,
         target: Array,
         candidates: NDArray[Any],
         k: int,
         recent: NDArray[Any] | None = None,
-    ) -> Chosen:
+    ) -> Choice:
         """Choose ``k`` of the candidates, one after the other.
 
         Args:
-            owed: The debt ``w``, ``(2m,)``; not changed.
+            residual: The residual ``w``, ``(2m,)``; not changed.
             target: Mean features of the target now, ``(2m,)``.
             candidates: Fresh draws, ``(C, d)``.
             k: How many, at most C.
             recent: Recent outputs ``(r, d)`` to keep away from, or None.
 
         Returns:
-            Rows in the order of choice, and the debt after them.
+            Rows in the order of choice, and the residual after them.
 
         Raises:
             ConfigError: More asked for than there are candidates.
@@ -209,17 +209,17 @@ class DebtSelector:
         x = np.asarray(candidates, dtype=np.float64)
         if k > len(x):
             raise ConfigError(
-                f"DebtSelector: cannot choose k={k} of {len(x)} candidates; "
+                f"Herding: cannot choose k={k} of {len(x)} candidates; "
                 "offer more candidates or choose fewer."
             )
         if not np.isfinite(x).all():
             raise DataError(
-                "DebtSelector: candidates hold NaN or inf; the generator is broken, train it again."
+                "Herding: candidates hold NaN or inf; the generator is broken, train it again."
             )
         phi = self.features.features32(x)
         v = self._twice
-        scores = phi @ np.stack([v * owed, v * target], axis=1).astype(np.float32)
-        pays, due = scores.T
+        scores = phi @ np.stack([v * residual, v * target], axis=1).astype(np.float32)
+        pull, share = scores.T
         weights = v.astype(np.float32)
         near = _Guard(x, recent, self.guard)
         rows = np.empty(k, dtype=np.int64)
@@ -228,19 +228,21 @@ class DebtSelector:
             allowed = free & near.clear
             if not allowed.any():
                 allowed = free & (near.gap >= near.gap[free].max())
-            row = int(np.argmax(np.where(allowed, pays + due, -np.inf)))
+            row = int(np.argmax(np.where(allowed, pull + share, -np.inf)))
             rows[i], free[row] = row, False
-            pays = np.float32(self.forget) * pays + due - phi @ (weights * phi[row])
+            pull = np.float32(self.forget) * pull + share - phi @ (weights * phi[row])
             near.add(row)
-        return Chosen(rows, self._pay(owed, target, self.features.features(x[rows])))
+        return Choice(rows, self._after(residual, target, self.features.features(x[rows])))
 
-    def pay(self, owed: Array, target: Array, outputs: NDArray[Any]) -> Array:
-        """The debt after issuing ``outputs (k, d)`` in order, however they were chosen."""
-        return self._pay(owed, target, self.features.features(np.asarray(outputs, np.float64)))
+    def after(self, residual: Array, target: Array, outputs: NDArray[Any]) -> Array:
+        """The residual after issuing ``outputs (k, d)`` in order, however they were chosen."""
+        return self._after(
+            residual, target, self.features.features(np.asarray(outputs, np.float64))
+        )
 
-    def _pay(self, owed: Array, target: Array, phi: Array) -> Array:
+    def _after(self, residual: Array, target: Array, phi: Array) -> Array:
         fade = self.forget ** np.arange(len(phi) - 1, -1, -1.0)
-        return np.asarray(owed * self.forget ** len(phi) + fade.sum() * target - fade @ phi)
+        return np.asarray(residual * self.forget ** len(phi) + fade.sum() * target - fade @ phi)
 
     def distance(self, a: Array, b: Array) -> float:
         """``sum v |a - b|^2 / 2`` of two mean features: D2 of the study for energy weights."""
@@ -252,15 +254,15 @@ class DebtSelector:
         m = self.weights.size
         return float(self.weights @ (1.0 - mean[:m] ** 2 - mean[m:] ** 2))
 
-    def gain(self, owed: Array, count: int, target: Array) -> float:
+    def gain(self, residual: Array, count: int, target: Array) -> float:
         """How many times closer to their target ``count`` outputs are than independent draws.
 
-        ``E|Z - Z'| / (2 N D2)`` from sketches alone; 1 for independent draws, infinite for a debt
+        ``E|Z - Z'| / (2 N D2)`` from sketches alone; 1 for independent draws, infinite for a residual
         of zero. These are the frequencies that the choice was made by, so that it is optimistic:
         finer detail than the fastest of them is not seen.
         """
-        residual = self.distance(owed / max(count, 1), np.zeros_like(owed))
-        return self.spread(target) / (2.0 * count * residual) if residual > 0 else np.inf
+        apart = self.distance(residual / max(count, 1), np.zeros_like(residual))
+        return self.spread(target) / (2.0 * count * apart) if apart > 0 else np.inf
 
 
 class _Guard:
