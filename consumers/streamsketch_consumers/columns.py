@@ -1,12 +1,14 @@
 """What a schema expects of the columns of a stream, before any row is encoded."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from streamsketch.errors import SchemaError
 from streamsketch.schema import Column, Schema
 from streamsketch.schema.columns import arrow_type
+from streamsketch.schema.times import is_clock, is_time
 
 __all__ = [
     "EXTRA",
@@ -14,6 +16,8 @@ __all__ = [
     "check_columns",
     "evolution_problem",
     "select",
+    "Reading",
+    "readings",
     "text_types",
     "wanted",
 ]
@@ -46,11 +50,34 @@ def wanted(schema: Schema, event_time: str | None = None) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the values of a column are read, where a format does not type them itself.
+
+    Attributes:
+        type: Arrow type of what is read.
+        declared: The column's own type: whole numbers in a column of times count its unit.
+    """
+
+    type: pa.DataType
+    declared: pa.DataType
+
+
+def readings(schema: Schema, event_time: str | None = None) -> dict[str, Reading]:
+    """How to read each wanted column; types are those of `text_types`."""
+    own = {c.name: arrow_type(c.type) for c in schema.columns if c.read}
+    return {
+        name: Reading(kind, own.get(name, kind))
+        for name, kind in text_types(schema, event_time).items()
+    }
+
+
 def text_types(schema: Schema, event_time: str | None = None) -> dict[str, pa.DataType]:
     """Arrow type to parse each wanted column of a text format as: declared, never inferred.
 
     Numbers parse as float64, so that `3` and `3.0` are both fine for an integer column; times
-    parse as microseconds (nanoseconds where declared) whatever resolution the column declares.
+    parse as microseconds (nanoseconds where declared) whatever resolution the column declares,
+    times of day and durations as declared.
     """
     types = {c.name: _text_type(c) for c in schema.columns if c.read}
     if event_time is not None and event_time not in types:
@@ -60,7 +87,8 @@ def text_types(schema: Schema, event_time: str | None = None) -> dict[str, pa.Da
 
 def _text_type(column: Column) -> pa.DataType:
     if column.kind == "numeric":
-        return pa.float64()
+        declared = arrow_type(column.type)
+        return declared if is_clock(declared) else pa.float64()
     if column.kind == "boolean":
         return pa.bool_()
     declared = arrow_type(column.type)
@@ -150,18 +178,21 @@ def _accepts(column: Column, found: pa.DataType) -> bool:
         found = found.value_type
     if is_.is_null(found):
         return True
+    if column.kind == "timestamp":
+        return bool(is_time(found) or _numeric(found) or _texts(found))
+    if column.kind == "numeric" and is_clock(arrow_type(column.type)):
+        return bool(is_clock(found) or _numeric(found) or _texts(found))
     if column.kind == "numeric":
         return _numeric(found) or is_.is_boolean(found)
-    if column.kind == "timestamp":
-        return bool(is_.is_timestamp(found) or is_.is_date(found))
     if column.kind == "vector":
-        return bool(
-            is_.is_fixed_size_list(found) and found.list_size == arrow_type(column.type).list_size
-        )
+        if is_.is_fixed_size_list(found):
+            return bool(found.list_size == arrow_type(column.type).list_size)
+        return bool(is_.is_list(found) or is_.is_large_list(found))
     if column.kind == "boolean":
         return bool(is_.is_boolean(found))
     if column.kind == "event_time":
-        return bool(_numeric(found) or is_.is_timestamp(found) or is_.is_date(found))
+        text = is_time(arrow_type(column.type)) and _texts(found)
+        return bool(_numeric(found) or is_time(found) or text)
     if column.categorical:
         mine = arrow_type(column.type)
         families: tuple[Callable[[pa.DataType], bool], ...] = (

@@ -16,10 +16,9 @@ from streamsketch.schema.encoding import F32, Codec, Mask, Refusals, States, wro
 from streamsketch.schema.numbers import NumericCodec, VectorCodec, nearest
 from streamsketch.schema.times import (
     casted,
-    from_text,
-    in_unit,
     iso_micro,
     iso_seconds,
+    read_as,
     seconds_of,
 )
 
@@ -119,8 +118,11 @@ class TimestampCodec:
         return tuple(out)
 
     def encode(self, values: pa.Array, out: F32) -> Refusals:
-        values, unread = self._times(values)
-        if unread is not None and unread.any():
+        read = read_as(values, self.type)
+        if read is None:
+            raise wrong_type(self.column, values.type)
+        values, unread = read
+        if unread.any():
             yield unread, f"not a time of type {self.column.type}"
         t, missing = seconds_of(values)
         if missing is not None:
@@ -173,22 +175,6 @@ class TimestampCodec:
             pa.timestamp("us", tz=getattr(self.type, "tz", None))
         )
         return stamp.cast(self.type, safe=False)
-
-    def _times(self, values: pa.Array) -> tuple[pa.Array, Mask | None]:
-        """Times, also where they came as text or as numbers in the column's unit."""
-        kind = values.type
-        if pa.types.is_dictionary(kind):
-            values = values.dictionary_decode()
-            kind = values.type
-        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            return values, None
-        if pa.types.is_null(kind):
-            return pa.nulls(len(values), pa.timestamp("us")), None
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return in_unit(values, self.type)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return from_text(values, pa.timestamp("us"))
-        raise wrong_type(self.column, kind)
 
 
 def typed_values(column: Column, values: list[object]) -> pa.Array:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from streamsketch.schema.columns import Block, Column, arrow_type
 from streamsketch.schema.encoding import F32, F64, Mask, Refusals, States, wrong_type
-from streamsketch.schema.times import TICKS, casted, from_text, in_unit, is_clock, seconds_of
+from streamsketch.schema.times import TICKS, casted, is_clock, read_as, seconds_of
 
 __all__ = ["NumericCodec", "VectorCodec"]
 
@@ -210,7 +210,10 @@ def numbers(values: pa.Array, column: Column) -> tuple[F64, Mask | None, Mask | 
         values = values.dictionary_decode()
         kind = values.type
     if is_clock(declared):
-        values, unread = _clocks(values, column, declared)
+        read = read_as(values, declared)
+        if read is None:
+            raise wrong_type(column, kind)
+        values, unread = read
         seconds, missing = seconds_of(values)
         return _filled(seconds, missing, column), missing, unread
     if pa.types.is_decimal(kind) or pa.types.is_null(kind):
@@ -229,18 +232,6 @@ def numbers(values: pa.Array, column: Column) -> tuple[F64, Mask | None, Mask | 
 
 def _filled(value: F64, missing: Mask | None, column: Column) -> F64:
     return value if missing is None else np.where(missing, float(column.low), value)
-
-
-def _clocks(values: pa.Array, column: Column, declared: pa.DataType) -> tuple[pa.Array, Mask]:
-    """Times of day or durations, also where they came as text or as numbers in the column's unit."""
-    kind = values.type
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return values, np.zeros(len(values), bool)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
-        return in_unit(values, declared)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return from_text(values, declared)
-    raise wrong_type(column, kind)
 
 
 def within(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CLOCKS", "casted", "from_text", "in_unit", "is_clock", "is_time", "iso_micro", "iso_seconds",
-    "iso_text", "known_zone", "seconds_of",
+    "iso_text", "known_zone", "read_as", "seconds_of",
 ]  # fmt: skip
 
 F64 = NDArray[np.float64]
@@ -119,12 +119,17 @@ def seconds_of(values: pa.Array) -> tuple[F64, Mask | None]:
 def in_unit(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     """Numbers that count the unit of a type of times, as that type, and which are none.
 
+    Parts of a second or millisecond are kept: such times are in microseconds.
+
     >>> in_unit(pa.array([1500, None]), pa.timestamp("ms"))[0][0].as_py().isoformat()
     '1970-01-01T00:00:01.500000'
     """
     if not pa.types.is_integer(numbers.type):
         as_floats = numbers.cast(pa.float64(), safe=False)
         value = np.asarray(pc.fill_null(as_floats, 0.0).to_numpy(zero_copy_only=False))
+        if pa.types.is_timestamp(kind) and kind.unit in ("s", "ms"):  # parts of a unit count
+            value = value * (TICKS["us"] // TICKS[kind.unit])
+            kind = pa.timestamp("us", tz=kind.tz)
         bad = ~(np.abs(value) < 2.0**62)
         whole = np.where(bad, 0.0, np.floor(np.where(bad, 0.0, value))).astype(np.int64)
         null = numbers.is_null().to_numpy(zero_copy_only=False)
@@ -169,8 +174,41 @@ def casted(
     return (parts[0] if len(parts) == 1 else pa.concat_arrays(parts)), bad
 
 
-def from_text(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
+def read_as(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask] | None:
+    """Values of any type as times of `kind`'s family, and which are none.
+
+    Times stay as they are, numbers count the unit of `kind`, text is read.
+
+    Returns:
+        Times of any unit, null where there is none, and the mask of those; None for a type that
+        cannot hold such times.
+    """
+    found = values.type
+    if pa.types.is_dictionary(found):
+        values = values.dictionary_decode()
+        found = values.type
+    if (is_time(kind) and is_time(found)) or (is_clock(kind) and is_clock(found)):
+        return values, np.zeros(len(values), bool)
+    if pa.types.is_null(found):
+        return pa.nulls(len(values), kind), np.zeros(len(values), bool)
+    if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
+        return in_unit(values, kind)
+    if (
+        pa.types.is_string(found)
+        or pa.types.is_large_string(found)
+        or pa.types.is_string_view(found)
+    ):
+        fine = pa.types.is_timestamp(kind) and kind.unit in ("s", "ms")
+        return from_text(values, pa.timestamp("us") if fine else kind, kind)
+    return None
+
+
+def from_text(
+    text: pa.Array, kind: pa.DataType, unit: pa.DataType | None = None
+) -> tuple[pa.Array, Mask]:
     """Times of text, as `kind`, and a mask of what is none (null stays null, and is not in it).
+
+    Whole numbers count the unit of the type `unit`, that of `kind` if it is None.
 
     >>> times, bad = from_text(pa.array(["2023-11-14", "2023-11-14T01:00+01:00", "x"]), pa.timestamp("s"))
     >>> times.cast(pa.int64()).to_pylist(), bad.tolist()
@@ -186,9 +224,10 @@ def from_text(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
             pc.if_else(whole, pc.replace_substring_regex(text, r"^\+", ""), None),
             lambda part: part.cast(pa.int64()),
         )
-        ticks, wrong = in_unit(numbers, kind)
+        ticks, wrong = in_unit(numbers, unit or kind)
+        ticks, far = casted(ticks, lambda part: part.cast(kind), kind)
         rest, bad = _written(pc.if_else(whole, None, text), kind)
-        return pc.coalesce(ticks, rest), spoiled | wide | wrong | bad
+        return pc.coalesce(ticks, rest), spoiled | wide | wrong | far | bad
     made, bad = _written(text, kind)
     return made, spoiled | bad
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamsketch_consumers.columns import Reading
 from streamsketch_consumers.decode import FORMATS, Limits, Options, decoder
-from streamsketch_consumers.decode.values import convert, split
+from streamsketch_consumers.decode.values import convert, split, values_of
 
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Column, Schema
@@ -231,8 +232,11 @@ def test_missing_field_as_null():
 def test_times_without_zone_are_utc():
     kind = pa.timestamp("us")
     texts = ["2013-05-01T10:00:00", "2013-05-01T12:00:00+02:00", "2013-05-01T10:00:00Z"]
-    assert convert(texts, kind).to_pylist() == [dt.datetime(2013, 5, 1, 10)] * 3
-    aware = convert(texts, pa.timestamp("us", tz="UTC")).to_pylist()
+    assert (
+        values_of(texts, Reading(kind, kind))[0].to_pylist() == [dt.datetime(2013, 5, 1, 10)] * 3
+    )
+    zoned = pa.timestamp("us", tz="UTC")
+    aware = values_of(texts, Reading(zoned, zoned))[0].to_pylist()
     assert aware == [dt.datetime(2013, 5, 1, 10, tzinfo=dt.UTC)] * 3
 
 

@@ -7,23 +7,21 @@ objects in one message for two rows, and dies of a segmentation fault at a bare 
 
 import io
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.schema import Schema
-from streamsketch_consumers.columns import declared, text_types
+from streamsketch_consumers.columns import declared, readings
 from streamsketch_consumers.decode.base import Bad, Decoder, Options, Rows, joined
-from streamsketch_consumers.decode.values import Columns, split
+from streamsketch_consumers.decode.csv_values import typed
+from streamsketch_consumers.decode.values import Columns
 from streamsketch_consumers.uncancelled import uncancelled
 
-__all__ = ["csv", "fields", "json", "ndjson"]
+__all__ = ["csv", "fields", "json", "ndjson", "objects"]
 
 BOM = b"\xef\xbb\xbf"
 AT_ONCE = 500  # JSON objects held as Python values: more of them fall out of the processor's cache
@@ -34,7 +32,7 @@ def json(schema: Schema, options: Options) -> Decoder:
     columns = fields(schema, options)
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
-        return _objects(columns, values, range(len(values)))
+        return objects(columns, values, range(len(values)))
 
     return decode
 
@@ -45,7 +43,7 @@ def ndjson(schema: Schema, options: Options) -> Decoder:
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         lines = _Lines(values)
-        rows, bad = _objects(columns, lines.lines, range(len(lines.lines)))
+        rows, bad = objects(columns, lines.lines, range(len(lines.lines)))
         return lines.place(rows, bad)
 
     return decode
@@ -56,20 +54,21 @@ def fields(schema: Schema, options: Options) -> Columns:
     if options.missing not in ("refuse", "null"):
         raise ConfigError(f"missing = {options.missing!r} is not known; use refuse or null")
     names = declared(schema, options.event_time) if options.extra == "refuse" else None
-    return Columns(text_types(schema, options.event_time), options.missing, names)
+    return Columns(readings(schema, options.event_time), options.missing, names)
 
 
-def _objects(
+def objects(
     columns: Columns, values: Sequence[bytes | None], index: Sequence[int]
 ) -> tuple[list[Rows], list[Bad]]:
+    """Rows of JSON objects, one each of `values`, which are numbered by `index`; and the bad ones."""
     parts = [
-        _some_objects(columns, values[i : i + AT_ONCE], index[i : i + AT_ONCE])
+        _some(columns, values[i : i + AT_ONCE], index[i : i + AT_ONCE])
         for i in range(0, len(values), AT_ONCE)
     ]
     return joined([row for rows, _ in parts for row in rows]), [b for _, bad in parts for b in bad]
 
 
-def _some_objects(
+def _some(
     columns: Columns, values: Sequence[bytes | None], index: Sequence[int]
 ) -> tuple[list[Rows], list[Bad]]:
     import orjson
@@ -83,12 +82,33 @@ def _some_objects(
     bad = []
     for i, value in zip(index, values, strict=True):
         try:
-            records.append(orjson.loads(value or b""))
+            records.append(_object(value or b""))
             kept.append(i)
-        except orjson.JSONDecodeError as e:
+        except ValueError as e:
             bad.append(Bad(i, f"not valid JSON: {e}"))
     rows, others = columns.build(records, kept)
     return rows, sorted([*bad, *others], key=lambda b: b.message)
+
+
+def _object(value: bytes) -> Any:
+    """The value of a JSON text; NaN and Infinity, which Python and others write, are let pass.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    import json as plain
+
+    import orjson
+
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as e:
+        if b"NaN" not in value and b"Infinity" not in value:
+            raise
+        try:
+            return plain.loads(value)
+        except (ValueError, RecursionError):
+            raise e from None
 
 
 class _Lines:
@@ -124,13 +144,13 @@ def csv(schema: Schema, options: Options) -> Decoder:
     """Lines of values in the order of the schema's columns; an empty value is null."""
     if len(options.delimiter) != 1:
         raise ConfigError(f"delimiter = {options.delimiter!r} must be one character")
-    types = text_types(schema, options.event_time)
-    reader = _CsvLines(types, options.delimiter)
+    types = readings(schema, options.event_time)
+    reader = _CsvLines(list(types), options.delimiter)
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
         lines = _Lines(values)
         texts, kept = reader.read([line or b"" for line in lines.lines])
-        rows, wrong = _typed(texts, types)
+        rows, wrong = typed(texts, types)
         there = set(kept)
         bad = [Bad(i, reader.problem) for i in range(len(lines.lines)) if i not in there]
         return lines.place(
@@ -143,11 +163,11 @@ def csv(schema: Schema, options: Options) -> Decoder:
 class _CsvLines:
     """Splits lines into text columns, one row a line."""
 
-    def __init__(self, types: dict[str, pa.DataType], delimiter: str) -> None:
-        self._names = list(types)
+    def __init__(self, names: list[str], delimiter: str) -> None:
+        self._names = names
         self._delimiter = delimiter
         self._separator = delimiter.encode()
-        self.problem = f"not {len(types)} values separated by {delimiter!r}, in UTF-8 text"
+        self.problem = f"not {len(names)} values separated by {delimiter!r}, in UTF-8 text"
 
     def read(self, lines: list[bytes]) -> tuple[pa.Table, list[int]]:
         """The columns of the good lines, and their numbers."""
@@ -212,29 +232,3 @@ class _CsvLines:
             return None
         # A row never ends inside a line, so as many rows as lines means one row a line.
         return table if table.num_rows == len(lines) else None
-
-
-def _typed(texts: pa.Table, types: dict[str, pa.DataType]) -> tuple[list[Rows], list[Bad]]:
-    arrays = []
-    wrong: dict[int, str] = {}
-    for name, kind in types.items():
-        text = texts.column(name).combine_chunks()
-        if not pa.types.is_string(kind):
-            text = pc.utf8_trim_whitespace(text)
-        array, rows = split(text, partial(_cast, kind=kind), kind)
-        arrays.append(array)
-        for row in rows:
-            wrong.setdefault(row, f"value {text[row].as_py()!r} of {name!r} is not of type {kind}")
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(types))
-    keep: NDArray[np.int64] = np.arange(batch.num_rows)
-    if wrong:
-        keep = np.setdiff1d(keep, np.fromiter(wrong, np.int64))
-        batch = batch.take(pa.array(keep))
-    bad = [Bad(row, reason) for row, reason in sorted(wrong.items())]
-    return ([Rows(batch, keep)] if len(keep) else []), bad
-
-
-def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_boolean(kind):
-        text = pc.utf8_lower(text)
-    return text if kind == pa.string() else text.cast(kind)

@@ -1,7 +1,9 @@
 """Python values to Arrow columns of declared types, strictly, with the bad values found."""
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from itertools import chain
 from operator import itemgetter
@@ -9,31 +11,37 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from streamsketch.schema.times import casted, from_text, in_unit, is_clock, is_time
+from streamsketch_consumers.columns import Reading
 from streamsketch_consumers.decode.base import Bad, Rows
 
 __all__ = ["ERRORS", "Columns", "split"]
 
 ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 NONE = type(None)
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
 class Columns:
     """Builds batches of the declared columns out of mappings.
 
     Args:
-        types: Column name to Arrow type.
+        readings: Column name to how its values are read.
         missing: A key that is not there is `refuse`d, or taken as `null`.
         declared: The only keys that a record may have; None for any.
     """
 
     def __init__(
         self,
-        types: dict[str, pa.DataType],
+        readings: Mapping[str, Reading],
         missing: str,
         declared: frozenset[str] | None = None,
     ) -> None:
+        types = {name: reading.type for name, reading in readings.items()}
         self._types = types
+        self._readings = readings
         self._declared = declared
         self._refuse = missing == "refuse"
         self._get = itemgetter(*types)
@@ -68,8 +76,9 @@ class Columns:
             columns = list(zip(*found, strict=True))
         arrays = []
         wrong: dict[int, str] = {}
-        for (name, kind), column in zip(self._types.items(), columns, strict=True):
-            array, rows = split(column, partial(convert, kind=kind), kind)
+        for (name, reading), column in zip(self._readings.items(), columns, strict=True):
+            kind = reading.declared if pa.types.is_temporal(reading.type) else reading.type
+            array, rows = values_of(column, reading)
             arrays.append(array)
             for row in rows:
                 wrong.setdefault(
@@ -182,18 +191,32 @@ def _halve(
             _halve(values, a, b, build, kind, parts, bad)
 
 
-def convert(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """An array of exactly `kind`; nothing is guessed from other types.
+def values_of(values: Sequence[Any], reading: Reading) -> tuple[pa.Array, list[int]]:
+    """The array of Python values, null where one does not fit, and those places.
 
-    Numbers may be int or float for a floating column. Times may be ISO text (UTC where no zone
-    is named), whole numbers in the column's unit, or datetimes.
+    Nothing is guessed from other types: numbers may be int, float or Decimal for a floating
+    column, and text for one that is declared decimal. Times may be ISO text (UTC where no zone is
+    named), numbers in the column's unit, or Python's own.
+    """
+    kind = reading.type
+    if is_time(kind) or is_clock(kind):
+        return _times(values, reading)
+    texts = pa.types.is_floating(kind) and pa.types.is_decimal(reading.declared)
+    return split(values, partial(convert, kind=kind, texts=texts), kind)
+
+
+def convert(values: Sequence[Any], kind: pa.DataType, texts: bool = False) -> pa.Array:
+    """An array of exactly `kind`, of values that are no times.
 
     Raises:
         ArrowException, TypeError, ValueError, OverflowError: A value does not fit.
     """
     found = set(map(type, values)) - {NONE}
     if pa.types.is_floating(kind):
-        _only(found, int, float)
+        if texts and str in found:
+            values = [_number(v) if type(v) is str else v for v in values]
+            found = found - {str} | {float}
+        _only(found, int, float, Decimal)
         return _floats(values, kind)
     if pa.types.is_integer(kind):
         _only(found, int)
@@ -201,15 +224,6 @@ def convert(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         _only(found, bool)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         _only(found, str)
-    elif pa.types.is_timestamp(kind):
-        _only(found, str, int, dt.datetime)
-        if str in found:
-            return _times(values, kind)
-        if dt.datetime in found and kind.tz is None:
-            values = [_naive(v) if isinstance(v, dt.datetime) else v for v in values]
-    elif pa.types.is_date(kind) and str in found:
-        _only(found, str)
-        return pa.array(values, pa.string()).cast(kind)
     return pa.array(values, kind)
 
 
@@ -218,31 +232,51 @@ def _only(found: set[type], *allowed: type) -> None:
         raise TypeError(f"{found} besides {allowed}")
 
 
+def _number(text: str) -> float:
+    if not _DECIMAL.match(text):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
 def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
-    except pa.ArrowInvalid:  # a whole number beyond 2**53
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # a whole number beyond 2**53, or a Decimal
         return pa.array([None if v is None else float(v) for v in values], kind)
 
 
-def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if all(v is None or type(v) is str for v in values):
-        try:
-            return pa.array(values, pa.string()).cast(kind)
-        except pa.ArrowInvalid:
-            pass
-    return pa.concat_arrays([_time(v, kind) for v in values])
+def _times(values: Sequence[Any], reading: Reading) -> tuple[pa.Array, list[int]]:
+    """Times of text, numbers and Python's own times, each kind of value at once."""
+    kind, found = reading.type, set(map(type, values)) - {NONE}
+    parts: list[pa.Array] = []
+    bad = np.zeros(len(values), bool)
+    for one in sorted(found, key=lambda t: t.__name__):
+        part = values if len(found) == 1 else [v if type(v) is one else None for v in values]
+        if one is str:
+            text, wrong = split(part, partial(pa.array, type=pa.string()), pa.string())
+            array, unread = from_text(text, kind, reading.declared)
+        elif one in (int, float, Decimal):
+            exact = pa.int64() if one is int else pa.float64()
+            numbers, wrong = split(part, partial(convert, kind=exact), exact)
+            array, unread = in_unit(numbers, reading.declared)
+            array, far = casted(array, lambda ticks: ticks.cast(kind, safe=True), kind)
+            unread |= far
+        else:
+            own = one if one in (dt.datetime, dt.date, dt.time, dt.timedelta) else NONE
+            array, wrong = split(part, partial(_own, kind=kind, allowed=own), kind)
+            unread = np.zeros(len(values), bool)
+        parts.append(array)
+        bad |= unread
+        bad[wrong] = True
+    whole = pc.coalesce(*parts) if parts else pa.nulls(len(values), kind)
+    return whole, np.flatnonzero(bad).tolist()
 
 
-def _time(value: Any, kind: pa.DataType) -> pa.Array:
-    if type(value) is not str:
-        return convert([value], kind)
-    try:
-        return pa.array([value], pa.string()).cast(kind)
-    except pa.ArrowInvalid:
-        stamp = dt.datetime.fromisoformat(value)
-    stamp = stamp if stamp.tzinfo else stamp.replace(tzinfo=dt.UTC)
-    return pa.array([_naive(stamp) if kind.tz is None else stamp], kind)
+def _own(values: Sequence[Any], kind: pa.DataType, allowed: type) -> pa.Array:
+    _only(set(map(type, values)) - {NONE}, allowed)
+    if pa.types.is_timestamp(kind) and kind.tz is None:
+        values = [_naive(v) if isinstance(v, dt.datetime) else v for v in values]
+    return pa.array(values, kind)
 
 
 def _naive(stamp: dt.datetime) -> dt.datetime:

@@ -4,16 +4,30 @@ Every reader yields `Piece`s in file order. Rows are numbered from 0 within the 
 keeps its number, so that a position (file, row) names the same row at every batch size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
-from streamsketch.errors import ConfigError, SourceError
+import pyarrow as pa
+
+from streamsketch.errors import ConfigError, SchemaError, SourceError
+from streamsketch_consumers.decode.csv_values import array_of
 from streamsketch_consumers.files.binary import read_arrow, read_parquet
 from streamsketch_consumers.files.lines import read_csv, read_jsonl
 from streamsketch_consumers.files.pieces import Piece, Wanted, joined, reached
 
-__all__ = ["COMPRESSED", "FORMATS", "SUFFIXES", "format_named", "format_of", "read_pieces"]
+__all__ = [
+    "COMPRESSED",
+    "FORMATS",
+    "SUFFIXES",
+    "format_named",
+    "format_of",
+    "partition",
+    "read_pieces",
+]
 
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 COMPRESSED = (".gz", ".bz2", ".lz4", ".zst")
 SUFFIXES = {
     ".parquet": "parquet",
@@ -22,6 +36,7 @@ SUFFIXES = {
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".arrow": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
@@ -77,7 +92,56 @@ def read_pieces(path: Path, kind: str, start: int, wanted: Wanted, name: str) ->
     if size == 0:
         reached(0, start, name)
         return
-    yield from joined(FORMATS[kind](path, start, wanted, name), wanted.batch_rows)
+    keys = {key: value for key, value in partition(name).items() if key in wanted.readings}
+    if not keys:
+        yield from joined(FORMATS[kind](path, start, wanted, name), wanted.batch_rows)
+        return
+    values = {key: _value(key, text, wanted, name) for key, text in keys.items()}
+    check = wanted.check
+    named = replace(wanted, check=lambda found, where: check(_with(found, values), where))
+    for piece in joined(FORMATS[kind](path, start, named, name), wanted.batch_rows):
+        yield replace(piece, batch=_filled(piece.batch, values))
+
+
+def partition(name: str) -> dict[str, str | None]:
+    """The columns that the folders of a file's name stand for, as Hive and Spark name them.
+
+    >>> partition("year=2023/city=New%20York/part-0.parquet")
+    {'year': '2023', 'city': 'New York'}
+    """
+    found: dict[str, str | None] = {}
+    for folder in Path(name).parts[:-1]:
+        key, sign, value = folder.partition("=")
+        if sign and key:
+            found[unquote(key)] = None if value == NO_VALUE else unquote(value)
+    return found
+
+
+def _value(key: str, text: str | None, wanted: Wanted, name: str) -> pa.Scalar:
+    reading = wanted.readings[key]
+    array, bad = array_of(pa.array([text], pa.string()), reading, wanted.dialect)
+    if bad:
+        raise SchemaError(
+            f"file {name!r} lies in a folder {key}={text}, but the schema expects {key!r} to be of "
+            f"type {reading.declared}; rename the folder or correct the schema"
+        )
+    return array[0]
+
+
+def _with(found: pa.Schema, values: Mapping[str, pa.Scalar]) -> pa.Schema:
+    for key, value in values.items():
+        if key not in found.names:
+            found = found.append(pa.field(key, value.type))
+    return found
+
+
+def _filled(batch: pa.RecordBatch, values: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
+    """The batch with the folders' values in columns that the file itself does not have."""
+    for key, value in values.items():
+        i = batch.schema.get_field_index(key)
+        if batch.num_rows and batch.column(i).null_count == batch.num_rows:
+            batch = batch.set_column(i, key, pa.repeat(value, batch.num_rows))
+    return batch
 
 
 def format_named(name: str, declared: str | None) -> str:

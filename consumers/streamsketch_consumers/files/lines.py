@@ -1,8 +1,9 @@
-"""Read CSV and JSON lines: blocks at Arrow's speed, row by row only around a bad row.
+"""Read CSV and JSON lines: blocks at once, row by row only around a bad row.
 
-A block of lines is parsed at once. When the parser refuses it, lines that look wrong are parsed
-alone and the rest is halved until the bad rows stand alone: every row is judged by the same parser
-whatever rows are beside it, so that the outcome does not depend on the batch size.
+Values are read as those of messages are (`streamsketch_consumers.decode`). A block of CSV lines is
+cut into text at once. When the parser refuses it, lines that look wrong are parsed alone and the
+rest is halved until the bad rows stand alone: every row is judged by the same parser whatever rows
+are beside it, so that the outcome does not depend on the batch size.
 """
 
 import bz2
@@ -12,40 +13,41 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.ingest.streams import Dead
+from streamsketch_consumers.decode.csv_values import typed
+from streamsketch_consumers.decode.text import objects
+from streamsketch_consumers.decode.values import Columns
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted
 from streamsketch_consumers.uncancelled import uncancelled
 
-__all__ = ["read_csv", "read_jsonl"]
+__all__ = ["open_text", "read_csv", "read_jsonl", "records"]
 
-Parse = Callable[[Sequence[bytes]], pa.RecordBatch]
-Suspicious = Callable[[bytes], bool]
-Run = tuple[list[int], pa.RecordBatch]  # numbers of lines of a block, and their rows
+Judge = Callable[[list[bytes]], tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]]
+Parse = Callable[[Sequence[bytes]], pa.Table]
+Run = tuple[list[int], pa.Table]  # numbers of lines of a block, and their rows as text
 _IN_ROW = re.compile(r" in row \d+$| Row #\d+:")
-_NO_OBJECT = "the line does not hold exactly one JSON object"
 _OPEN_QUOTE = "the line leaves a quote open; set newlines_in_values if values hold line breaks"
 RAW = 4096  # bytes of a bad row that its dead letter keeps when the row is over-long
 
 
 def read_jsonl(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
     """The rows of a file of JSON objects, one per line; blank lines are counted, but no rows."""
-    yield from _read(path, start, wanted, name, _json_parser(wanted), _odd_json, header=False)
+    yield from _read(path, start, wanted, name, _json_judge(wanted), header=False)
 
 
 def read_csv(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
     """The rows of a CSV file; the header is not counted, blank lines are."""
-    if ".tsv" in (s.lower() for s in path.suffixes[-2:]):
+    if wanted.delimiter == "," and ".tsv" in (s.lower() for s in path.suffixes[-2:]):
         wanted = replace(wanted, delimiter="\t")
     for column, kind in wanted.types.items():
         if pa.types.is_nested(kind):
@@ -59,8 +61,9 @@ def read_csv(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piec
         names = _header(path, wanted, name)
         text = pa.schema([(n, wanted.types.get(n, pa.string())) for n in names])
         wanted.check(text, f"file {name!r}")
-    parse = _csv_parser(wanted, names)
-    yield from _read(path, start, wanted, name, parse, _odd_csv, header=wanted.header)
+        # the parser refuses two columns of one name, also where neither is wanted
+        names = [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names)]
+    yield from _read(path, start, wanted, name, _csv_judge(wanted, names), header=wanted.header)
 
 
 def _read(
@@ -68,8 +71,7 @@ def _read(
     start: int,
     wanted: Wanted,
     name: str,
-    parse: Parse,
-    odd: Suspicious,
+    judge: Judge,
     *,
     header: bool,
 ) -> Iterator[Piece]:
@@ -78,8 +80,8 @@ def _read(
     rows: list[int] = []
     dead: list[Dead] = []
     try:
-        with _open(path) as stream:
-            for line, whole in _records(stream, wanted):
+        with open_text(path, wanted.encoding) as stream:
+            for line, whole in records(stream, wanted):
                 if row == 0 and not header:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if row >= start and not whole:
@@ -89,11 +91,11 @@ def _read(
                     rows.append(row)
                 row += 1
                 if len(block) + len(dead) >= wanted.batch_rows:
-                    yield _piece(block, rows, row, dead, wanted, name, parse, odd)
+                    yield _piece(block, rows, row, dead, wanted, name, judge)
                     block, rows, dead = [], [], []
     except (pa.ArrowException, OSError, EOFError, zlib.error) as e:
         if block or dead:
-            yield _piece(block, rows, row, dead, wanted, name, parse, odd)
+            yield _piece(block, rows, row, dead, wanted, name, judge)
         raise FileFault(
             f"file {name!r} cannot be read from row {max(row, 0)} on ({e}); replace it and run "
             f"again, or set "
@@ -107,7 +109,46 @@ def _read(
             "or cut after it was read; put the old file back, or start from an empty store"
         )
     if block or dead or row > start:
-        yield _piece(block, rows, row, dead, wanted, name, parse, odd)
+        yield _piece(block, rows, row, dead, wanted, name, judge)
+
+
+def open_text(path: Path, encoding: str = "utf-8") -> BinaryIO:
+    """The bytes of a text file in UTF-8, decompressed."""
+    raw = _open(path)
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
+        return raw
+    return io.BufferedReader(_Recoded(raw, encoding), 1 << 18)
+
+
+class _Recoded(io.RawIOBase):
+    """A stream in another encoding as UTF-8; bytes that are not of it stay, and are not UTF-8."""
+
+    def __init__(self, raw: BinaryIO, encoding: str) -> None:
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self._held = b""
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        while not self._held:
+            block = self._raw.read(1 << 16)
+            text = self._decoder.decode(block, final=not block)
+            self._held = text.encode("utf-8", "surrogateescape")
+            if not block:
+                break
+        n = min(len(buffer), len(self._held))
+        buffer[:n] = self._held[:n]
+        self._held = self._held[n:]
+        return n
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._raw.close()
+        super().close()
 
 
 def _open(path: Path) -> BinaryIO:
@@ -118,7 +159,7 @@ def _open(path: Path) -> BinaryIO:
     return io.BufferedReader(pa.input_stream(str(path), compression="detect"), 1 << 18)
 
 
-def _records(stream: BinaryIO, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
+def records(stream: BinaryIO, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
     """Lines, or records of several lines where quoted values may hold line breaks.
 
     Yields:
@@ -158,38 +199,66 @@ def _piece(
     dead: list[Dead],
     wanted: Wanted,
     name: str,
-    parse: Parse,
-    odd: Suspicious,
+    judge: Judge,
 ) -> Piece:
-    good: list[Run] = []
-    bad: list[tuple[int, str]] = []
-    _judge(block, list(range(len(block))), parse, odd, good, bad)
+    which, batch, bad = judge(block)
     refused = [Dead(block[i], reason, {"file": name, "row": rows[i]}) for i, reason in bad]
     together = sorted([*dead, *refused], key=lambda d: d.where["row"])
-    if len(good) == 1:
-        which, batch = good[0]
-    else:
-        which = [i for run, _ in good for i in run]
-        empty = pa.RecordBatch.from_pylist([], pa.schema(list(wanted.types.items())))
-        batch = pa.concat_batches([b for _, b in good] or [empty])
-        if which != sorted(which):
-            order = np.argsort(which)
-            batch, which = batch.take(pa.array(order)), sorted(which)
     return Piece(batch, np.array(rows, np.int64)[which], next_row, tuple(together))
+
+
+def empty(types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+    """No row of these columns."""
+    return pa.RecordBatch.from_pylist([], pa.schema(list(types.items())))
+
+
+def _json_judge(wanted: Wanted) -> Judge:
+    columns = Columns(wanted.readings, "null", wanted.declared)
+
+    def judge(block: list[bytes]) -> tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]:
+        rows, bad = objects(columns, block, range(len(block)))
+        reasons = [(b.message, b.reason) for b in bad]
+        if not rows:
+            return [], empty(wanted.types), reasons
+        return rows[0].origin.tolist(), rows[0].batch, reasons
+
+    return judge
+
+
+def _csv_judge(wanted: Wanted, names: list[str]) -> Judge:
+    parse = _csv_parser(wanted, names)
+
+    def judge(block: list[bytes]) -> tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]:
+        good: list[Run] = []
+        bad: list[tuple[int, str]] = []
+        _judge(block, list(range(len(block))), parse, good, bad)
+        if not good:
+            return [], empty(wanted.types), bad
+        which = np.array([i for run, _ in good for i in run], np.int64)
+        table = good[0][1] if len(good) == 1 else pa.concat_tables([part for _, part in good])
+        if (np.diff(which) < 0).any():
+            order = np.argsort(which)
+            table, which = table.take(pa.array(order)), which[order]
+        rows, wrong = typed(table, wanted.readings, wanted.dialect)
+        bad += [(int(which[b.message]), b.reason) for b in wrong]
+        if not rows:
+            return [], empty(wanted.types), bad
+        return which[rows[0].origin].tolist(), rows[0].batch, bad
+
+    return judge
 
 
 def _judge(
     block: list[bytes],
     which: list[int],
     parse: Parse,
-    odd: Suspicious,
     good: list[Run],
     bad: list[tuple[int, str]],
 ) -> None:
     """Parse the lines `which` of a block into runs of good rows and reasons of bad ones."""
-    apart = {i for i in which if odd(block[i])} if len(which) > 1 else set()
+    apart = {i for i in which if _odd_csv(block[i])} if len(which) > 1 else set()
     for i in apart:
-        _judge(block, [i], parse, odd, good, bad)
+        _judge(block, [i], parse, good, bad)
     if apart:
         which = [i for i in which if i not in apart]
     if not which:
@@ -201,56 +270,13 @@ def _judge(
             bad.append((which[0], _IN_ROW.sub("", str(e).splitlines()[0])[:300]))
             return
         middle = len(which) // 2
-        _judge(block, which[:middle], parse, odd, good, bad)
-        _judge(block, which[middle:], parse, odd, good, bad)
-
-
-def _json_parser(wanted: Wanted) -> Parse:
-    vectors = {n: t for n, t in wanted.types.items() if pa.types.is_fixed_size_list(t)}
-    schema = pa.schema(list(wanted.types.items()))
-    asked = pa.schema(
-        [(n, pa.list_(t.value_type) if n in vectors else t) for n, t in wanted.types.items()]
-    )
-    options = pa_json.ParseOptions(explicit_schema=asked, unexpected_field_behavior="ignore")
-
-    def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
-        if len(lines) == 1 and _odd_json(lines[0]):
-            raise pa.ArrowInvalid(_NO_OBJECT)  # the parser dies of a lone `null` (pyarrow 26.0.1)
-        if wanted.declared is not None:
-            _check_keys(lines, wanted.declared)
-        data = b"".join(lines)
-        read = pa_json.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 64))
-        table = uncancelled(lambda: pa_json.read_json(pa.BufferReader(data), read, options))
-        table = table.select(wanted.names)
-        if vectors:
-            table = table.cast(schema)
-        return _one(table, lines, _NO_OBJECT)
-
-    return parse
-
-
-def _check_keys(lines: Sequence[bytes], names: frozenset[str]) -> None:
-    """Refuse lines with keys that are not declared; what is no JSON the parser refuses."""
-    import orjson
-
-    for line in lines:
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        for key in row if isinstance(row, dict) else ():
-            if key not in names:
-                raise pa.ArrowInvalid(f"field {key!r} is not declared")
-
-
-def _odd_json(line: bytes) -> bool:
-    body = line.strip()
-    return not (body.startswith(b"{") and body.endswith(b"}"))
+        _judge(block, which[:middle], parse, good, bad)
+        _judge(block, which[middle:], parse, good, bad)
 
 
 def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
     convert = pa_csv.ConvertOptions(
-        column_types=wanted.types,
+        column_types=dict.fromkeys(wanted.names, pa.string()),
         include_columns=wanted.names,
         include_missing_columns=True,  # the header was checked
         null_values=list(wanted.null_values),
@@ -262,7 +288,7 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
         ignore_empty_lines=False,
     )
 
-    def parse(lines: Sequence[bytes]) -> pa.RecordBatch:
+    def parse(lines: Sequence[bytes]) -> pa.Table:
         rows = len(lines)
         if rows == 1:
             _check_alone(lines[0], wanted.newlines_in_values)
@@ -277,7 +303,10 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
             )
         except pa.ArrowInvalid as e:
             raise pa.ArrowInvalid(_named(str(e), names, rows)) from None
-        return _one(table, lines, _OPEN_QUOTE).slice(0, rows)
+        if table.num_rows != len(lines):
+            raise pa.ArrowInvalid(_OPEN_QUOTE)
+        table.validate(full=True)  # of text, that it is UTF-8
+        return table.slice(0, rows)
 
     return parse
 
@@ -312,15 +341,6 @@ def _closed(lines: Sequence[bytes]) -> Sequence[bytes]:
     return [*lines[:-1], last, last]
 
 
-def _one(table: pa.Table, lines: Sequence[bytes], complaint: str) -> pa.RecordBatch:
-    """The table as one batch of as many rows as lines, its text valid."""
-    if table.num_rows != len(lines):
-        raise pa.ArrowInvalid(complaint)
-    batch = table.combine_chunks().to_batches()[0]
-    batch.validate(full=True)
-    return batch
-
-
 def _named(message: str, names: list[str], lines: int) -> str:
     """Put the column's name for its number in a parser's message about one line."""
     if lines > 1:
@@ -331,13 +351,14 @@ def _named(message: str, names: list[str], lines: int) -> str:
 
 
 def _header(path: Path, wanted: Wanted, name: str) -> list[str]:
-    with _open(path) as stream:
-        line, whole = next(_records(stream, wanted), (b"", True))
+    with open_text(path, wanted.encoding) as stream:
+        line, whole = next(records(stream, wanted), (b"", True))
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise FileFault(
-            f"the header of file {name!r} is not UTF-8 ({e}); convert the file", 0
+            f"the header of file {name!r} is not {wanted.encoding} text ({e}); set encoding to what it is",
+            0,
         ) from e
     if not whole or not text.strip():
         raise FileFault(
@@ -345,4 +366,4 @@ def _header(path: Path, wanted: Wanted, name: str) -> list[str]:
             f"false",
             0,
         )
-    return next(csv.reader([text], delimiter=wanted.delimiter))
+    return next(csv.reader(io.StringIO(text, newline=""), delimiter=wanted.delimiter))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DataError, SourceError
 from streamsketch.ingest.streams import Dead
+from streamsketch_consumers.columns import Reading
+from streamsketch_consumers.decode.csv_values import PLAIN, Dialect
 
 __all__ = [
     "DAMAGE",
@@ -47,7 +49,7 @@ class Wanted:
     """What to read of every file.
 
     Attributes:
-        types: Column names with the Arrow type that text is parsed as.
+        readings: Column names with how text is read.
         check: Called with a file's Arrow schema and its name; raises SchemaError.
         batch_rows: Largest number of rows of a piece.
         declared: JSON: the only names that a row may have; None for any.
@@ -56,9 +58,11 @@ class Wanted:
         null_values: CSV: texts that mean null.
         newlines_in_values: CSV: a quoted value may hold line breaks.
         max_row_bytes: Text: a longer row is bad, and is not held in memory.
+        encoding: Text: how characters are written.
+        dialect: CSV: how numbers are written.
     """
 
-    types: dict[str, pa.DataType]
+    readings: dict[str, Reading]
     check: Callable[[pa.Schema, str], None]
     declared: frozenset[str] | None = None
     batch_rows: int = 8192
@@ -67,11 +71,18 @@ class Wanted:
     null_values: tuple[str, ...] = ("",)
     newlines_in_values: bool = False
     max_row_bytes: int = 1 << 24
+    encoding: str = "utf-8"
+    dialect: Dialect = PLAIN
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """Column names with the Arrow type that text is read as."""
+        return {name: reading.type for name, reading in self.readings.items()}
 
     @property
     def names(self) -> list[str]:
         """Names of the columns to read."""
-        return list(self.types)
+        return list(self.readings)
 
 
 class FileFault(DataError):

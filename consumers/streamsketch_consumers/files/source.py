@@ -4,6 +4,7 @@ Delivery: exactly once. The position is (file, row), it is saved together with t
 restart goes on with exactly the next row. For that, files must not change after they were read.
 """
 
+import codecs
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ import pyarrow as pa
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.ingest.streams import Chunk, Dead, Ownership, Position
 from streamsketch.schema import Schema
-from streamsketch_consumers.columns import check_columns, declared, evolution_problem, text_types
+from streamsketch_consumers.columns import check_columns, declared, evolution_problem, readings
+from streamsketch_consumers.decode.csv_values import Dialect
 from streamsketch_consumers.files.folder import Files
 from streamsketch_consumers.files.formats import FORMATS, format_named, read_pieces
 from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace
@@ -56,6 +58,11 @@ class FileSettings:
         newlines_in_values: CSV: a quoted value may hold line breaks. Off by default, so that an
             open quote spoils one line only.
         max_row_bytes: CSV, JSON: a longer row is dead, and is not held in memory.
+        encoding: CSV, JSON: how characters are written, such as utf-8, cp1252 or utf-16.
+        decimal: CSV: between whole and part of a number.
+        thousands: CSV: between groups of three digits; empty for nothing.
+        null_numbers: CSV: further texts that mean null in columns of numbers, times and booleans,
+            such as NA; where text is expected they are text.
     """
 
     path: str | list[str]
@@ -75,6 +82,10 @@ class FileSettings:
     null_values: list[str] = field(default_factory=lambda: [""])
     newlines_in_values: bool = False
     max_row_bytes: int = 1 << 24
+    encoding: str = "utf-8"
+    decimal: str = "."
+    thousands: str = ""
+    null_numbers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -98,6 +109,14 @@ class FileSettings:
             return "rate and speed contradict each other; set one of them"
         if len(self.delimiter) != 1:
             return f"delimiter = {self.delimiter!r} must be one character"
+        if self.decimal not in (".", ",") or len(self.thousands) > 1:
+            return f"decimal = {self.decimal!r} must be . or , and thousands one character or none"
+        if self.decimal == self.thousands:
+            return f"decimal and thousands are both {self.decimal!r}; they must differ"
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            return f"encoding = {self.encoding!r} is not known; use one such as utf-8 or cp1252"
         return evolution_problem(self.missing, self.extra)
 
 
@@ -126,7 +145,7 @@ class FileSource:
                 "source 'files': follow needs a folder or a glob as path, not named files"
             )
         self._wanted = Wanted(
-            types=text_types(schema, settings.event_time),
+            readings=readings(schema, settings.event_time),
             check=lambda found, where: check_columns(
                 schema, found, where, settings.event_time, settings.missing, settings.extra
             ),
@@ -137,6 +156,8 @@ class FileSource:
             null_values=tuple(settings.null_values),
             newlines_in_values=settings.newlines_in_values,
             max_row_bytes=settings.max_row_bytes,
+            encoding=settings.encoding,
+            dialect=Dialect(settings.decimal, settings.thousands, tuple(settings.null_numbers)),
         )
         self._pace = _pace(settings)
         self._pieces: Iterator[tuple[str, Piece] | None] = iter(())
