@@ -97,10 +97,11 @@ def test_killed_at_random_moments(tmp_path):
     total, positions = saved(tmp_path / "killed", SCHEMA)[:2]
     assert total.count == expected.count
     np.testing.assert_array_equal(total.total, expected.total)
-    assert positions["files"] == {
-        "file": max(p.name for p in (tmp_path / "data").iterdir()),
-        "row": ROWS,
-    }
+    names = sorted(p.name for p in (tmp_path / "data").iterdir())
+    assert (positions["files"]["file"], positions["files"]["row"]) == (names[-1], ROWS)
+    assert list(positions["files"]["read"].values()) == [
+        {n: positions["files"]["read"][str(tmp_path / "data")][n] for n in names}
+    ]
     assert alarms(tmp_path / "killed") == alarms(tmp_path / "a")
     letters = {
         (d.where["file"], d.where["row"]) for d in read_file(tmp_path / "killed/dead.jsonl")

@@ -95,8 +95,9 @@ class Files:
         if not paths:
             raise ConfigError("path is an empty list; name at least one file")
         files = [Path(p).absolute() for p in paths]
-        if len(set(files)) < len(files):
-            twice = next(p for p in files if files.count(p) > 1)
+        real = [p.resolve() for p in files]
+        if len(set(real)) < len(files):
+            twice = next(p for p, r in zip(files, real, strict=True) if real.count(r) > 1)
             raise ConfigError(
                 f"path names {str(twice)!r} twice, which would count its rows twice; name it once"
             )

@@ -1,15 +1,14 @@
 """Files as a stream: Parquet, CSV, JSON lines, Arrow IPC; one file, a folder, a glob or a list.
 
-Delivery: exactly once. The position is (file, row), it is saved together with the sums, and a
-restart goes on with exactly the next row. For that, files must not change after they were read.
+Delivery: exactly once. The position is saved with the sums; a restart goes on with the next row.
 """
 
-import codecs
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +16,14 @@ import pyarrow as pa
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.ingest.streams import Chunk, Dead, Ownership, Position
 from streamsketch.schema import Schema
-from streamsketch_consumers.columns import check_columns, declared, evolution_problem, readings
+from streamsketch_consumers.columns import check_columns, declared, readings
 from streamsketch_consumers.decode.csv_values import Dialect
 from streamsketch_consumers.files.folder import Files
-from streamsketch_consumers.files.formats import FORMATS, format_named, read_pieces
+from streamsketch_consumers.files.formats import format_named, read_pieces
+from streamsketch_consumers.files.ledger import Ledger
 from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted, cut
+from streamsketch_consumers.files.settings import FileSettings
 from streamsketch_consumers.settings import parse
 
 __all__ = ["FileSettings", "FileSource", "make"]
@@ -32,101 +33,22 @@ log = logging.getLogger(__name__)
 WATCHED = 100  # files read last, of which growth is still noticed
 
 
-@dataclass(frozen=True)
-class FileSettings:
-    """Settings of the file source.
+class _Next(NamedTuple):
+    """A piece of a file, and whether it is its last one."""
 
-    Attributes:
-        path: A file, a folder, a glob, or a list of files.
-        part: Name of the stream's one part in the store.
-        format: parquet, csv, jsonl or arrow; by the suffix of each file if not set.
-        batch_rows: Largest number of rows of a batch.
-        rate: Rows per second; as fast as it goes if not set.
-        event_time: Column with the time of each row: a timestamp, a date, or seconds.
-        speed: Pace rows by `event_time`, this many times as fast as they happened.
-        follow: Wait for further files when all have been read.
-        settle_seconds: With follow: a file counts as complete when it has not changed for so long.
-        on_error: What to do with a file whose columns do not fit or that is damaged: `fail` stops,
-            `skip` passes over the rest of it, `dlq` also writes one dead letter about it. Single
-            bad rows are always handed on as dead rows.
-        missing: A column that a file does not have is `refuse`d, or taken as `null` in each of its
-            rows. In JSON lines a key that is not there is null in any case.
-        extra: A column that is not declared is `ignore`d, or `refuse`d (JSON lines: row by row).
-        delimiter: CSV: between values (a tab in `.tsv` files).
-        header: CSV: the first line holds the column names; otherwise the schema's order holds.
-        null_values: CSV: texts that mean null. Only the empty text by default.
-        newlines_in_values: CSV: a quoted value may hold line breaks. Off by default, so that an
-            open quote spoils one line only.
-        max_row_bytes: CSV, JSON: a longer row is dead, and is not held in memory.
-        encoding: CSV, JSON: how characters are written, such as utf-8, cp1252 or utf-16.
-        decimal: CSV: between whole and part of a number.
-        thousands: CSV: between groups of three digits; empty for nothing.
-        null_numbers: CSV: further texts that mean null in columns of numbers, times and booleans,
-            such as NA; where text is expected they are text.
-    """
-
-    path: str | list[str]
-    part: str = "files"
-    format: str | None = None
-    batch_rows: int = 8192
-    rate: float | None = None
-    event_time: str | None = None
-    speed: float | None = None
-    follow: bool = False
-    settle_seconds: float = 2.0
-    on_error: str = "fail"
-    missing: str = "refuse"
-    extra: str = "ignore"
-    delimiter: str = ","
-    header: bool = True
-    null_values: list[str] = field(default_factory=lambda: [""])
-    newlines_in_values: bool = False
-    max_row_bytes: int = 1 << 24
-    encoding: str = "utf-8"
-    decimal: str = "."
-    thousands: str = ""
-    null_numbers: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        problem = self._problem()
-        if problem:
-            raise ConfigError(f"source 'files': {problem}")
-
-    def _problem(self) -> str | None:
-        if self.format is not None and self.format not in FORMATS:
-            return f"format = {self.format!r} is not one of {', '.join(FORMATS)}"
-        if self.on_error not in ("fail", "skip", "dlq"):
-            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
-        for name in ("batch_rows", "rate", "speed", "max_row_bytes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                return f"{name} = {value} must be above 0"
-        if self.settle_seconds < 0:
-            return f"settle_seconds = {self.settle_seconds} must not be negative"
-        if self.speed is not None and self.event_time is None:
-            return "speed paces rows by their event time; name the column with event_time"
-        if self.speed is not None and self.rate is not None:
-            return "rate and speed contradict each other; set one of them"
-        if len(self.delimiter) != 1:
-            return f"delimiter = {self.delimiter!r} must be one character"
-        if self.decimal not in (".", ",") or len(self.thousands) > 1:
-            return f"decimal = {self.decimal!r} must be . or , and thousands one character or none"
-        if self.decimal == self.thousands:
-            return f"decimal and thousands are both {self.decimal!r}; they must differ"
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError:
-            return f"encoding = {self.encoding!r} is not known; use one such as utf-8 or cp1252"
-        return evolution_problem(self.missing, self.extra)
+    name: str
+    piece: Piece
+    last: bool
 
 
 class FileSource:
     """A stream of the rows of files, in the order of the files' names.
 
-    Its one part has the position `{"file": name relative to the root, "row": next row}`; once a
-    folder is followed also `"done"`, the names of the files that were read to their end, so that a
-    late file is read even if its name comes before theirs. A file is read once: rows that are
-    added to it after that are not seen (a warning says so), new rows come in new files.
+    Its one part has the position `{"file": name relative to the root, "row": next row}`, with the
+    marks of that file and of all that were read (see `ledger`): so files are known when they are
+    renamed, rotated or linked, other files of the same names are not, and a late file is read
+    even if its name comes before theirs. A file that changes after it was read is read on, left
+    with a warning, or refused, as `changed` says.
 
     Args:
         settings: What to read and how fast.
@@ -160,13 +82,17 @@ class FileSource:
             dialect=Dialect(settings.decimal, settings.thousands, tuple(settings.null_numbers)),
         )
         self._pace = _pace(settings)
-        self._pieces: Iterator[tuple[str, Piece] | None] = iter(())
-        self._held: tuple[str, Piece] | None = None
-        self._done: list[str] = []
+        self._pieces: Iterator[_Next | None] = iter(())
+        self._held: _Next | None = None
 
     def open(self, owner: Ownership) -> None:
-        """Take the part over and go to its saved position."""
+        """Take the part over and go to its saved position.
+
+        Raises:
+            SourceError: The file that was being read is not there, or is another now.
+        """
         saved = owner.claim(self.settings.part)
+        self._ledger = Ledger(self._files.root, saved)
         self._pieces = self._follow(saved) if self.settings.follow else self._once(saved)
 
     def poll(self, timeout: float) -> Sequence[Chunk]:
@@ -179,14 +105,17 @@ class FileSource:
             else:
                 time.sleep(min(timeout, 0.2))
             return ()
-        name, piece = self._held
+        name, piece, last = self._held
         ready = piece.batch.num_rows
         if self._pace is not None and ready:
             ready = self._pace.due(piece.batch, timeout)
             if not ready:
                 return ()
         head, tail = cut(piece, ready)
-        self._held = (name, tail) if tail.batch.num_rows or tail.dead else None
+        rest = bool(tail.batch.num_rows or tail.dead)
+        self._held = _Next(name, tail, last) if rest else None
+        if last and not rest:
+            self._ledger.end(name, head.next_row)
         return (self._chunk(name, head),)
 
     def saved(self, positions: Mapping[str, Position]) -> None:
@@ -203,9 +132,7 @@ class FileSource:
             self._pieces.close()
 
     def _chunk(self, name: str, piece: Piece) -> Chunk:
-        position: Position = {"file": name, "row": piece.next_row}
-        if self.settings.follow or self._done:
-            position["done"] = self._done  # never changed in place
+        position = self._ledger.position(name, piece.next_row)
         n = piece.batch.num_rows
         where: dict[str, Any] = {"file": name, "row": int(piece.rows[0]) if n else piece.next_row}
         if n and piece.rows[-1] - piece.rows[0] != n - 1:
@@ -213,94 +140,168 @@ class FileSource:
         batch = piece.batch if n else None
         return Chunk(self.settings.part, position, batch, piece.dead, where)
 
-    def _once(self, saved: Position | None) -> Iterator[tuple[str, Piece] | None]:
-        names, row = self._files.now(), 0
-        if saved is not None:
-            self._done = list(saved.get("done", ()))
-            names, row = self._rest(names, saved)
-        elif not names:
+    # --- which files, from which row
+
+    def _once(self, saved: Position | None) -> Iterator[_Next | None]:
+        names = self._files.now()
+        if saved is None and not names:
             raise self._files.none_found()
+        first = self._resume(saved, names)
+        if first is not None:
+            yield from self._read(*first)
+        self._find_rotated(names)
         for name in names:
-            yield from self._one(name, row)
-            row = 0
+            row = self._row_of(name)
+            if row is not None:
+                yield from self._read(name, row)
 
-    def _rest(self, names: list[str], saved: Position) -> tuple[list[str], int]:
-        """The files from the saved position on, and the row to begin the first one at."""
-        file, row = str(saved["file"]), int(saved["row"])
-        if file in self._done:
-            return [n for n in names if n not in self._done], 0
-        if file not in names:
-            raise SourceError(
-                f"file {file!r} of the saved position is not in {str(self._files.root)!r}; put "
-                f"it back, or "
-                "start from an empty store to read the stream from its beginning"
-            )
-        if "done" in saved:
-            return [file, *(n for n in names if n not in self._done and n != file)], row
-        return names[names.index(file) :], row
-
-    def _follow(self, saved: Position | None) -> Iterator[tuple[str, Piece] | None]:
-        row, current = 0, None
-        if saved is not None:
-            names = self._files.now()
-            self._done = list(saved.get("done", ()))
-            rest, row = self._rest(names, saved)
-            if "done" not in saved:  # it was read without follow: what comes before is done
-                self._done = [n for n in names if n not in rest]
-            current = str(saved["file"]) if saved["file"] not in self._done else None
-        read: dict[str, int] = {}
-        known = set(self._done)
+    def _follow(self, saved: Position | None) -> Iterator[_Next | None]:
+        names = self._files.now()
+        first = self._resume(saved, names)
+        if first is not None:
+            yield from self._read(*first)
+        self._find_rotated(names)
+        watched = [name for name in names if name in self._ledger.names()]
+        left: set[str] = set()
         while True:
+            again = self._look_again(watched)
+            del watched[:-WATCHED]
+            known = (self._ledger.names() | left) - again
             waiting = self._files.complete(self.settings.settle_seconds, known)
-            self._warn_of_growth(read)
-            if current is not None:
-                waiting, current = [current], None
             if not waiting:
                 yield None
             for name in waiting:
-                path = self._files.root / name
-                if row == 0 and not path.exists():
+                row = self._row_of(name)
+                if row is None:
+                    left.add(name)
+                elif row == 0 and not (self._files.root / name).exists():
                     log.warning("file %r went away before it was read", name)
-                    continue
-                read[name] = path.stat().st_size
-                end = row
-                for item in self._one(name, row):
-                    end = item[1].next_row
-                    yield item
-                row = 0
-                known.add(name)
-                self._done = [*self._done, name]
-                yield name, _nothing(self._wanted, end)
+                else:
+                    yield from self._read(name, row)
+                    watched.append(name)
 
-    def _warn_of_growth(self, read: dict[str, int]) -> None:
-        for name in list(read)[:-WATCHED]:
-            del read[name]
-        for name, size in list(read.items()):
-            path = self._files.root / name
-            if path.exists() and path.stat().st_size != size:
-                log.warning(
-                    "file %r changed after it was read; what was added is not seen: write new "
-                    "rows to new files, "
-                    "or raise settle_seconds",
-                    name,
-                )
-                del read[name]
+    def _find_rotated(self, names: list[str]) -> None:
+        """Know by its new name what was copied away before its old name took other rows."""
+        known = self._ledger.names()
+        if any(self._ledger.place(n).state == "replaced" for n in names if n in known):
+            for name in names:
+                if name not in known:
+                    self._ledger.place(name)
 
-    def _one(self, name: str, row: int) -> Iterator[tuple[str, Piece]]:
+    def _resume(self, saved: Position | None, names: list[str]) -> tuple[str, int] | None:
+        """The file that was being read, and its next row; None if all were read to their ends."""
+        if saved is not None and self._ledger.old:
+            return self._resume_old(saved, names)
+        if self._ledger.current is None:
+            return None
+        root, name, mark = self._ledger.current
+        here = root == self._ledger.root
+        state = mark.state(self._files.root / name) if here else "gone"
+        if state in ("same", "grown"):
+            return name, mark.rows
+        for other in names:
+            path = self._files.root / other
+            if mark.state(path) in ("same", "grown") and (
+                state == "replaced" or path.stat().st_mtime_ns == mark.written
+            ):
+                log.warning("file %r is what %r was, which was being read", other, name)
+                return other, mark.rows
+        if state == "replaced":
+            row = self._changed(name, state, 0)
+            if row is None:
+                self._ledger.assume(name)
+            return None if row is None else (name, row)
+        raise SourceError(
+            f"file {name!r} of the saved position is not in {str(self._files.root)!r}; it was read "
+            f"up to row {mark.rows} only: put it back or read {root!r} to its end first, or start "
+            "from an empty store to read the stream from its beginning"
+        )
+
+    def _resume_old(self, saved: Position, names: list[str]) -> tuple[str, int] | None:
+        """As `_resume`, for a position of a time when only names were kept."""
+        file, row, done = str(saved["file"]), int(saved["row"]), list(saved.get("done", ()))
+        if file not in done and file not in names:
+            raise SourceError(
+                f"file {file!r} of the saved position is not in {str(self._files.root)!r}; put "
+                "it back, or start from an empty store to read the stream from its beginning"
+            )
+        before = done if "done" in saved else names[: names.index(file)]
+        for name in before:
+            self._ledger.assume(name)
+        return None if file in done else (file, row)
+
+    def _row_of(self, name: str) -> int | None:
+        """The row to begin a file at; None if it was read, or is to be left."""
+        place = self._ledger.place(name)
+        if place.state == "link":
+            log.warning(
+                "file %r is the same as %r, which was read; passing over it", name, place.of
+            )
+            return None
+        if place.of is not None:
+            log.warning("file %r is what %r was, which was read", name, place.of)
+        if place.state == "new":
+            return 0
+        if place.state == "same":
+            return None
+        return self._changed(name, place.state, place.row if place.state == "grown" else 0)
+
+    def _changed(self, name: str, state: str, rows: int) -> int | None:
+        """Where to go on with a file that is another since it was read, as is declared."""
+        grown = state == "grown"
+        what = "rows were added to it" if grown else "its first bytes are others: it was replaced"
+        default = "warn" if self.settings.follow else "read" if grown else "refuse"
+        how = self.settings.changed or default
+        if how == "read" and rows >= 0:
+            return rows if grown else 0
+        if how == "refuse":
+            raise SourceError(
+                f"file {name!r} changed after it was read ({what}); put the old file back, write "
+                'new rows to new files, or set changed = "read" to read on'
+            )
+        advice = 'write new rows to new files, raise settle_seconds, or set changed = "read"'
+        log.warning("file %r changed after it was read (%s), unseen: %s", name, what, advice)
+        return None
+
+    def _look_again(self, watched: list[str]) -> set[str]:
+        """Files that changed since they were read, if they are to be read on; else it is said."""
+        again = set()
+        for name in list(watched):
+            place = self._ledger.place(name)
+            if place.state in ("grown", "replaced"):
+                if self.settings.changed == "read":
+                    again.add(name)
+                else:
+                    watched.remove(name)
+                    self._changed(name, place.state, place.row)
+        return again
+
+    # --- reading
+
+    def _read(self, name: str, row: int) -> Iterator[_Next]:
+        """The pieces of a file from a row on; the last one is known as such."""
+        path = self._files.root / name
+        with suppress(OSError):  # it is said when it is read
+            self._ledger.begin(name, row)
+        held: Piece | None = None
+        for piece in self._pieces_of(path, name, row):
+            if held is not None:
+                yield _Next(name, held, False)
+            held = piece
+        yield _Next(name, held if held is not None else _nothing(self._wanted, row), True)
+
+    def _pieces_of(self, path: Path, name: str, row: int) -> Iterator[Piece]:
         kind = format_named(name, self.settings.format)
         try:
-            for piece in read_pieces(self._files.root / name, kind, row, self._wanted, name):
+            for piece in read_pieces(path, kind, row, self._wanted, name):
                 row = piece.next_row
-                yield name, piece
+                yield piece
         except (FileFault, SchemaError) as e:
             if self.settings.on_error == "fail":
                 raise
             log.warning("passing over the rest of a file: %s", e)
             dead = Dead(raw=b"", reason=str(e), where={"file": name, "row": row})
-            yield (
-                name,
-                _nothing(self._wanted, row, (dead,) if self.settings.on_error == "dlq" else ()),
-            )
+            yield _nothing(self._wanted, row, (dead,) if self.settings.on_error == "dlq" else ())
 
 
 def make(settings: Mapping[str, Any], schema: Schema) -> FileSource:

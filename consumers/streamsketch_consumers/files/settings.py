@@ -1,0 +1,104 @@
+"""Settings of the file source."""
+
+import codecs
+from dataclasses import dataclass, field
+
+from streamsketch.errors import ConfigError
+from streamsketch_consumers.columns import evolution_problem
+from streamsketch_consumers.files.formats import FORMATS
+
+__all__ = ["FileSettings"]
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """Settings of the file source.
+
+    Attributes:
+        path: A file, a folder, a glob, or a list of files.
+        part: Name of the stream's one part in the store.
+        format: parquet, csv, jsonl or arrow; by the suffix of each file if not set.
+        batch_rows: Largest number of rows of a batch.
+        rate: Rows per second; as fast as it goes if not set.
+        event_time: Column with the time of each row: a timestamp, a date, or seconds.
+        speed: Pace rows by `event_time`, this many times as fast as they happened.
+        follow: Wait for further files when all have been read.
+        settle_seconds: With follow: a file counts as complete when it has not changed for so long.
+        on_error: What to do with a file whose columns do not fit or that is damaged: `fail` stops,
+            `skip` passes over the rest of it, `dlq` also writes one dead letter about it. Single
+            bad rows are always handed on as dead rows.
+        missing: A column that a file does not have is `refuse`d, or taken as `null` in each of its
+            rows. In JSON lines a key that is not there is null in any case.
+        extra: A column that is not declared is `ignore`d, or `refuse`d (JSON lines: row by row).
+        delimiter: CSV: between values (a tab in `.tsv` files).
+        header: CSV: the first line holds the column names; otherwise the schema's order holds.
+        null_values: CSV: texts that mean null. Only the empty text by default.
+        newlines_in_values: CSV: a quoted value may hold line breaks. Off by default, so that an
+            open quote spoils one line only.
+        max_row_bytes: CSV, JSON: a longer row is dead, and is not held in memory.
+        encoding: CSV, JSON: how characters are written, such as utf-8, cp1252 or utf-16.
+        decimal: CSV: between whole and part of a number.
+        thousands: CSV: between groups of three digits; empty for nothing.
+        null_numbers: CSV: further texts that mean null in columns of numbers, times and booleans,
+            such as NA; where text is expected they are text.
+        changed: What to do with a file that is another since it was read: `read` what was added to
+            it, or all of it if it was replaced; `warn` and leave it; or `refuse` to go on. If not
+            set: with follow, warn; otherwise read what was added, and refuse what was replaced.
+    """
+
+    path: str | list[str]
+    part: str = "files"
+    format: str | None = None
+    batch_rows: int = 8192
+    rate: float | None = None
+    event_time: str | None = None
+    speed: float | None = None
+    follow: bool = False
+    settle_seconds: float = 2.0
+    on_error: str = "fail"
+    missing: str = "refuse"
+    extra: str = "ignore"
+    delimiter: str = ","
+    header: bool = True
+    null_values: list[str] = field(default_factory=lambda: [""])
+    newlines_in_values: bool = False
+    max_row_bytes: int = 1 << 24
+    encoding: str = "utf-8"
+    decimal: str = "."
+    thousands: str = ""
+    null_numbers: list[str] = field(default_factory=list)
+    changed: str | None = None
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ConfigError(f"source 'files': {problem}")
+
+    def _problem(self) -> str | None:
+        if self.format is not None and self.format not in FORMATS:
+            return f"format = {self.format!r} is not one of {', '.join(FORMATS)}"
+        if self.on_error not in ("fail", "skip", "dlq"):
+            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
+        if self.changed not in (None, "read", "warn", "refuse"):
+            return f"changed = {self.changed!r} is not one of read, warn, refuse"
+        for name in ("batch_rows", "rate", "speed", "max_row_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                return f"{name} = {value} must be above 0"
+        if self.settle_seconds < 0:
+            return f"settle_seconds = {self.settle_seconds} must not be negative"
+        if self.speed is not None and self.event_time is None:
+            return "speed paces rows by their event time; name the column with event_time"
+        if self.speed is not None and self.rate is not None:
+            return "rate and speed contradict each other; set one of them"
+        if len(self.delimiter) != 1:
+            return f"delimiter = {self.delimiter!r} must be one character"
+        if self.decimal not in (".", ",") or len(self.thousands) > 1:
+            return f"decimal = {self.decimal!r} must be . or , and thousands one character or none"
+        if self.decimal == self.thousands:
+            return f"decimal and thousands are both {self.decimal!r}; they must differ"
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            return f"encoding = {self.encoding!r} is not known; use one such as utf-8 or cp1252"
+        return evolution_problem(self.missing, self.extra)
