@@ -1,0 +1,206 @@
+"""Counts of cells: single values, all pairs of columns, and triples, as a linear sketch of tables.
+
+Each row adds one to one cell of each table. The counts are the sufficient statistics of an
+autoregressive softmax model of the rows (`generator.autoregressive`). They are integers: a sum over any
+split of the rows is the same to the last bit, and one row's norm is exactly the square root of the
+number of tables. The layout is fixed by the schema and three numbers, so it is never sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsketch.errors import ConfigError
+from streamsketch.features.cell_columns import Cells, Codes, Variable, cells_of
+from streamsketch.schema import Schema
+
+__all__ = ["MAX_CELLS", "CellLayout", "Variable", "fitting_middle", "layout_of", "suits"]
+
+MAX_CELLS = 1 << 19  # counts of one sketch: 4 MB
+LEAST_MIDDLE = 8  # with fewer middle cells pairs say too little
+
+Vector = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class CellLayout:
+    """Which counts there are, and where they stand in the vector.
+
+    Attributes:
+        schema: The columns.
+        columns: Their cells, in the schema's order.
+        triples: Variables (i < j < k) whose coarse cells are counted together.
+
+    Example:
+        >>> from streamsketch.schema import Column
+        >>> schema = Schema([Column("sex", "categorical", "string", values=("f", "m")),
+        ...                  Column("age", "numeric", "int64", low=0, high=9)])
+        >>> layout = layout_of(schema, middle=5, coarse=0)
+        >>> layout.size, layout.tables
+        (22, 3)
+    """
+
+    schema: Schema
+    columns: tuple[Cells, ...]
+    triples: tuple[tuple[int, int, int], ...] = ()
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """All variables, in order."""
+        return tuple(v for column in self.columns for v in column.variables)
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """All pairs (j < k) of variables."""
+        return tuple(combinations(range(len(self.variables)), 2))
+
+    @cached_property
+    def tables(self) -> int:
+        """Number of tables: a row adds one to a cell of each."""
+        return len(self.variables) + len(self.pairs) + len(self.triples)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each table starts in the vector, singles, pairs, triples; last its length."""
+        v = self.variables
+        sizes = [one.finest for one in v]
+        sizes += [v[j].middle * v[k].middle for j, k in self.pairs]
+        sizes += [v[i].coarse * v[j].coarse * v[k].coarse for i, j, k in self.triples]
+        return np.cumsum([0, *sizes])
+
+    @property
+    def size(self) -> int:
+        """Length of the vector of counts."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def _pair_number(self) -> dict[tuple[int, int], int]:
+        return {pair: len(self.variables) + q for q, pair in enumerate(self.pairs)}
+
+    def _table(self, counts: Vector, number: int) -> Vector:
+        return counts[self.starts[number] : self.starts[number + 1]]
+
+    def single(self, counts: Vector, k: int) -> Vector:
+        """Counts (finest,) of variable k, a view."""
+        return self._table(counts, k)
+
+    def pair(self, counts: Vector, j: int, k: int) -> Vector:
+        """Counts (middle_j, middle_k) of two variables in any order, a view."""
+        if j > k:
+            return self.pair(counts, k, j).T
+        found = self._table(counts, self._pair_number[j, k])
+        return found.reshape(self.variables[j].middle, self.variables[k].middle)
+
+    def triple(self, counts: Vector, number: int) -> Vector:
+        """Counts (coarse, coarse, coarse) of `triples[number]`, a view."""
+        shape = [self.variables[k].coarse for k in self.triples[number]]
+        first = len(self.variables) + len(self.pairs)
+        return self._table(counts, first + number).reshape(shape)
+
+    def codes(self, x: NDArray[np.float32]) -> Codes:
+        """Finest cells (variables, n) of encoded rows x (n, d)."""
+        out = np.empty((len(self.variables), len(x)), np.int32)
+        at = 0
+        for column, part in zip(self.columns, self._slices, strict=True):
+            for code in column.codes(x[:, part]):
+                out[at] = code
+                at += 1
+        return out
+
+    def rows(self, codes: Codes, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Encoded rows (n, d) whose finest cells are `codes` (variables, n).
+
+        A value that stands alone in its cell is that value; an interval's are drawn evenly in it.
+        """
+        x = np.zeros((codes.shape[1], self.schema.d), np.float32)
+        at = 0
+        for column, part in zip(self.columns, self._slices, strict=True):
+            many = len(column.variables)
+            column.write(list(codes[at : at + many]), x[:, part], rng)
+            at += many
+        return x
+
+    @cached_property
+    def _slices(self) -> list[slice]:
+        edges = np.cumsum([0, *(codec.width for codec in self.schema.codecs.values())])
+        return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False)]
+
+    def __repr__(self) -> str:
+        return (
+            f"CellLayout(variables={len(self.variables)}, tables={self.tables}, cells={self.size})"
+        )
+
+
+def layout_of(
+    schema: Schema, middle: int, coarse: int, triples: Sequence[Sequence[str]] | None = None
+) -> CellLayout:
+    """The layout of a schema.
+
+    Args:
+        schema: The columns.
+        middle: Cells of an ordered column in its pairs.
+        coarse: Cells of an ordered column in triples; 0 counts no triples.
+        triples: Names of the variables of each triple; None counts all.
+
+    Raises:
+        ConfigError: A column has no cells, or a triple names no variable.
+    """
+    vectors = [c.name for c in schema.columns if c.kind == "vector"]
+    if vectors:
+        raise ConfigError(
+            f"columns {vectors} are vectors, which have no cells; sketch them with cells = false"
+        )
+    columns = tuple(cells_of(codec, middle, max(coarse, 2)) for codec in schema.codecs.values())
+    layout = CellLayout(schema, columns)
+    if not coarse:
+        return layout
+    number = {v.name: k for k, v in enumerate(layout.variables)}
+    if triples is None:
+        chosen = tuple(combinations(range(len(number)), 3))
+    else:
+        unknown = [name for names in triples for name in names if name not in number]
+        if unknown or any(len(set(names)) != 3 for names in triples):
+            raise ConfigError(
+                f"triples {list(triples)} must each name three of the variables {', '.join(number)}"
+            )
+        chosen = tuple(tuple(sorted(number[n] for n in names)) for names in triples)  # type: ignore[misc]
+    return CellLayout(schema, columns, chosen)
+
+
+def suits(schema: Schema) -> bool:
+    """Whether a schema is that of a table rather than of plain points or vectors."""
+    encoded = [c for c in schema.columns if c.encoded]
+    if any(c.kind == "vector" for c in encoded):
+        return False
+    return any(
+        c.kind != "numeric"
+        or c.knots
+        or c.atoms
+        or c.levels
+        or c.resolution
+        or c.nulls != "refuse"
+        for c in encoded
+    )
+
+
+def fitting_middle(schema: Schema, middle: int, most: int = MAX_CELLS) -> int:
+    """The largest number of middle cells, up to `middle`, whose counts are at most `most`.
+
+    Raises:
+        ConfigError: Even `LEAST_MIDDLE` cells are too many; the columns that cost most are named.
+    """
+    for cells in range(middle, min(LEAST_MIDDLE, middle) - 1, -4):
+        layout = layout_of(schema, cells, 0)
+        if layout.size <= most:
+            return cells
+    widest = sorted(layout.variables, key=lambda v: -v.middle)[:3]
+    named = ", ".join(f"{v.name!r} ({v.middle} cells)" for v in widest)
+    raise ConfigError(
+        f"counts of all pairs of {len(layout.variables)} variables take {layout.size} cells, more than the {most} "
+        f"of max_cells; ignore columns (the widest are {named}), raise max_cells, or set cells = false"
+    )

@@ -1,0 +1,1 @@
+"""The generator of tables: an autoregressive softmax model, fitted to counts of cells."""
