@@ -24,7 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """Compiled on first use and kept on disk; sums may be reordered, as no bits are promised."""
-    made: F = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
+    njit: Any = numba.njit
+    made: F = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
     return made
 
 
