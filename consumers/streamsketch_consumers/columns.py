@@ -79,13 +79,14 @@ def text_types(schema: Schema, event_time: str | None = None) -> dict[str, pa.Da
     parse as microseconds (nanoseconds where declared) whatever resolution the column declares,
     times of day and durations as declared.
     """
-    types = {c.name: _text_type(c) for c in schema.columns if c.read}
+    types = {c.name: text_type(c) for c in schema.columns if c.read}
     if event_time is not None and event_time not in types:
         types[event_time] = pa.timestamp("us")
     return types
 
 
-def _text_type(column: Column) -> pa.DataType:
+def text_type(column: Column) -> pa.DataType:
+    """What a column is read as where a format does not type it."""
     if column.kind == "numeric":
         declared = arrow_type(column.type)
         return declared if is_clock(declared) else pa.float64()

@@ -71,31 +71,6 @@ def read_table(path: str) -> pa.Table:
         return found.to_table()
 
 
-def read_spread(path: str, rows: int) -> tuple[pa.Table, int]:
-    """At most `rows` rows, evenly spread: a stream's first rows do not stand for the rest.
-
-    Returns:
-        The rows, and how many there are in all.
-
-    Raises:
-        ConfigError, DataError: as `read_table`.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    with _reading(path) as found:
-        in_all = found.count_rows()
-        if in_all <= rows:
-            return found.to_table(), in_all
-        wanted = np.linspace(0, in_all - 1, rows).astype(np.int64)
-        kept, start = [], 0
-        for batch in found.to_batches():
-            first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
-            kept.append(batch.take(pa.array(wanted[first:last] - start)))
-            start += batch.num_rows
-        return pa.Table.from_batches(kept, found.schema), in_all
-
-
 @contextmanager
 def _reading(path: str) -> Iterator[Any]:
     """The data set of a path; what goes wrong in the block is told in one sentence."""

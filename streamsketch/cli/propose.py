@@ -8,6 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from streamsketch.errors import ConfigError
+
+CHECK_SECONDS = 60.0  # of reading all rows as consume will
+
 WARNING = (
     "This read the data: bounds, knots and categories below come from its rows and are NOT "
     "private. Review them, and before private use replace them by limits that are public knowledge."
@@ -20,7 +24,7 @@ _TEMPLATE = """\
 
 [source]
 type = "files"            # or "kafka", "arrow", "flight"
-path = {path}
+{source}
 # For Kafka instead:
 # type = "kafka"
 # bootstrap_servers = "localhost:9092"
@@ -71,42 +75,96 @@ def init(
     rows: Annotated[
         int, typer.Option(min=1, help="Use this many rows at most, spread over the whole file.")
     ] = 500_000,
+    delimiter: Annotated[
+        str | None, typer.Option(help="CSV: between values; found by itself if not given.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Text: such as utf-8 or cp1252; found by itself.")
+    ] = None,
+    null: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: a text that means missing in every column; may be repeated."),
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="COL=TYPE", help="The Arrow type of a column: zip=string."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COL", help="A column to leave out.")
+    ] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="COL", help="A column that names the row or a thing."),
+    ] = None,
 ) -> None:
     """Propose a schema and a pipeline: `streamsketch init data.parquet > pipeline.toml`.
 
-    Reads the data, so what it proposes is not private until you have reviewed it.
+    Reads the data, so what it proposes is not private until you have reviewed it. Every row is
+    then read as `consume` will read it, and what it would refuse is told.
     """
-    from streamsketch.cli.console import err, read_spread
+    from streamsketch.cli.console import err, say, working
     from streamsketch.features.frequencies import advised
+    from streamsketch.ingest.streams import plugin
     from streamsketch.schema import Schema
+    from streamsketch.schema.propose import proposal
 
-    table, in_all = read_spread(file, rows)
-    schema = Schema.propose(table, label=label)
+    tables = plugin("tables", "files")
+    asked: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
+    asked["null_values"] = ["", *null] if null else None
+    asked = {key: value for key, value in asked.items() if value is not None}
+    found = tables.survey(file, rows, asked, _pairs(types or []))
+    proposed = proposal(found.table, label, ids or [], ignore or [])
+    left_out = {**found.left_out, **proposed.left_out}
+    schema = Schema(proposed.columns)
     name = Path(file.rstrip("/")).stem or "stream"
+    settings = {**found.settings, "path": _absolute(found.settings["path"])}
     text = _TEMPLATE.format(
         file=file,
-        rows=table.num_rows,
+        rows=found.table.num_rows,
         frequencies=max(4096, advised(schema.blocks)),
         warning="\n# ".join(_fold(WARNING)),
-        path=_quote(_absolute(file)),
+        source="\n".join(f"{key} = {_inline(value)}" for key, value in settings.items()),
         store=_quote(store or f"{name}-store"),
     )
     typer.echo(text + _columns(schema.to_dict()), nl=False)
     console = err()
     console.print(f"[bold yellow]NOT PRIVATE[/]: {WARNING}")
-    spread = "" if table.num_rows == in_all else f" of {in_all:,}, spread over the file,"
-    console.print(
-        f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {table.num_rows:,} rows"
+    spread = (
+        "" if found.table.num_rows == found.rows else f" of {found.rows:,}, spread over the file,"
+    )
+    say(
+        f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {found.table.num_rows:,} rows"
         f"{spread} of {file}."
     )
-    if spread:
-        console.print("Categories that no row read here has will be refused: add them by hand.")
+    chosen = {key: value for key, value in found.settings.items() if key not in ("path", *asked)}
+    if chosen:
+        say("Read with " + ", ".join(f"{k} = {_inline(v)}" for k, v in chosen.items()) + ".")
     derived = [f"{c.name} (from {', '.join(c.keys)})" for c in schema.columns if c.keys]
     if derived:
-        console.print(f"Not sketched, as others determine them: {', '.join(derived)}.")
-    left = [c.name for c in schema.columns if not c.encoded and not c.keys]
-    if left:
-        console.print(f"Left out as identifiers, constants or unknown types: {', '.join(left)}.")
+        say(f"Not sketched, as others determine them: {', '.join(derived)}.")
+    for column, reason in left_out.items():
+        say(f"Left out: {column}: {reason}.")
+    for note in (*found.notes, *proposed.notes):
+        say(note)
+    with working("Reading every row as consume will"):
+        looked, refused, whole = tables.admitted(settings, schema, CHECK_SECONDS)
+    if refused:
+        reasons = "; ".join(f"{count:,} because {why}" for why, count in refused.most_common(3))
+        say(f"WARNING: of {looked:,} rows consume will refuse {refused.total():,}: {reasons}.")
+    elif not whole:
+        say(f"The first {looked:,} rows are all admitted; the others were not tried.")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """Columns and their types of `COL=TYPE`."""
+    found = {}
+    for text in texts:
+        name, sign, kind = text.rpartition("=")
+        if not (name and sign and kind):
+            msg = f"--type {text!r} is not COL=TYPE, such as zip=string."
+            raise ConfigError(msg)
+        found[name] = kind
+    return found
 
 
 def _absolute(file: str) -> str:

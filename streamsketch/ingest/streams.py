@@ -155,7 +155,7 @@ def plugin(kind: str, name: str) -> Any:
     """The factory that an installed package offers under an entry point.
 
     Args:
-        kind: `sources`, `sinks` or `dead_letters`.
+        kind: `sources`, `sinks`, `tables` or `dead_letters`.
         name: The entry point's name.
 
     Raises:

@@ -143,7 +143,7 @@ def _column(name: str, values: pa.Array, label: bool, notes: list[str]) -> Colum
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _category(name, values, "categorical")
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _vector(name, values)
+        return _vector(name, values, notes)
     return f"values of type {kind} cannot be sketched"
 
 
@@ -205,7 +205,7 @@ def _ordered(values: list[object]) -> tuple[object, ...]:
     return tuple(sorted(values, key=(lambda v: v) if numbers else str))
 
 
-def _vector(name: str, values: pa.Array) -> Column | str:
+def _vector(name: str, values: pa.Array, notes: list[str]) -> Column | str:
     inner = values.type.value_type
     if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
         return f"values of type {values.type} cannot be sketched"
@@ -216,7 +216,12 @@ def _vector(name: str, values: pa.Array) -> Column | str:
         if len(sizes) != 1 or not sizes[0].as_py():
             return "its lists are of different lengths"
         size = sizes[0].as_py()
-    flat: NDArray[np.float64] = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    inside = values.drop_null().flatten()
+    flat: NDArray[np.float64] = inside.to_numpy(zero_copy_only=False).astype(np.float64)
+    whole = np.isfinite(flat).reshape(-1, size).all(axis=1)
+    if values.null_count or not whole.all():
+        holes = values.null_count + int((~whole).sum())
+        notes.append(f"{holes} lists of {name!r} lack a number; their rows will be refused.")
     flat = flat[np.isfinite(flat)]
     if not len(flat):
         return "it holds no number"

@@ -21,7 +21,7 @@ from streamsketch_consumers.decode.csv_values import typed
 from streamsketch_consumers.decode.values import Columns
 from streamsketch_consumers.uncancelled import uncancelled
 
-__all__ = ["csv", "fields", "json", "ndjson", "objects"]
+__all__ = ["csv", "fields", "json", "ndjson", "object_of", "objects"]
 
 BOM = b"\xef\xbb\xbf"
 AT_ONCE = 500  # JSON objects held as Python values: more of them fall out of the processor's cache
@@ -82,7 +82,7 @@ def _some(
     bad = []
     for i, value in zip(index, values, strict=True):
         try:
-            records.append(_object(value or b""))
+            records.append(object_of(value or b""))
             kept.append(i)
         except ValueError as e:
             bad.append(Bad(i, f"not valid JSON: {e}"))
@@ -90,7 +90,7 @@ def _some(
     return rows, sorted([*bad, *others], key=lambda b: b.message)
 
 
-def _object(value: bytes) -> Any:
+def object_of(value: bytes) -> Any:
     """The value of a JSON text; NaN and Infinity, which Python and others write, are let pass.
 
     Raises:
