@@ -186,3 +186,37 @@ def test_bad_arguments_are_refused():
         recover(y, matrix, lambda z: z)
     with pytest.raises(ConfigError, match="forward operator is a str"):
         recover(y, "blur", prior)
+
+
+class Identity(torch.nn.Module):
+    """Rows that are their latents: the problem is ridge regression, solved in closed form."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.latent_dim = d
+
+    def forward(self, z):
+        return z
+
+
+@pytest.mark.parametrize("lam", [0.1, 3.0])
+def test_the_prior_s_weight_is_that_of_ridge_regression(lam):
+    rng = np.random.default_rng(0)
+    matrix, y = rng.normal(size=(6, 4)), rng.normal(size=6)
+    exact = np.linalg.solve(matrix.T @ matrix + lam * np.eye(4), matrix.T @ y)
+    found = recover(y, matrix, Identity(4), lam=lam, steps=800, restarts=4)
+    np.testing.assert_allclose(found.x, exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(("lam", "lam_kernel"), [(0.5, 0.02), (0.02, 0.5)])
+def test_both_weights_of_a_blind_problem_count(lam, lam_kernel):
+    """min (y - z k)^2 + a z^2 + b k^2 with y = 2: z k = 2 - sqrt(a b) and a z^2 = b k^2."""
+    found = recover_blind(
+        np.array([2.0]), lambda x, k: x * k, Identity(1), Identity(1),
+        lam=lam, lam_kernel=lam_kernel, steps=1500,
+    )  # fmt: skip
+    product = 2 - np.sqrt(lam * lam_kernel)
+    np.testing.assert_allclose(found.x * found.kernel, product, atol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(found.x / found.kernel), np.sqrt(lam_kernel / lam), rtol=0.02
+    )

@@ -290,3 +290,13 @@ def test_one_class_only_is_learned(schema):
     s.learn_many(rows.filter([k == "b" for k in rows["label"].to_pylist()]))
     g = fit(s.release(), steps=60, network=SMALL, config=FAST)
     assert set(g.sample(500)["label"].to_pylist()) == {"b"}
+
+
+def test_a_warm_start_has_half_the_learning_rate(points):
+    """Adam's first step is the learning rate, whatever the gradient: a twentieth of its height."""
+    first = fit(points, steps=20, network=SMALL, seed=1)
+    config = TrainingConfig(rate=1e-3, average=0.0)
+    warm = fit(points, steps=1, start=first, config=config)
+    before, after = (dict(g.network.named_parameters()) for g in (first, warm))
+    moved = torch.cat([(after[k] - before[k]).detach().abs().flatten() for k in before])
+    assert float(moved.max()) == pytest.approx(0.5 * 1e-3 / 20, rel=0.05)

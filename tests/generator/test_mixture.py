@@ -10,7 +10,8 @@ from streamsketch import Generator, Sampler, Schema, Sketcher, fit
 from streamsketch.errors import ConfigError
 from streamsketch.generator import NetworkConfig
 from streamsketch.generator.components import Components
-from streamsketch.generator.mixture import weights_of
+from streamsketch.generator.heads import Head
+from streamsketch.generator.mixture import place, weights_of
 from tests.generator.conftest import table
 
 SMALL = NetworkConfig("residual", latent=4, width=32, depth=2)
@@ -145,3 +146,16 @@ def test_what_does_not_fit_is_refused(points):
         fit(points, steps=1, init="middle")
     with pytest.raises(ConfigError, match="more latents than coordinates"):
         Generator.create(Schema.vectors(4, -1, 1), config=dataclasses.replace(SMALL, components=3))
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_component_keeps_its_place_and_width_through_the_head(bounded):
+    """A normal law of mean 0.8 and deviation 0.02 is that after tanh too, whose slope is 0.36."""
+    blocks = Schema.vectors(1, -1, 1).blocks
+    c, head = Components(1, 1), Head(blocks, bounded)
+    place(c, (np.array([[0.8]]), np.array([[0.02]]), np.ones((1, 1))), blocks, bounded)
+    mean, scale = c(torch.zeros(20000, dtype=torch.long))
+    z = torch.randn((20000, 1), generator=torch.Generator().manual_seed(0))
+    y = head(mean + scale * z, None).detach()
+    assert float(y.mean()) == pytest.approx(0.8, abs=2e-3)
+    assert float(y.std()) == pytest.approx(0.02, rel=0.03)

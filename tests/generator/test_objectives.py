@@ -32,7 +32,11 @@ def problem(name="sketch", **changes):
 
 
 def model(classes=1):
-    return Generator.create(Schema.vectors(2, -1, 1)).network
+    network = Generator.create(Schema.vectors(2, -1, 1)).network
+    if classes > 1:
+        network.conditional, network.classes = True, classes
+        network.shares = torch.full((classes,), 1 / classes)
+    return network
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -118,3 +122,31 @@ def test_shares_of_classes_are_read_off_the_sketch():
     assert torch.allclose(
         first_shares(targets), torch.tensor([3000, 1000, 2000]) / 6000, atol=0.01
     )
+
+
+def test_classes_are_matched_with_the_square_of_their_shares():
+    """The loss is sum_k |p_k mean_k - z_k|^2 / m over the classes, unbiased."""
+    groups = (DATA[:3000], DATA[3000:4000] + 0.5, DATA[4000:] - 0.4)
+    targets = torch.stack([features(g).sum(0) / 6000 for g in groups])
+    given = model(3)
+    objective = OBJECTIVES["sketch"].build(problem(targets=targets), given)
+    given.shares.copy_(torch.tensor([3000, 1000, 2000]) / 6000)
+    y, expected = [], 0.0
+    for k, (group, shift) in enumerate(zip(groups, (0.1, -0.2, 0.15), strict=True)):
+        part, share = group[:200] + shift, float(given.shares[k])
+        mean = features(part).mean(0)
+        gap = (share * mean - targets[k]).view(2, -1).square().sum(0)
+        own = share**2 * (1 - mean.view(2, -1).square().sum(0)) / (len(part) - 1)
+        expected += float((gap - own).mean())
+        y.append(part)
+    assert float(objective(torch.cat(y), 0.0)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["energy"])
+def test_the_energy_loss_of_small_batches_is_that_of_large_ones(name):
+    """A U-statistic: a row's distance to itself is no pair, or batches would shrink."""
+    y = DATA[torch.randperm(6000, generator=torch.Generator().manual_seed(3))] * 0.8
+    objective = OBJECTIVES[name].build(problem(name), model())
+    few = [float(objective(y[4 * k : 4 * k + 4], 0.0)) for k in range(1500)]
+    many = np.mean([float(objective(y[1000 * k : 1000 * (k + 1)], 0.0)) for k in range(6)])
+    assert abs(np.mean(few) - many) < 4 * np.std(few) / np.sqrt(len(few)) < 0.02

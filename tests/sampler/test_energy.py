@@ -180,3 +180,16 @@ def test_same_seed_same_points():
 def test_bad_calls_are_refused(k, history, error):
     with pytest.raises(error):
         energy_points(GAUSSIAN, k, history)
+
+
+def test_the_solver_s_objective_is_the_squared_distance():
+    """D2 of all points is (K / N) times the objective, up to what no new point changes."""
+    rng = np.random.default_rng(4)
+    y = rng.standard_normal((9, 2))
+    for history in (y, y[:0]):
+        total, scaled = [], []
+        for _ in range(2):
+            x = rng.standard_normal((4, 2))
+            total.append(squared_distance(np.vstack([history, x]), GAUSSIAN))
+            scaled.append(module._objective(GAUSSIAN, x, history) * 4 / (4 + len(history)))
+        assert total[0] - total[1] == pytest.approx(scaled[0] - scaled[1], abs=1e-9)

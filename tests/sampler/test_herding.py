@@ -208,3 +208,15 @@ def test_nearest_neighbours_are_farther_apart_than_in_independent_draws():
 
     out, *_ = stream(GAUSSIAN, 512)
     assert median_gap(out) > median_gap(GAUSSIAN.sample(np.random.default_rng(0), 512)) * 1.2
+
+
+def test_the_slowest_frequencies_stand_for_all_slower_ones():
+    """The first cell takes int (r / r_1)^2 r^-2 dr from 0: the norm is right at its own scale."""
+    rng = np.random.default_rng(0)
+    for d in (1, 2, 4):
+        theta = rng.standard_normal((d, 60_000))
+        omega = theta / np.linalg.norm(theta, axis=0) * np.exp(rng.uniform(0.0, 5.0, 60_000))
+        v = energy_weights(omega)
+        x = np.eye(d)[:1] * np.array([[0.8]])
+        apart = (1.0 - np.cos(x @ omega)) @ v
+        assert np.allclose(apart / x[:, 0], 1.0, atol=0.025)
