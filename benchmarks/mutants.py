@@ -123,7 +123,8 @@ def operator() -> list[Mutant]:
     return [
         Mutant(laws, "np.sqrt(2 * np.maximum(y - 2, 0))", "np.sqrt(2 * y)", by_laws),
         Mutant(laws, "np.sqrt(-2 * np.log1p", "np.sqrt(-np.log1p", by_laws),
-        Mutant(laws, "50.0 * min(1.0, np.sqrt(8 / d))", "50.0", by_laws),
+        Mutant("features/frequencies_structured.py", "FAST * min(1.0, float(np.sqrt(8 / d)))", "FAST",
+               "features/kernels/test_structured.py"),
         Mutant(chi, "discrete /= (x / 2) * ndtr(x / 2)", "discrete *= (x / 2) * ndtr(x / 2)", by_drift),
         Mutant(chi, "lagged -= cross * (2 - fast - slow)", "pass", by_drift),
         Mutant(chi, "w = np.sign(s) * np.sqrt(max(2 *", "w = np.sqrt(max(2 *", by_drift),

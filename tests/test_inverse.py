@@ -220,3 +220,20 @@ def test_both_weights_of_a_blind_problem_count(lam, lam_kernel):
     np.testing.assert_allclose(
         np.abs(found.x / found.kernel), np.sqrt(lam_kernel / lam), rtol=0.02
     )
+
+
+def test_the_best_start_is_returned():
+    """After one step the starts are far apart; without a prior the residual alone decides."""
+    options = {"steps": 1, "restarts": 8}
+    one = recover([0.5], np.ones((1, 1)), Identity(1), lam=0.0, **options)
+    blind = recover_blind(
+        np.array([2.0]), lambda x, k: x * k, Identity(1), Identity(1), lam=0, lam_kernel=0, **options
+    )  # fmt: skip
+    for found in (one, blind):
+        assert found.residual == found.residuals[0] < found.residuals[-1]
+
+
+def test_the_poisson_residual_is_zero_at_the_counts_themselves():
+    found = recover([3.0, 5.0], np.eye(2), Identity(2), lam=0, noise="poisson", steps=2000)
+    assert found.x == pytest.approx([3.0, 5.0], abs=1e-2)
+    assert found.residual == pytest.approx(0.0, abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -9,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamsketch.generator import Generator
+    from streamsketch.latent import LatentModel
     from streamsketch.sampler import Sampler
 
 
@@ -24,7 +25,11 @@ def add_to(app: typer.Typer) -> None:
 def sample(
     store: Annotated[
         str,
-        typer.Argument(metavar="STORE", help="Store folder or URL, pipeline file, or checkpoint."),
+        typer.Argument(
+            metavar="STORE",
+            help="Store folder or URL, pipeline file, or checkpoint; or package.module:name, a "
+            "decoder of your own (streamsketch.generator.Decoder), or a function that makes one.",
+        ),
     ],
     count: Annotated[int, typer.Option("-n", "--count", min=0, help="Rows to draw.")] = 1000,
     output: Annotated[
@@ -67,7 +72,7 @@ def sample(
     name, generator = open_generator(store)
     if iid or forget:
         history = None
-    elif history is None and not _is_file(store):
+    elif history is None and not _is_file(store) and not _is_object(store):
         history = history_path(store)
     drawer = Sampler(
         generator,
@@ -106,16 +111,19 @@ def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
     write_atomic(Path(path), found.picture)
 
 
-def open_generator(store: str) -> tuple[str, Generator]:
-    """The newest sound checkpoint of a store, or the one in a file.
+def open_generator(store: str) -> tuple[str, LatentModel]:
+    """The newest sound checkpoint of a store, the one in a file, or a decoder of the user's own.
 
     Raises:
         StoreError: there is none.
+        ConfigError: what a package's name stands for is no latent model.
     """
     from streamsketch.cli.console import open_store
     from streamsketch.errors import StoreError
     from streamsketch.generator import Generator
 
+    if _is_object(store):
+        return store, imported(store)
     if _is_file(store):
         return store, Generator.load(store)
     opened = open_store(store)
@@ -124,6 +132,37 @@ def open_generator(store: str) -> tuple[str, Generator]:
         msg = f"The store {opened.url} has no checkpoint yet; train one with `streamsketch train`."
         raise StoreError(msg)
     return newest
+
+
+def _is_object(store: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", store) is not None
+
+
+def imported(name: str) -> LatentModel:
+    """The latent model that `package.module:name` is, or makes when called; the folder counts.
+
+    Raises:
+        ConfigError: there is no such name, or it is something else.
+    """
+    import sys
+    from importlib import import_module
+
+    from streamsketch.errors import ConfigError
+
+    module, attribute = name.split(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as e:
+        msg = f"{name} cannot be imported ({e}); name a module on the path and what is in it"
+        raise ConfigError(msg) from None
+    model = found() if callable(found) and not hasattr(found, "decode_latent") else found
+    if not hasattr(model, "decode_latent"):
+        msg = f"{name} is a {type(model).__name__}; give a streamsketch.generator.Decoder"
+        raise ConfigError(msg)
+    decoder: LatentModel = model
+    return decoder
 
 
 def _is_file(store: str) -> bool:
@@ -141,7 +180,7 @@ def history_path(store: str) -> str:
     return opened.path(f"history/{name}") if opened.local else str(opened.state_dir / name)
 
 
-def label_value(generator: Generator, text: str | None) -> Any:
+def label_value(generator: LatentModel, text: str | None) -> Any:
     """The declared value that a text stands for: labels may be numbers or booleans.
 
     Raises:

@@ -13,7 +13,8 @@ frequencies :math:`\omega_j \sim \Lambda` sample the characteristic function of 
 | `laplace` | product of exp(-abs(u_i)): independent Cauchy frequencies |
 | `cauchy` | product of 1 / (1 + u_i^2): independent Laplace frequencies |
 | `sparse` | frequencies on one to three columns each (ANOVA): low-order marginals |
-| `harmonic`, `hadamard` | frequencies that share work (see `frequencies_structured`) |
+| `multiscale_hadamard`, `multiscale_harmonic` | the radii of `multiscale`, frequencies that share work |
+| `hadamard`, `harmonic` | the same with radii up to 50 in any dimension, for older sketches |
 | `axis` | one coordinate at a time: the Fourier series of each marginal |
 | `multiscale_axis` | three quarters `multiscale`, one quarter `axis` |
 | `second_order` | sums and differences of few frequencies: second moments of their features |
@@ -32,7 +33,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from streamsketch.errors import ConfigError
-from streamsketch.features.frequencies_structured import hadamard, harmonic
+from streamsketch.features.frequencies_structured import (
+    fastest,
+    hadamard,
+    harmonic,
+    multiscale_hadamard,
+    multiscale_harmonic,
+)
 from streamsketch.schema.columns import Block
 
 __all__ = ["LAWS", "Law", "advised", "draw", "second_order_base", "with_covariance"]
@@ -213,8 +220,7 @@ def multiscale(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Block]
     """
     groups = _columns(d, blocks)
     if all(number for group in groups for _, _, number in group):
-        fastest = 50.0 * min(1.0, np.sqrt(8 / d))
-        return directions(rng, d, m) * np.exp(rng.uniform(np.log(0.5), np.log(fastest), m))
+        return directions(rng, d, m) * np.exp(rng.uniform(np.log(0.5), np.log(fastest(d)), m))
     count = len(groups)
     few = np.exp(rng.uniform(0, np.log(min(count, 16) + 1), m)).astype(np.int64)
     touched = np.where(rng.random(m) < 0.5, count, few)
@@ -300,6 +306,8 @@ LAWS: dict[str, Law] = {
     "laplace": laplace,
     "cauchy": cauchy,
     "sparse": sparse,
+    "multiscale_harmonic": multiscale_harmonic,
+    "multiscale_hadamard": multiscale_hadamard,
     "harmonic": harmonic,
     "hadamard": hadamard,
     "axis": axis,

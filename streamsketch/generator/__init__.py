@@ -5,6 +5,7 @@
 ['sketch']
 """
 
+from streamsketch.generator.decoder import Decoder
 from streamsketch.generator.fitting import Progress, fit
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.networks import NETWORKS, NetworkConfig
@@ -14,6 +15,7 @@ from streamsketch.generator.trainer import TrainingConfig
 __all__ = [
     "NETWORKS",
     "OBJECTIVES",
+    "Decoder",
     "Generator",
     "NetworkConfig",
     "Progress",

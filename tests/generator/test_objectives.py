@@ -6,8 +6,9 @@ import torch
 
 from streamsketch import Schema
 from streamsketch.features.frequencies import draw, second_order_base
-from streamsketch.generator import OBJECTIVES, Generator
+from streamsketch.generator import OBJECTIVES, Generator, TrainingConfig
 from streamsketch.generator.objectives import Problem, first_shares, radii
+from streamsketch.generator.trainer import Candidate
 
 RNG = np.random.default_rng(0)
 DATA = torch.tensor(RNG.normal(size=(6000, 2)) * 0.3, dtype=torch.float32)
@@ -150,3 +151,27 @@ def test_the_energy_loss_of_small_batches_is_that_of_large_ones(name):
     few = [float(objective(y[4 * k : 4 * k + 4], 0.0)) for k in range(1500)]
     many = np.mean([float(objective(y[1000 * k : 1000 * (k + 1)], 0.0)) for k in range(6)])
     assert abs(np.mean(few) - many) < 4 * np.std(few) / np.sqrt(len(few)) < 0.02
+
+
+def test_rows_that_are_the_samples_feel_no_force_of_mmd():
+    """The derivative of mean k(y, y') - 2 mean k(x, y) vanishes where the two sets are one."""
+    given = problem("mmd")
+    given.some_rows = lambda n: DATA[:100]
+    y = DATA[:100].clone().requires_grad_()
+    OBJECTIVES["mmd"].build(given, model())(y, 0.0).backward()
+    assert y.grad.abs().max() < 1e-6
+    beside = (DATA[:100] + 0.1).requires_grad_()
+    OBJECTIVES["mmd"].build(given, model())(beside, 0.0).backward()
+    assert beside.grad.abs().max() > 1e-4
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    given, network = problem(), model()
+    objective = OBJECTIVES["sketch"].build(given, network)
+    candidate = Candidate(network, objective, given, given.rng, TrainingConfig(), peak=0.01)
+    rates = []
+    for done in (0.0, 0.25, 0.5, 1.0):
+        candidate.steps = 0 if done == 0.0 else 100
+        candidate.step(done)
+        rates.append(candidate.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01 / 20, 0.0075, 0.005, 0.0])

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from streamsketch import Generator, Schema, Sketcher
 from streamsketch.errors import ConfigError
 from streamsketch.sampler import METHODS, Sampler
+from streamsketch.sampler.matching import matching
 
 SCHEMA = Schema.from_dict(
     {
@@ -87,3 +89,12 @@ def test_labels_are_refused_where_nothing_serves_them():
         Sampler(generator(False), method="sobol", label="b").sample(4)
     with pytest.raises(ConfigError, match="label='nobody'"):
         Sampler(generator(True), label="nobody")
+
+
+def test_the_target_of_a_label_has_its_block_divided_by_its_share():
+    """Label b has a quarter of the rows, so that its block is a quarter of its mean features."""
+    found = Sampler(generator(True), label="b")
+    target = matching(found._request(found.history))
+    rows = table(4000).filter(pa.compute.equal(table(4000)["kind"], "b"))
+    mean = target.selector.features.features(SCHEMA.encode(rows).x).mean(axis=0)
+    assert 0.7 < np.linalg.norm(target.mean) / np.linalg.norm(mean) < 1.3

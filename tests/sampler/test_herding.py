@@ -220,3 +220,15 @@ def test_the_slowest_frequencies_stand_for_all_slower_ones():
         x = np.eye(d)[:1] * np.array([[0.8]])
         apart = (1.0 - np.cos(x @ omega)) @ v
         assert np.allclose(apart / x[:, 0], 1.0, atol=0.025)
+
+
+def test_of_candidates_chosen_together_none_are_near_duplicates():
+    """All of the target lies where six candidates nearly coincide: one of them is enough."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, (60, 2))
+    x[:6] = 1e-5 * rng.standard_normal((6, 2))
+    fm, v = energy_map(2, 256, 1.0)
+    z = fm.features(np.zeros((1, 2)))[0]
+    rows = Herding(fm, v).choose(np.zeros(fm.width), z, x, 8).rows
+    assert (rows < 6).sum() == 1
+    assert (Herding(fm, v, guard=0.0).choose(np.zeros(fm.width), z, x, 8).rows < 6).sum() > 1

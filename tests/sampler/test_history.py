@@ -210,3 +210,17 @@ def test_kill_9_leaves_a_whole_history_with_all_that_was_returned(tmp_path):
     assert held >= max(returned, default=4)
     assert Sampler(GENERATOR, history=path).sample(4).num_rows == 4
     assert History.load(path).count == held + 4
+
+
+def test_a_merged_history_goes_on_from_the_residual_of_all_writers():
+    base = Sampler(GENERATOR, seed=1)
+    base.sample(10)
+    fork = Sampler(GENERATOR, history=base.history.fork(), seed=1)
+    base.sample(7)
+    fork.sample(5)
+    merged = base.history.merge(fork.history)
+    z, fm = GENERATOR.snapshot.mean, GENERATOR.snapshot.features
+    sampler = Sampler(GENERATOR, history=merged, seed=1)
+    x = np.concatenate([sampler.sample_encoded(3) for _ in range(3)])
+    expected = merged.residual("data", z.size) + 9 * z - fm.features(x).sum(axis=0)
+    assert np.allclose(sampler.history.residual("data", z.size), expected, atol=1e-6)

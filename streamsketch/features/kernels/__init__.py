@@ -53,11 +53,13 @@ def choose(d: int, m: int, law: str) -> str:
     for the phase and its features; a projection adds one per dimension, a Walsh-Hadamard block
     4.5 per stage and what its padding to a power of two wastes.
     """
+    from streamsketch.features.frequencies_structured import HADAMARD, HARMONIC
+
     if not has_numba():
         return "reference"
-    if law == "harmonic":
+    if law in HARMONIC:
         return "harmonic"
-    if law == "hadamard" and d >= 32:
+    if law in HADAMARD and d >= 32:
         size = max(64, 1 << (d - 1).bit_length())
         transform = 4.5 * size.bit_length() * (-(-m // size) * size) / m
         return "hadamard" if transform < d else "cpu"

@@ -1,4 +1,4 @@
-"""CPU backends of the structured laws: `harmonic` and `hadamard`, with the kernels of `fused_structured`."""
+"""CPU backends of the structured laws, harmonic and Hadamard, with the kernels of `fused_structured`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.features.frequencies_structured import FEWEST, HARMONICS, factors
+from streamsketch.features.frequencies_structured import (
+    FEWEST,
+    HADAMARD,
+    HARMONICS,
+    factors,
+)
 from streamsketch.features.kernels import ONE, cpu
 
 if TYPE_CHECKING:
@@ -92,11 +97,11 @@ def prepare_hadamard(omega: NDArray[np.float64], spec: "Spec | None" = None) -> 
     Raises:
         ConfigError: The spec has another law, or so few dimensions that the law is a plain one.
     """
-    if spec is None or spec.law != "hadamard" or spec.d < FEWEST:
+    if spec is None or spec.law not in HADAMARD or spec.d < FEWEST:
         raise ConfigError(
-            f"the hadamard backend needs a spec of the hadamard law with at least {FEWEST} "
+            f"the hadamard backend needs a spec of a hadamard law with at least {FEWEST} "
             "dimensions; use backend='cpu'"
         )
-    f = factors(np.random.default_rng(spec.seed), spec.d, spec.m)
+    f = factors(np.random.default_rng(spec.seed), spec.d, spec.m, HADAMARD[spec.law](spec.d))
     gains = f.gains / (2 * np.pi * spec.scale)
     return HadamardSum(f.signs.astype(np.float32), gains.astype(np.float32))

@@ -21,7 +21,12 @@ from streamsketch.features.kernels import (
 )
 from streamsketch.features.spec import Spec
 
-LAWS = ["harmonic", "hadamard"]
+LAWS = ["harmonic", "hadamard", "multiscale_harmonic", "multiscale_hadamard"]
+
+
+def kernel(law):
+    """The backend of a law."""
+    return law.removeprefix("multiscale_")
 
 
 def rows(n, d, seed=0):
@@ -33,13 +38,13 @@ SIZES = [(1, 1), (2, 9), (10, 100), (70, 130), (300, 40)]
 
 @pytest.mark.parametrize(
     ("law", "d", "m"),
-    [("harmonic", *size) for size in SIZES]
-    + [("hadamard", 16, 1), *(("hadamard", *s) for s in SIZES[3:])],
+    [(law, *size) for law in LAWS[::2] for size in SIZES]
+    + [(law, *size) for law in LAWS[1::2] for size in [(16, 1), *SIZES[3:]]],
 )
 def test_agrees_with_the_reference(law, d, m):
     fm = FeatureMap.from_spec(Spec(law, d, m, scale=1.7, seed=5))
     x = rows(200, d)
-    difference = np.abs(fm.sum(x, backend=law) - fm.sum(x, backend="reference"))
+    difference = np.abs(fm.sum(x, backend=kernel(law)) - fm.sum(x, backend="reference"))
     phase = np.abs(x).astype(float) @ np.abs(fm.omega) + np.linalg.norm(fm.omega, axis=0)
     slack = ONE * (d + 24) * 2.0**-24 * phase.sum(axis=0)
     assert (difference.reshape(2, m) <= slack + 0.2 * len(x) + 3).all()
@@ -57,9 +62,11 @@ def test_bits_do_not_depend_on_the_split(law, d, m, n, cut):
     fm = FeatureMap.from_spec(Spec(law, d, m))
     x = rows(n, d)
     cut = min(cut, n)
-    whole = fm.sum(x, backend=law)
-    assert (fm.sum(x[:cut], backend=law) + fm.sum(x[cut:], backend=law) == whole).all()
-    assert (fm.sum(np.asfortranarray(x[::-1]), backend=law) == whole).all()
+    whole = fm.sum(x, backend=kernel(law))
+    assert (
+        fm.sum(x[:cut], backend=kernel(law)) + fm.sum(x[cut:], backend=kernel(law)) == whole
+    ).all()
+    assert (fm.sum(np.asfortranarray(x[::-1]), backend=kernel(law)) == whole).all()
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -67,20 +74,20 @@ def test_threads_blocks_and_other_types(law, monkeypatch):
     fm = FeatureMap.from_spec(Spec(law, 16, 300))
     x = rows(9001, 16)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    one = fm.sum(x, backend=law)
+    one = fm.sum(x, backend=kernel(law))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(cpu, "block_rows", lambda *a, **k: 64)
-    assert (fm.sum(x, backend=law) == one).all()
-    assert (fm.sum(x.astype(np.float64), backend=law) == one).all()
+    assert (fm.sum(x, backend=kernel(law)) == one).all()
+    assert (fm.sum(x.astype(np.float64), backend=kernel(law)) == one).all()
 
 
 @pytest.mark.parametrize("law", LAWS)
 def test_phase_zero_and_norm_bound(law):
     fm = FeatureMap.from_spec(Spec(law, 18, 130))
-    zero = fm.sum(np.zeros((7, 18), np.float32), backend=law)
+    zero = fm.sum(np.zeros((7, 18), np.float32), backend=kernel(law))
     assert (zero == np.repeat([7 * ONE, 0], 130)).all()
     for value in (1e-45, 0.1, 1e9, 3e38):
-        total = fm.sum(np.full((1, 18), value, np.float32), backend=law)
+        total = fm.sum(np.full((1, 18), value, np.float32), backend=kernel(law))
         assert np.linalg.norm(total / ONE) <= fm.norm_bound
 
 
@@ -130,6 +137,30 @@ def test_hadamard_law_has_its_radii_and_orthogonal_blocks():
     assert np.allclose(u[:, :64].T @ u[:, :64], np.eye(64), atol=1e-12)
 
 
+@pytest.mark.parametrize("d", [2, 30, 784])
+def test_laws_that_share_work_have_the_radii_of_multiscale(d):
+    """At d = 784 the largest is 5, where `hadamard` and `harmonic` draw up to 50."""
+    top = np.linalg.norm(draw("multiscale", d, 20_000, seed=1), axis=0)
+    radii = np.linalg.norm(draw("multiscale_hadamard", d, 2_000, seed=1), axis=0)
+    assert np.quantile(np.log(radii), [0.1, 0.5, 0.9]) == pytest.approx(
+        np.quantile(np.log(top), [0.1, 0.5, 0.9]), abs=0.15
+    )
+    ends = np.linalg.norm(draw("multiscale_harmonic", d, 16_000, seed=1), axis=0)
+    assert ends.max() == pytest.approx(top.max(), rel=0.02)
+    assert top.max() == pytest.approx(50 * min(1, np.sqrt(8 / d)), rel=0.01)
+    assert np.linalg.norm(draw("hadamard", d, 2_000, seed=1), axis=0).max() > 48
+
+
+def test_frequencies_of_older_sketches_are_as_they_were():
+    """Sums of a fingerprint mean what they meant: the drawn numbers of released laws are fixed."""
+    for law, total in (
+        ("harmonic", 6706.36016661959),
+        ("hadamard", 4490.949115118656),
+        ("multiscale", 2917.815090973012),
+    ):
+        assert float(np.abs(draw(law, 40, 100, seed=2)).sum()) == pytest.approx(total, rel=1e-12)
+
+
 def test_hadamard_directions_are_uniform():
     """E (u . a)^2 = 1/d and E (u . a)^4 = 3/(d (d+2)) for any fixed direction a."""
     d = 20
@@ -153,6 +184,8 @@ def test_the_choice_of_backend():
     assert choose(2, 1000, "harmonic") == "harmonic"
     assert choose(784, 4096, "hadamard") == "hadamard"
     assert choose(4, 1000, "hadamard") == "cpu"
+    assert choose(784, 4096, "multiscale_hadamard") == "hadamard"
+    assert choose(10, 4096, "multiscale_harmonic") == "harmonic"
     assert choose(784, 4096, "gaussian") == "cpu"
 
 
