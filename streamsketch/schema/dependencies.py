@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamsketch.schema.columns import Column, arrow_type
 from streamsketch.schema.derived import ORDERED
-from streamsketch.schema.times import casted, is_time, iso_text
+from streamsketch.schema.times import casted, is_clock, is_time, iso_text
 
 __all__ = ["with_derived"]
 
@@ -19,6 +19,7 @@ MAX_ENTRIES = 1024  # in the table, which is a part of every snapshot
 ROWS_PER_ENTRY = 20  # fewer, and a column may seem to be determined by chance
 SLACK = 0.001  # share of rows that may differ: less than any generator's error
 ERASED = 0.1  # share of a value's rows that may take another: more, and a rare value would vanish
+NEAR = 0.01  # of a number's range: another so near is as good
 SAMPLE = 5000  # rows that rule most candidates out
 
 Codes = NDArray[np.int64]
@@ -45,7 +46,10 @@ def with_derived(columns: Sequence[Column], table: Mapping[str, pa.Array]) -> li
         if name not in codes or column.kind in ("label", "timestamp") or codes[name].max() < 1:
             continue
         for chosen in _candidates(keys - {name}, by_name, list(codes)):
-            if not _determine(sample, chosen, name, 1.0) or not _determine(codes, chosen, name):
+            if _kept(sample, chosen, name) is None:
+                continue
+            kept = _kept(codes, chosen, name)
+            if kept is None or _erases(kept, codes[name], _sizes(by_name[name], values[name])):
                 continue
             # categories that are numbers have no order worth keeping to
             ordered = by_name[chosen[0]].kind in ORDERED
@@ -96,27 +100,45 @@ def _combined(codes: Mapping[str, Codes], names: Sequence[str]) -> Codes:
     return out
 
 
-def _determine(
-    codes: Mapping[str, Codes], keys: Sequence[str], name: str, erased: float = ERASED
-) -> bool:
-    """Whether nearly all rows of a combination of keys have one value, and null keys null.
+def _kept(
+    codes: Mapping[str, Codes], keys: Sequence[str], name: str
+) -> tuple[Codes, Codes, Codes] | None:
+    """What the column would become: each value's code, the most frequent of its keys, and the rows.
 
-    At most a share `erased` of any value's rows may take another value.
+    None unless nearly all rows of a combination of keys have one value, and null keys null.
     """
     key, value = _combined(codes, keys), codes[name]
     present = key >= 0
     if not np.array_equal(value >= 0, present) or not present.any():
-        return False
+        return None
     first, counts, starts = _pairs(key[present], value[present])
     if int(counts.sum() - np.maximum.reduceat(counts, starts).sum()) > SLACK * len(key):
-        return False
-    often = np.zeros(len(counts), bool)
-    for a, b in zip(starts, (*starts[1:], len(counts)), strict=True):
-        often[a + int(np.argmax(counts[a:b]))] = True
+        return None
     held = value[present][first]
-    rows = np.bincount(held, counts)
-    lost = np.bincount(held, np.where(often, 0, counts), len(rows))
-    return bool((lost <= erased * rows).all())
+    ends = (*starts[1:], len(counts))
+    often = [a + int(np.argmax(counts[a:b])) for a, b in zip(starts, ends, strict=True)]
+    return held, np.repeat(held[often], np.diff(starts, append=len(counts))), counts
+
+
+def _erases(
+    kept: tuple[Codes, Codes, Codes], codes: Codes, sizes: NDArray[np.float64] | None
+) -> bool:
+    """Whether a value would lose more than a few of its rows to others that are not near it."""
+    was, becomes, counts = kept
+    lost = was != becomes
+    if sizes is not None:
+        lost &= np.abs(sizes[was] - sizes[becomes]) > NEAR * np.ptp(sizes)
+    many = int(codes.max()) + 1
+    rows = np.bincount(was, counts, many)
+    return bool((np.bincount(was, np.where(lost, counts, 0), many) > ERASED * rows).any())
+
+
+def _sizes(column: Column, values: pa.Array) -> NDArray[np.float64] | None:
+    """The numbers that codes stand for; None for what is no number."""
+    if column.kind != "numeric" or is_clock(values.type):
+        return None
+    found = values.dictionary_encode().dictionary.cast(pa.float64(), safe=False)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _pairs(key: Codes, value: Codes) -> tuple[Codes, Codes, Codes]:

@@ -194,6 +194,15 @@ def test_few_rows_may_differ_and_more_may_not():
     assert derived({**table, "years": odd}) == {}
 
 
+def test_a_number_may_give_way_to_one_near_it():
+    _, table = stream()
+    miles = np.array([{"a": 300, "b": 100, "c": 700, "d": 500}[s] for s in table["school"]])
+    miles[:3] += 1  # three rows of values of their own, a mile apart
+    assert derived({**table, "miles": miles})["miles"].keys == ("school",)
+    miles[:3] += 50
+    assert derived({**table, "miles": miles}) == {}
+
+
 def test_a_rare_value_is_not_derived_away():
     rng, table = stream(40_000)
     flag = np.zeros(40_000, int)
