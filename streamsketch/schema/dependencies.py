@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamsketch.schema.columns import Column, arrow_type
 from streamsketch.schema.derived import ORDERED
-from streamsketch.schema.times import casted, is_clock, is_time, iso_text
+from streamsketch.schema.times import casted, is_time, iso_text
 
 __all__ = ["with_derived"]
 
@@ -49,7 +49,7 @@ def with_derived(columns: Sequence[Column], table: Mapping[str, pa.Array]) -> li
             if _kept(sample, chosen, name) is None:
                 continue
             kept = _kept(codes, chosen, name)
-            if kept is None or _erases(kept, codes[name], _sizes(by_name[name], values[name])):
+            if kept is None or _erases(kept, codes[name], _sizes(values[name])):
                 continue
             # categories that are numbers have no order worth keeping to
             ordered = by_name[chosen[0]].kind in ORDERED
@@ -133,9 +133,10 @@ def _erases(
     return bool((np.bincount(was, np.where(lost, counts, 0), many) > ERASED * rows).any())
 
 
-def _sizes(column: Column, values: pa.Array) -> NDArray[np.float64] | None:
+def _sizes(values: pa.Array) -> NDArray[np.float64] | None:
     """The numbers that codes stand for; None for what is no number."""
-    if column.kind != "numeric" or is_clock(values.type):
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return None
     found = values.dictionary_encode().dictionary.cast(pa.float64(), safe=False)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)

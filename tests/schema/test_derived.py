@@ -200,7 +200,7 @@ def test_a_number_may_give_way_to_one_near_it():
     miles[:3] += 1  # three rows of values of their own, a mile apart
     assert derived({**table, "miles": miles})["miles"].keys == ("school",)
     miles[:3] += 50
-    assert derived({**table, "miles": miles}) == {}
+    assert "miles" not in derived({**table, "miles": miles})
 
 
 def test_a_rare_value_is_not_derived_away():
