@@ -72,8 +72,11 @@ class Cells(Protocol):
         """Finest cells (n,) of each variable, for encoded values x (n, width)."""
         ...
 
-    def write(self, codes: list[Codes], x: F32, rng: np.random.Generator) -> None:
-        """Fill x (n, width) with encoded values whose finest cells are `codes`."""
+    def write(self, codes: list[Codes], within: list[F64], x: F32) -> None:
+        """Fill x (n, width) with encoded values whose finest cells are `codes`.
+
+        `within` (n,) in [0, 1) for each variable says where in its cell a value lies.
+        """
         ...
 
 
@@ -128,7 +131,7 @@ class CategoryCells:
         """See `Cells.codes`."""
         return [(x @ np.arange(self.width, dtype=np.float32)).astype(np.int32)]
 
-    def write(self, codes: list[Codes], x: F32, rng: np.random.Generator) -> None:
+    def write(self, codes: list[Codes], within: list[F64], x: F32) -> None:
         """See `Cells.write`."""
         x[:] = 0.0
         x[np.arange(len(x)), codes[0]] = 1.0
@@ -186,14 +189,14 @@ class NumberCells:
         code = np.searchsorted(self.edges, x[:, 0], "right").astype(np.int32)
         return [self.special.mark(x, code)]
 
-    def write(self, codes: list[Codes], x: F32, rng: np.random.Generator) -> None:
+    def write(self, codes: list[Codes], within: list[F64], x: F32) -> None:
         """See `Cells.write`."""
         regular = self.special.write(codes[0], x)
         code = np.where(regular, codes[0], 0)
         place = self.at[code]
         if not self.exact:
             # strictly inside, so that rounding to float32 stays in the cell
-            place = place + (0.001 + 0.998 * rng.random(len(x))) * (self.at[code + 1] - place)
+            place = place + (0.001 + 0.998 * within[0]) * (self.at[code + 1] - place)
         x[:, 0] = np.where(regular, place, 0.0)
 
 
@@ -267,21 +270,21 @@ class TimeCells:
             found.append(code.astype(np.int32))
         return found
 
-    def write(self, codes: list[Codes], x: F32, rng: np.random.Generator) -> None:
+    def write(self, codes: list[Codes], within: list[F64], x: F32) -> None:
         """See `Cells.write`."""
         regular = codes[0] < self.special.regular
         whole = np.where(regular, codes[0], 0).astype(np.int64)
         parts = [np.where(regular, c, 0).astype(np.int64) for c in codes[1:]]
         if self.by_week:
-            week = whole * self.group + rng.integers(0, self.group, len(x))
+            week = whole * self.group + (within[0] * self.group).astype(np.int64)
             day = (self.first_week + week) * 7 - MONDAY + np.minimum(parts[0], 6)
         else:
             day = self.first_day + whole
         t = day * float(DAY)
         if self.step:
             cells = self.variables[-1].finest - bool(self.special.many)
-            within = 0.0 if self.step == self.codec.column.resolution else rng.random(len(x))
-            t = t + (np.minimum(parts[-1], cells - 1) + within) * self.step
+            exact = self.step == self.codec.column.resolution
+            t = t + (np.minimum(parts[-1], cells - 1) + (0.0 if exact else within[-1])) * self.step
         t = np.clip(t, self.codec.low, self.codec.high)
         stamps = pa.array(np.round(t * 1e6).astype(np.int64)).cast(pa.timestamp("us"))
         out = np.zeros((self.codec.width, len(x)), np.float32)

@@ -112,17 +112,18 @@ class CellLayout:
                 at += 1
         return out
 
-    def rows(self, codes: Codes, rng: np.random.Generator) -> NDArray[np.float32]:
+    def rows(self, codes: Codes, within: NDArray[np.float64]) -> NDArray[np.float32]:
         """Encoded rows (n, d) whose finest cells are `codes` (variables, n).
 
-        A value that stands alone in its cell is that value; an interval's are drawn evenly in it.
+        A value that stands alone in its cell is that value; where in its interval another lies is said by
+        `within` (variables, n), in [0, 1).
         """
         x = np.zeros((codes.shape[1], self.schema.d), np.float32)
         at = 0
         for column, part in zip(self.columns, self._slices, strict=True):
-            many = len(column.variables)
-            column.write(list(codes[at : at + many]), x[:, part], rng)
-            at += many
+            own = slice(at, at + len(column.variables))
+            column.write(list(codes[own]), list(within[own]), x[:, part])
+            at = own.stop
         return x
 
     @cached_property

@@ -1,8 +1,8 @@
-"""The compiled steps: softmax regression on one-hot features, and draws from it.
+"""Compiled kernels of softmax regressions on one-hot features, and of weights by counted features.
 
-The logits of a row are the sum of one row of `w` for each earlier variable's middle cell, and of one row
-of `w3` for each pair of earlier variables whose triple with this one is counted. Rows are independent, so
-that results do not depend on how they are split.
+A row is given by the numbers of its features, index (n, J): its logits are the sum of J rows of the
+weights (R, V). Rows are V floats, padded to a multiple of 8, so that the innermost loops are vector
+instructions.
 
 This module imports numba and compiles on first use: import it inside functions.
 """
@@ -14,115 +14,175 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw", "likelihood", "logits"]
+__all__ = ["LANES", "draw", "moments", "tilted"]
 
+LANES = 8  # rows of weights are padded to a multiple of this
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F) -> F:
-    """Compiled on first use and kept on disk; sums may be reordered, as no bits are promised."""
-    njit: Any = numba.njit
-    made: F = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
-    return made
+def jit(function: F) -> F:
+    """Compile on first call; keep the machine code on disk where a folder can be written."""
+    options: dict[str, Any] = {
+        "nogil": True, "boundscheck": False, "error_model": "numpy",
+        "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    }  # fmt: skip
+    try:
+        compiled: F = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no writable folder for the cache
+        compiled = numba.njit(**options)(function)
+    return compiled
 
 
-@compiled
-def logits(at: I32, at3: I32, w: F32, w3: F32, coarse: I32, z: F32, z3: F32) -> None:
-    """Write the logits z (cells,) of one row with features at (features,) and at3 (triples,)."""
-    cells = z.shape[0]
-    for v in range(cells):
-        z[v] = w[0, v]
-    for j in range(at.shape[0]):
-        row = w[at[j]]
-        for v in range(cells):
-            z[v] += row[v]
-    if at3.shape[0]:
-        for c in range(z3.shape[0]):
-            z3[c] = np.float32(0)
-        for k in range(at3.shape[0]):
-            row = w3[at3[k]]
-            for c in range(z3.shape[0]):
-                z3[c] += row[c]
-        for v in range(cells):
-            z[v] += z3[coarse[v]]
+@jit
+def _exponentials(z: F32, bits: I32, power: F32) -> np.float32:
+    """Replace z by exp(z - max z), to 2e-7; returns the maximum.
+
+    bits is an int32 view of power, scratch of z's length: 2^k is written as its bits.
+    """
+    top = np.float32(-np.inf)
+    for v in range(len(z)):
+        top = max(top, z[v])
+    for v in range(len(z)):
+        x = max((z[v] - top) * np.float32(1.442695041), np.float32(-126.0))
+        k = np.floor(x + np.float32(0.5))
+        t = (x - k) * np.float32(0.6931471806)
+        bits[v] = (np.int32(k) + np.int32(127)) << np.int32(23)
+        p = np.float32(1.0 / 720.0)
+        p = p * t + np.float32(1.0 / 120.0)
+        p = p * t + np.float32(1.0 / 24.0)
+        p = p * t + np.float32(1.0 / 6.0)
+        p = p * t + np.float32(0.5)
+        p = p * t + np.float32(1.0)
+        z[v] = p * t + np.float32(1.0)
+    for v in range(len(z)):
+        z[v] *= power[v]
+    return top
 
 
-@compiled
-def likelihood(at: I32, at3: I32, w: F32, w3: F32, coarse: I32, g: F32, g3: F32) -> float:
-    """Sum over rows of log Z; adds each row's probabilities to the rows of g and g3 that it uses."""
-    n, features = at.shape
-    cells, groups = w.shape[1], w3.shape[1]
-    z, z3 = np.empty(cells, np.float32), np.empty(groups, np.float32)
+@jit
+def moments(index: I32, weights: F32, many: int, gradient: F32) -> float:
+    """The sum over rows of log sum_v exp(logit_v); adds each row's probabilities to its features.
+
+    Args:
+        index: (n, J) features of each row.
+        weights: (R, padded V).
+        many: V: later columns are padding.
+        gradient: (R, padded V), added to.
+    """
+    n, features = index.shape
+    width = weights.shape[1]
+    z = np.empty(width, np.float32)
+    power = np.empty(width, np.float32)
+    bits = power.view(np.int32)
     total = 0.0
     for i in range(n):
-        logits(at[i], at3[i], w, w3, coarse, z, z3)
-        top = z[0]
-        for v in range(1, cells):
-            top = max(top, z[v])
+        z[:] = weights[index[i, 0]]
+        for j in range(1, features):
+            row = weights[index[i, j]]
+            for v in range(width):
+                z[v] += row[v]
+        for v in range(many, width):
+            z[v] = np.float32(-1e30)
+        top = _exponentials(z, bits, power)
+        for v in range(many, width):
+            z[v] = np.float32(0)
         mass = np.float32(0)
-        for v in range(cells):
-            z[v] = np.exp(z[v] - top)
+        for v in range(width):
             mass += z[v]
         total += top + np.log(mass)
         share = np.float32(1) / mass
-        for v in range(cells):
+        for v in range(width):
             z[v] *= share
-            g[0, v] += z[v]
         for j in range(features):
-            row = g[at[i, j]]
-            for v in range(cells):
-                row[v] += z[v]
-        if at3.shape[1]:
-            for c in range(groups):
-                z3[c] = np.float32(0)
-            for v in range(cells):
-                z3[coarse[v]] += z[v]
-            for k in range(at3.shape[1]):
-                row = g3[at3[i, k]]
-                for c in range(groups):
-                    row[c] += z3[c]
+            out = gradient[index[i, j]]
+            for v in range(width):
+                out[v] += z[v]
     return total
 
 
-@compiled
+@jit
 def draw(
-    at: I32, at3: I32, w: F32, w3: F32, coarse: I32, allowed: F32, u: F64, out: I32, mass: F64
+    index: I32, weights: F32, many: int, allowed: F64, u: F64, code: I32, rest: F64, chance: F64
 ) -> None:
-    """Draw a cell for each row by inverting its distribution function at u (n,).
+    """Draw a cell for each row by the inverse of its distribution function.
 
     Args:
-        at: (n, features) rows of w.
-        at3: (n, triples) rows of w3.
-        w: (rows, cells) weights.
-        w3: (rows, groups) weights of triples.
-        coarse: (cells,) group of each cell.
-        allowed: (cells,) share of each cell's mass that a condition allows; all 1 without.
+        index: (n, J) features of each row.
+        weights: (R, padded V).
+        many: V.
+        allowed: (V,) share of each cell that a condition allows.
         u: (n,) in [0, 1).
-        out: (n,) written: the cells.
-        mass: (n,) written: the probability of what is allowed.
+        code: (n,) out: the cell.
+        rest: (n,) out: what is left of u within the cell, in [0, 1).
+        chance: (n,) out: chance that the condition holds, given the features.
     """
-    cells = w.shape[1]
-    z, z3 = np.empty(cells, np.float32), np.empty(w3.shape[1], np.float32)
-    for i in range(at.shape[0]):
-        logits(at[i], at3[i], w, w3, coarse, z, z3)
-        top = z[0]
-        for v in range(1, cells):
-            top = max(top, z[v])
-        whole, inside = 0.0, 0.0
-        for v in range(cells):
-            p = np.exp(z[v] - top)
-            whole += p
-            z[v] = p * allowed[v]
-            inside += z[v]
-        mass[i] = inside / whole
-        left, last = u[i] * inside, 0
-        for v in range(cells):
-            if z[v] > 0:
+    n, features = index.shape
+    width = weights.shape[1]
+    z = np.empty(width, np.float32)
+    power = np.empty(width, np.float32)
+    bits = power.view(np.int32)
+    for i in range(n):
+        z[:] = weights[index[i, 0]]
+        for j in range(1, features):
+            row = weights[index[i, j]]
+            for v in range(width):
+                z[v] += row[v]
+        for v in range(many, width):
+            z[v] = np.float32(-1e30)
+        _exponentials(z, bits, power)
+        mass = 0.0
+        held = 0.0
+        last = 0
+        for v in range(many):
+            mass += z[v]
+            if z[v] * allowed[v] > 0.0:
+                held += z[v] * allowed[v]
                 last = v
-                left -= z[v]
-                if left < 0:
-                    break
-        out[i] = last
+        left = u[i] * held
+        chosen = last
+        part = 0.0
+        for v in range(last + 1):
+            part = z[v] * allowed[v]
+            if left < part:
+                chosen = v
+                break
+            left -= part
+        code[i] = chosen
+        rest[i] = min(max(left / part, 0.0), 1.0 - 1e-12) if part > 0.0 else 0.5
+        chance[i] = held / mass
+
+
+@jit
+def tilted(index: I32, theta: F64, weight: F64, mean: F64) -> float:
+    """Weights of rows proportional to exp(sum of theta over their features), and features' means.
+
+    Args:
+        index: (n, J) features of each row.
+        theta: (R,).
+        weight: (n,) out, sums to 1.
+        mean: (R,) added to: the weighted mean of each feature.
+
+    Returns:
+        log of the mean of the exponentials.
+    """
+    n, features = index.shape
+    top = -np.inf
+    for i in range(n):
+        s = 0.0
+        for j in range(features):
+            s += theta[index[i, j]]
+        weight[i] = s
+        top = max(top, s)
+    total = 0.0
+    for i in range(n):
+        weight[i] = np.exp(weight[i] - top)
+        total += weight[i]
+    for i in range(n):
+        weight[i] /= total
+        for j in range(features):
+            mean[index[i, j]] += weight[i]
+    value: float = top + np.log(total / n)
+    return value
