@@ -130,7 +130,9 @@ def operator() -> list[Mutant]:
         Mutant(chi, "w = np.sign(s) * np.sqrt(max(2 *", "w = np.sqrt(max(2 *", by_drift),
         Mutant("drift/snapshots.py", "covariance *= 1 / old.count + 1 / count",
                "covariance *= 1 / count", by_drift),
-        Mutant("drift/snapshots.py", "+= old.noise_std**2 + noise**2", "+= noise**2", by_drift),
+        Mutant("drift/snapshots.py", "(old.noise_std * (1 + share)) ** 2", "0.0", by_drift),
+        Mutant("drift/snapshots.py", "(1 + share)", "share", by_drift),
+        Mutant("drift/snapshots.py", "noise = old.noise_std**2 + new", "noise = new", by_drift),
     ]  # fmt: skip
 
 

@@ -23,16 +23,17 @@ GREY, ORANGE, INK, BLUE = "#c9d0d8", "#d95f02", "#27313d", "#3a6ea5"
 
 
 def paper() -> bytes:
-    """K = 48 on 16 Gaussians, K = 17 on one, and ten recursive points numbered."""
+    """K = 48 and K = 3 on 16 Gaussians, K = 17 on one, and ten recursive points numbered."""
     mixture, gaussian = MixtureTarget(GRID, np.ones(16)), GaussianTarget(2)
-    figure = new_figure(11.0, 3.8)
-    left, middle, right = figure.subplots(1, 3)
+    figure = new_figure(14.0, 3.8)
+    left, three, middle, right = figure.subplots(1, 4)
     cloud = mixture.sample(np.random.default_rng(0), 4000)
-    left.scatter(*cloud.T, s=1, color=GREY, linewidths=0)
-    left.scatter(*GRID.T, s=18, color="#b22222", marker="x")
-    points = energy_points(mixture, 48, seed=0)
-    left.scatter(*points.T, s=14, color=BLUE, linewidths=0)
-    left.set_title(f"K = 48 on 16 Gaussians, D2 = {squared_distance(points, mixture):.4f}")
+    for axis, k in ((left, 48), (three, 3)):
+        axis.scatter(*cloud.T, s=1, color=GREY, linewidths=0)
+        axis.scatter(*GRID.T, s=18, color="#b22222", marker="x")
+        points = energy_points(mixture, k, seed=0)
+        axis.scatter(*points.T, s=14 if k > 3 else 40, color=BLUE, linewidths=0)
+        axis.set_title(f"K = {k} on 16 Gaussians, D2 = {squared_distance(points, mixture):.3g}")
     cloud = gaussian.sample(np.random.default_rng(0), 4000)
     points = energy_points(gaussian, 17, seed=0)
     middle.scatter(*cloud.T, s=1, color=GREY, linewidths=0)
@@ -47,7 +48,7 @@ def paper() -> bytes:
     for axis in (middle, right):
         axis.set_xlim(-3.2, 3.2)
         axis.set_ylim(-3.2, 3.2)
-    for axis in (left, middle, right):
+    for axis in (left, three, middle, right):
         axis.set_aspect("equal")
         axis.title.set_fontsize(9)
     return png(figure)

@@ -109,13 +109,18 @@ class SnapshotDrift:
         from streamsketch.decode.target import Target
 
         old, new = Target.from_snapshot(before), Target.from_snapshot(after)
-        z, count, noise = new.z, new.count, new.noise_std
+        z, count = new.z, new.count
+        noise = (
+            old.noise_std**2 + new.noise_std**2
+        )  # variance, of releases with noise of their own
         if after.release.memory == "landmark":
             count = new.count - old.count
             if not count >= 1:
                 raise ConfigError("the snapshots cover the same rows; compare after new ones came")
             z = (new.z * new.count - old.z * old.count) / count
-            noise = np.hypot(new.noise_std * new.count, old.noise_std * old.count) / count
+            # the earlier noise is in both: with the noise of the later one it only cancels, if at all
+            share = old.count / count
+            noise = (new.noise_std * new.count / count) ** 2 + (old.noise_std * (1 + share)) ** 2
         statistic = float((np.abs(z - old.z) ** 2).sum())
         model = GaussianMixture(self.components, covariance_type="diag", efficient=False, n_init=1)
         with warnings.catch_warnings():  # few frequencies are enough for a null
@@ -126,6 +131,6 @@ class SnapshotDrift:
         # the trace is known without the mixture
         covariance *= (new.m - (np.abs(new.z) ** 2).sum()) / np.trace(covariance)
         covariance *= 1 / old.count + 1 / count
-        covariance[np.diag_indices_from(covariance)] += old.noise_std**2 + noise**2
+        covariance[np.diag_indices_from(covariance)] += noise
         p_value = tail(np.asarray(np.linalg.eigvalsh(covariance)), statistic)
         return Comparison(statistic, p_value, p_value < 1 / self.run_length)

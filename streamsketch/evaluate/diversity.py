@@ -101,6 +101,28 @@ def vendi(points: ArrayLike, scale: float | None = None) -> float:
     return _effective_number(np.linalg.eigvalsh(kernel / len(x)))
 
 
+def rke(points: ArrayLike, scale: float | None = None) -> float:
+    """Rényi kernel entropy: the effective number of points by collisions, ``n^2 / sum k(x, x')^2``.
+
+    Like `vendi` between 1 and n, and less moved by rare points.
+
+    Args:
+        points: ``(n, d)``.
+        scale: As for `vendi`.
+
+    References:
+        Jalali, Li, Farnia, "An information-theoretic evaluation of generative models", 2023.
+
+    >>> round(rke([[0.0], [100.0], [200.0]], scale=1.0), 6)
+    3.0
+    """
+    x = _points("points", points)
+    length = median_scale(x) if scale is None else scale
+    _positive_scale(length)
+    squares = pair_squares(x - x.mean(axis=0), x - x.mean(axis=0))
+    return float(len(x) ** 2 / np.exp(-squares / length**2).sum())
+
+
 class VendiSketch:
     """Vendi of a stream from the second-order sketch ``E[phi phi^T]``, in bounded memory.
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -288,6 +290,29 @@ def test_noise_of_private_releases_is_part_of_the_null():
     assert sum(alarms) <= 1
     s.learn_many(rng.normal(size=(4000, 1)) * 2.5)
     assert found.update(s.release()).drift
+
+
+@pytest.mark.parametrize("memory", ["landmark", "tumbling"])
+def test_p_values_are_even_where_the_noise_of_both_releases_is_most_of_the_distance(memory):
+    """Of a landmark's two sums the earlier noise is in the rows between them and in those before."""
+    rng, found, p_values = np.random.default_rng(3), SnapshotDrift(), []
+    s = Sketcher(Schema.vectors(1, -BOX, BOX), frequencies=24, memory=memory)
+    released = []
+    for _ in range(2):
+        s.learn_many(rng.normal(size=(20_000, 1)))
+        released.append(s.release())
+    for _ in range(40):
+        noisy = [
+            dataclasses.replace(
+                snapshot,
+                mean=snapshot.mean + sigma / snapshot.count * rng.normal(size=snapshot.mean.size),
+                release=dataclasses.replace(snapshot.release, noise_std=sigma),
+            )
+            for snapshot, sigma in zip(released, (1500.0, 800.0), strict=True)
+        ]
+        p_values.append(found.compare(*noisy).p_value)
+    assert 0.35 < np.mean(p_values) < 0.65
+    assert np.mean(np.array(p_values) < 0.1) < 0.25
 
 
 def test_snapshots_are_compared_through_a_restart():
