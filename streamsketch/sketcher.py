@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from streamsketch.decode.scale import scale_of
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, build
 from streamsketch.features.spec import Spec
@@ -53,7 +54,7 @@ class Sketcher:
         frequencies: m, the number of frequencies.
         law: Frequency law, a name in `frequencies.LAWS`.
         seed: Seed of the frequencies; equal seeds make sketches mergeable.
-        scale: Kernel scale, a length in encoded space.
+        scale: Kernel scale, a length in encoded space; or a released pilot snapshot to read it off.
         mechanism: How releases are protected; `none` is written into each snapshot.
         memory: What a release stands for: landmark, decayed:KEEP, tumbling, sliding:PANES.
         conditional: One block per label value.
@@ -76,7 +77,7 @@ class Sketcher:
         frequencies: int = 1024,
         law: str = "multiscale",
         seed: int = 0,
-        scale: float = 1.0,
+        scale: float | Snapshot = 1.0,
         mechanism: str = "none",
         memory: str = "landmark",
         conditional: bool = False,
@@ -86,6 +87,7 @@ class Sketcher:
         stream: str = "stream",
     ) -> None:
         self.schema = schema
+        scale = scale_of(scale, private=mechanism != "none")
         spec = spec_of(schema, frequencies, law, seed, scale, conditional, map)
         self.features: Map = build(spec, schema.blocks)
         self.sketch = Sketch.zero(self.features)

@@ -9,13 +9,15 @@ maximum of noisy values). A pilot snapshot of a few thousand rows is enough, and
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import ConfigError
+from streamsketch.errors import ConfigError, PrivacyError
 
 if TYPE_CHECKING:
     from streamsketch.decode.target import Target
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["PilotScale", "pilot_scale"]
+__all__ = ["PilotScale", "pilot_scale", "scale_of"]
 
 # A ring is used when its mean squared modulus is this many times what noise alone would leave.
 SIGNIFICANT = 4.0
@@ -112,6 +114,38 @@ def pilot_scale(pilot: Snapshot | Target, rings: int = 24) -> PilotScale:
     return PilotScale(
         scale, float(error / (2 * scale)), np.sqrt(radii2), np.sqrt(np.maximum(means, 0.0)), used
     )
+
+
+def scale_of(
+    scale: float | Snapshot | str | os.PathLike[str], private: bool, folder: Path = Path()
+) -> float:
+    """A kernel scale: the number itself, or what a released pilot snapshot (or its file) says.
+
+    The pilot is public, or paid for by its own release; its scale is rounded to three digits, so
+    that the operator's fingerprint does not depend on the machine that read it.
+
+    Args:
+        scale: A length, a snapshot, or the path of one.
+        private: Whether the sketch to come is.
+        folder: Where relative paths begin.
+
+    Raises:
+        ConfigError: The pilot says nothing about the scale.
+        PrivacyError: The pilot was released without privacy and the sketch is to be private.
+        StoreError: The pilot's file cannot be read.
+    """
+    if isinstance(scale, int | float):
+        return float(scale)
+    from streamsketch.snapshot import Snapshot
+
+    pilot = scale if isinstance(scale, Snapshot) else Snapshot.load(folder / scale)
+    found = float(f"{pilot_scale(pilot).scale:.3g}")
+    if private and not pilot.release.private:
+        raise PrivacyError(
+            "the pilot snapshot was released without privacy, and the sketch is private; release the "
+            f"pilot with a mechanism too, or write scale = {found} where its rows are public"
+        )
+    return found
 
 
 def _weighted_slope(x: Array, y: Array, error: Array) -> tuple[float, float]:

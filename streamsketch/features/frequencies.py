@@ -42,7 +42,7 @@ from streamsketch.features.frequencies_structured import (
 )
 from streamsketch.schema.columns import Block
 
-__all__ = ["LAWS", "Law", "advised", "draw", "second_order_base", "with_covariance"]
+__all__ = ["LAWS", "Law", "advised", "draw", "second_order_base"]
 
 F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
@@ -113,33 +113,6 @@ def advised(blocks: Sequence[Block]) -> int:
     d = sum(b.width for b in blocks) - points
     need = max(d * d / 4, 10 * points, 1)
     return int(np.clip(2 ** np.ceil(np.log2(need)), 1024, 16384))
-
-
-def with_covariance(omega: F64, covariance: F64) -> F64:
-    """Frequencies of unit scale, adapted to data of a full covariance.
-
-    With covariance = L L^T, frequencies become L^-T omega, whose covariance is the inverse: the
-    kernel of x then depends on its Mahalanobis length.
-
-    Args:
-        omega: (d, m) frequencies drawn for scale 1.
-        covariance: (d, d) symmetric positive definite, in squared units of encoded length.
-
-    Raises:
-        ConfigError: The matrix is not symmetric positive definite of the frequencies' dimension.
-    """
-    if covariance.shape != (omega.shape[0],) * 2 or not np.allclose(covariance, covariance.T):
-        d = len(omega)
-        raise ConfigError(
-            f"the covariance has shape {covariance.shape}, but must be symmetric ({d}, {d})"
-        )
-    try:
-        factor = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        raise ConfigError(
-            "the covariance is not positive definite; add a small multiple of the identity"
-        ) from None
-    return np.asarray(np.linalg.solve(factor.T, omega))
 
 
 def directions(rng: np.random.Generator, d: int, m: int) -> F64:

@@ -47,8 +47,9 @@ class SketchTable(_Table):
 
     frequencies: Positive = 4096
     law: str = "multiscale"
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    scale: Annotated[float, Field(gt=0)] | str = 1.0
     seed: int = 0
+    map: str = "fourier"
     memory: str = "landmark"
     conditional: bool = False
 
@@ -62,6 +63,15 @@ class SketchTable(_Table):
                 f"{law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +"
             )
         return law
+
+    @field_validator("map")
+    @classmethod
+    def _known_map(cls, map: str) -> str:
+        from streamsketch.features import MAPS
+
+        if map not in MAPS:
+            raise ValueError(f"{map!r} is unknown; choose one of {', '.join(MAPS)}")
+        return map
 
     @field_validator("memory")
     @classmethod
@@ -222,10 +232,12 @@ class Pipeline:
     @property
     def spec(self) -> "Spec":
         """The operator's spec."""
+        from streamsketch.decode.scale import scale_of
         from streamsketch.sketcher import spec_of
 
         s = self.sketch
-        return spec_of(self.schema, s.frequencies, s.law, s.seed, s.scale, s.conditional)
+        scale = scale_of(s.scale, self.privacy.mechanism != "none", self.folder)
+        return spec_of(self.schema, s.frequencies, s.law, s.seed, scale, s.conditional, s.map)
 
     def features(self) -> "Map":
         """The operator."""

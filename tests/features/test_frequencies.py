@@ -6,7 +6,7 @@ from scipy import stats
 
 from streamsketch import Schema
 from streamsketch.errors import ConfigError
-from streamsketch.features.frequencies import LAWS, advised, draw, with_covariance
+from streamsketch.features.frequencies import LAWS, advised, draw
 from streamsketch.schema.columns import Column
 
 
@@ -66,20 +66,6 @@ def test_directions_are_uniform():
     omega = draw("multiscale", 2, 4000, seed=6)
     angle = np.arctan2(omega[1], omega[0])
     assert stats.kstest(angle, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-3
-
-
-def test_full_covariance_needs_the_inverse_transpose():
-    covariance = np.array([[2.0, 1.2], [1.2, 0.9]])
-    omega = with_covariance(draw("gaussian", 2, 40000, seed=7), covariance)
-    assert np.allclose(omega @ omega.T / 40000, np.linalg.inv(covariance), rtol=0.05)
-
-
-@pytest.mark.parametrize(
-    "bad", [np.eye(3), np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0, 1.0]])]
-)
-def test_a_covariance_that_is_none_is_refused(bad):
-    with pytest.raises(ConfigError, match="covariance"):
-        with_covariance(np.ones((2, 3)), bad)
 
 
 def mixed():

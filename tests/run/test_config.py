@@ -1,7 +1,11 @@
 """pipeline.toml: what is right loads, all that is wrong is shown at once."""
 
+import tomllib
+
+import numpy as np
 import pytest
 
+from streamsketch import Schema, Sketcher
 from streamsketch.errors import ConfigError
 from streamsketch.run.config import load, parse
 
@@ -116,3 +120,19 @@ def test_files_that_cannot_be_read_or_parsed(tmp_path):
     (tmp_path / "bad.toml").write_text("[store")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load(tmp_path / "bad.toml")
+
+
+def test_the_map_and_a_pilot_s_scale_are_settings_of_the_sketch(tmp_path):
+    rng = np.random.default_rng(0)
+    pilot = Sketcher(Schema.vectors(1, 0, 1), frequencies=400)
+    pilot.learn_many(rng.choice([0.3, 0.7], (5000, 1)) + 0.05 * rng.normal(size=(5000, 1)))
+    pilot.release().save(tmp_path / "pilot.safetensors")
+    text = GOOD.replace(
+        "frequencies = 64", 'frequencies = 64\nscale = "pilot.safetensors"\nmap = "signature"'
+    )
+    p = parse(tomllib.loads(text), tmp_path)
+    assert p.spec.map == "signature" and p.features().sum(np.zeros((2, 1))).shape == (128,)
+    assert p.spec.scale == pytest.approx(0.1, rel=0.2)  # limits of 0 to 1 are encoded to -1 to 1
+    wrong = GOOD.replace("frequencies = 64", 'map = "moments"')
+    with pytest.raises(ConfigError, match="fourier, signature, quadratic, quartic"):
+        parse(tomllib.loads(wrong), tmp_path)
