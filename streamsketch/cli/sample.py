@@ -47,6 +47,14 @@ def sample(
     label: Annotated[
         str | None, typer.Option(help="Only rows with this value of the label column.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only rows that meet it: COL=VALUE, COL=A|B, COL=LOW..HIGH, COL>=LOW, COL<=HIGH, "
+            "'COL is null'; may be repeated. Independent draws.",
+        ),
+    ] = None,
     target: Annotated[
         Target,
         typer.Option(help="What all draws together should match."),
@@ -70,6 +78,9 @@ def sample(
     from streamsketch.sampler import Sampler
 
     name, generator = open_generator(store)
+    if where:
+        _sample_where(name, generator, count, seed, label, where, output)
+        return
     if iid or forget:
         history = None
     elif history is None and not _is_file(store) and not _is_object(store):
@@ -89,6 +100,26 @@ def sample(
         _report(drawer, rows, report)
     how = "independent draws" if iid else f"history {history}" if history else "no history"
     say(f"{count} rows from {name} to {output} ({how})")
+
+
+def _sample_where(
+    name: str,
+    generator: Any,
+    count: int,
+    seed: int,
+    label: str | None,
+    texts: list[str],
+    output: str,
+) -> None:
+    """Independent draws under conditions: no history is read or written."""
+    from streamsketch.cli.console import say
+    from streamsketch.cli.rows import write_rows
+    from streamsketch.schema.conditions import parse
+
+    where = parse(texts, generator.schema)
+    rows = generator.sample(count, seed=seed, label=label_value(generator, label), where=where)
+    write_rows(rows, output)
+    say(f"{count} rows from {name} to {output} (where {' and '.join(texts)}; independent draws)")
 
 
 def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
@@ -190,7 +221,9 @@ def label_value(generator: LatentModel, text: str | None) -> Any:
 
     if text is None:
         return None
-    by_text = {str(value): value for value in generator.schema.label_classes}
+    # null is no text: it is asked for with --where 'COL is null'
+    classes = (value for value in generator.schema.label_classes if value is not None)
+    by_text = {str(value): value for value in classes}
     if text not in by_text:
         known = (
             f"its values are {', '.join(by_text)}" if by_text else "the schema has no label column"

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError, DamagedFileError
 from streamsketch.generator.components import Components
+from streamsketch.generator.conditioned import label_of, rows_where
 from streamsketch.generator.heads import Head
 from streamsketch.generator.networks import NETWORKS, NetworkConfig, normal_latents, preset
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
+from streamsketch.schema.conditions import Where
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.files import digest, pack, read_file, unpack, write_atomic
 
@@ -176,25 +178,37 @@ class Generator:
 
     # --- sampling
 
-    def sample(self, n: int, seed: int = 0, label: Any = None) -> pa.Table:
+    def sample(
+        self, n: int, seed: int = 0, label: Any = None, where: Where | None = None
+    ) -> pa.Table:
         """Draw n rows with the stream's column names and types, within the schema's limits.
 
         Args:
             n: Rows.
             seed: Seed; the same seed gives the same rows.
             label: Only rows with this value of the label column.
+            where: Only rows that meet these conditions of columns (see `schema.conditions`).
 
         Raises:
             ConfigError: n is negative, there is no label column, or `label` is not one of its
-                values or is never generated.
+                values or is never generated; or too few rows meet the conditions.
         """
-        return self.schema.decode(self.sample_encoded(n, seed, label))
+        if not where:
+            return self.schema.decode(self.sample_encoded(n, seed, label))
+        one, value = label_of(where, self.schema)
+        code = self._code(value) if one else None if label is None else self._code(label)
+        return rows_where(
+            lambda k, drawn: self.schema.decode(self._drawn(k, drawn, code)),
+            n, seed, where, self.schema,
+        )  # fmt: skip
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         """Draw n encoded rows (n, d) float32; see `sample`."""
+        return self._drawn(n, seed, None if label is None else self._code(label))
+
+    def _drawn(self, n: int, seed: int, code: int | None) -> NDArray[np.float32]:
         if n < 0:
             raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
-        code = None if label is None else self._code(label)
         rng = torch.Generator().manual_seed(seed)
         kept: list[NDArray[np.float32]] = [np.empty((0, self.schema.d), np.float32)]
         have = tries = 0
@@ -205,6 +219,7 @@ class Generator:
                 have += len(kept[-1])
                 tries += 1
                 if have < n and tries - have >= MAX_TRIES:
+                    label = self.schema.label_classes[code or 0]
                     raise ConfigError(
                         f"label {label!r} was generated {have} times in {tries * CHUNK} rows, fewer than the {n} "
                         "asked for; sketch with conditional = true to draw rare labels"
