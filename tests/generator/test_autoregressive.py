@@ -9,7 +9,13 @@ import pytest
 
 from streamsketch import Schema
 from streamsketch.features.cells import CellLayout, layout_of
-from streamsketch.generator.autoregressive.columns import Features, Problem, fit_column, order_of
+from streamsketch.generator.autoregressive.columns import (
+    Features,
+    Problem,
+    fit_column,
+    order_of,
+    raked,
+)
 from streamsketch.generator.autoregressive.softmax import draw, moments, tilted
 from streamsketch.generator.autoregressive.targets import Targets
 from streamsketch.schema import Column
@@ -42,7 +48,7 @@ def shares_of(joint: np.ndarray, layout: CellLayout) -> np.ndarray:
 
 def targets_of(joint: np.ndarray, schema: Schema, coarse: int = 0, **options) -> Targets:
     layout = layout_of(schema, 8, coarse)
-    given = {"count": 1e9, "ridge": 1e-9, "exact": True} | options
+    given = {"count": 1e9, "ridge": 1e-6, "exact": True} | options
     return Targets(layout, shares_of(joint, layout), **given)
 
 
@@ -123,19 +129,37 @@ def test_a_chain_is_recovered() -> None:
     assert np.abs(p - c[given[1]]).max() < 0.01
 
 
-def test_only_the_conditional_is_asked_for() -> None:
-    """Rows with other shares of the earlier column learn the same conditional."""
+def test_odds_and_shares_are_learned_from_rows_of_other_shares() -> None:
+    """The model's earlier rows may be off: its odds ratios and the column's own shares are right."""
     joint = random_joint(3, 4)
     targets = targets_of(joint, categories(3, 4))
     features = Features(targets.layout, (0,), 1)
-    cells = np.repeat(np.arange(3), (5000, 300, 90))[None].astype(np.int32)
+    cells = np.repeat(np.arange(3), (2000, 1500, 1890))[None].astype(np.int32)
     (single, _), _ = fit_column(
         features, targets, features.index(np.vstack([cells, cells])), None, 300
     )
     logits = single[0] + single[1:].astype(np.float64)
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    assert np.abs(p - joint / joint.sum(1, keepdims=True)).max() < 0.01
+    mass = np.array([2000, 1500, 1890]) / 5390
+    assert np.abs(mass @ p - joint.sum(0)).max() < 0.003
+    odds, wanted = (np.log(t) - np.log(t)[:1] - np.log(t)[:, :1] for t in (p, joint))
+    assert (
+        np.abs(odds[1:, 1:] + np.log(p)[0, 0] - wanted[1:, 1:] - np.log(joint)[0, 0]).max() < 0.1
+    )
+
+
+def test_raking_keeps_odds_and_meets_sums() -> None:
+    table = random_joint(3, 4)
+    rows, columns = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.2, 0.3, 0.4])
+    made = raked(table, rows, columns, 200)
+    assert np.allclose(made.sum(1), rows) and np.allclose(made.sum(0), columns)
+    for t, o in ((made, table),):
+        assert t[0, 0] * t[1, 1] / t[0, 1] / t[1, 0] == pytest.approx(
+            o[0, 0] * o[1, 1] / o[0, 1] / o[1, 0]
+        )
+    table[1] = 0  # nothing is known of it
+    assert (raked(table, rows, columns, 200)[1] > 0).all()
 
 
 def test_a_triple_is_learned_where_it_is_counted() -> None:

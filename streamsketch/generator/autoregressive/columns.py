@@ -30,7 +30,9 @@ Weights = tuple[F32, F32]  # of single cells (R, V), of pairs of coarse cells (Q
 NEVER = -200.0  # logit of a pair of cells that the stream should have had and never did
 EXPECTED = 1.0  # rows that such a pair would have if its columns were independent
 MEMORY = 10  # steps that L-BFGS remembers
-NOISE = 0.1  # moments are met to this share of their own sampling noise
+NOISE = (
+    0.1  # moments are met to this share of the sampling noise, the stream's or the model's rows'
+)
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,15 @@ class Features:
             out[:, at + 1] = a * v[j].coarse + b + self.starts[at]
         return out
 
-    def moments(self, targets: Targets) -> tuple[F64, F64]:
-        """Target shares of (feature, cell): (singles, V), and (rows - singles, C) of coarse cells."""
-        own = targets.middle(self.column)
-        one = [own[None], *(targets.pair(k, self.column) for k in self.before)]
-        two = []
+    def tables(self, targets: Targets) -> list[F64]:
+        """Target shares of (feature, cell), a table for the constant and each variable and pair."""
+        found = [targets.middle(self.column)[None]]
+        found += [targets.pair(k, self.column) for k in self.before]
         for i, j, q in self.pairs:
             names = self.layout.triples[q]
             table = targets.triple(q).transpose([names.index(k) for k in (i, j, self.column)])
-            two.append(table.reshape(-1, self.coarse))
-        return np.concatenate(one), np.concatenate([np.zeros((0, self.coarse)), *two])
+            found.append(table.reshape(-1, self.coarse))
+        return found
 
     def expand(self, weights: Weights) -> F32:
         """Weights (R, padded V) as the kernels take them."""
@@ -132,8 +133,9 @@ class Features:
 class Problem:
     """The convex problem of one column: minus the likelihood, with a ridge.
 
-    Each feature's moments are scaled to the mass that the model's own rows give it: only the
-    conditional is asked for, not what earlier columns failed to reach.
+    The model's rows have not quite the stream's earlier cells. Each table is raked to the mass that they
+    give each feature and to the column's own shares: its odds ratios are asked for, not what earlier
+    columns failed to reach, and tables that contradict each other have no largest likelihood.
 
     Args:
         features: Of the column.
@@ -144,27 +146,23 @@ class Problem:
     def __init__(self, features: Features, targets: Targets, index: I32) -> None:
         self.features, self.index, self.n = features, index, len(index)
         counted = np.bincount(index.ravel(), minlength=features.rows) / self.n
-        found = features.moments(targets)
-        masses = counted[: features.singles], counted[features.singles :]
-        self.moments, self.free, self.scale = [], [], []
-        for moment, mass in zip(found, masses, strict=True):
-            total = moment.sum(1, keepdims=True)
-            free = np.broadcast_to(total > 0, moment.shape)
+        masses = np.split(counted, [1, *features.starts[1:-1]])
+        own = targets.middle(features.column)
+        coarse = np.bincount(features.layout.variables[features.column].coarse_of, own)
+        asked, free = [], []
+        for table, mass in zip(features.tables(targets), masses, strict=True):
+            may = np.broadcast_to(table.sum(1, keepdims=True) > 0, table.shape)
             if targets.exact:
-                free = free & ~self._never(moment, total, targets.count)
-            asked = moment * np.where(total > 0, mass[:, None] / np.maximum(total, 1e-300), 0)
-            self.moments.append(asked)
-            self.free.append(free)
-            self.scale.append(1 / np.sqrt(asked + targets.ridge))
+                may = may & ~_never(table, targets.count)
+            asked.append(raked(table, mass, own if len(asked) <= len(features.before) else coarse))
+            free.append(may)
+        first = len(features.before) + 1
+        none = np.zeros((0, features.coarse))
+        self.moments = np.concatenate(asked[:first]), np.concatenate([none, *asked[first:]])
+        self.free = np.concatenate(free[:first]), np.concatenate([none > 0, *free[first:]])
+        self.scale = tuple(1 / np.sqrt(m + targets.ridge) for m in self.moments)
         self.ridge = targets.ridge
-        self.noise = NOISE / np.sqrt(targets.count)
-
-    @staticmethod
-    def _never(moment: F64, total: F64, count: float) -> NDArray[np.bool_]:
-        """Which pairs of cells never came although independent columns would have had them."""
-        every = moment.sum(0) / max(float(moment.sum()), 1e-300)
-        never: NDArray[np.bool_] = (moment == 0) & (total * every * count > EXPECTED)
-        return never
+        self.noise = NOISE / np.sqrt(min(targets.count, self.n))
 
     def start(self, weights: Weights | None) -> F64:
         """The point of given weights; without, that of independent columns."""
@@ -215,12 +213,39 @@ class Problem:
         return value, np.concatenate(parts)
 
 
+def raked(table: F64, rows: F64, columns: F64, rounds: int = 30) -> F64:
+    """The table with the odds ratios of `table` and the sums `rows` and `columns` (Deming and Stephan 1940).
+
+    Rows of zeros are filled as if they were independent of the columns.
+    """
+    out = np.where(table.sum(1, keepdims=True) > 0, table, np.outer(rows, columns))
+    for _ in range(rounds):
+        out *= _ratio(columns, out.sum(0))
+        sums = out.sum(1)
+        if np.abs(sums - rows).max() < 1e-7:
+            break
+        out *= _ratio(rows, sums)[:, None]
+    return out
+
+
+def _ratio(wanted: F64, found: F64) -> F64:
+    ratio: F64 = np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
+    return ratio
+
+
+def _never(table: F64, count: float) -> NDArray[np.bool_]:
+    """Which cells of a table never came although independent columns would have had them."""
+    independent = np.outer(table.sum(1), table.sum(0)) / max(float(table.sum()), 1e-300)
+    never: NDArray[np.bool_] = (table == 0) & (independent * count > EXPECTED)
+    return never
+
+
 def fit_column(
     features: Features,
     targets: Targets,
     index: I32,
     start: Weights | None = None,
-    iterations: int = 60,
+    iterations: int = 120,
 ) -> tuple[Weights, dict[str, Any]]:
     """Fit one column; returns its weights and how far the fit came.
 
