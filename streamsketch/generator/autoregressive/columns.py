@@ -148,8 +148,11 @@ class Problem:
         counted = np.bincount(index.ravel(), minlength=features.rows) / self.n
         masses = np.split(counted, [1, *features.starts[1:-1]])
         own = targets.middle(features.column)
-        coarse = np.bincount(features.layout.variables[features.column].coarse_of, own)
-        asked, free = [], []
+        coarse = np.bincount(features.layout.variables[features.column].coarse_of, own).astype(
+            float
+        )
+        asked: list[F64] = []
+        free: list[NDArray[np.bool_]] = []
         for table, mass in zip(features.tables(targets), masses, strict=True):
             may = np.broadcast_to(table.sum(1, keepdims=True) > 0, table.shape)
             if targets.exact:
@@ -158,7 +161,10 @@ class Problem:
             free.append(may)
         first = len(features.before) + 1
         none = np.zeros((0, features.coarse))
-        self.moments = np.concatenate(asked[:first]), np.concatenate([none, *asked[first:]])
+        self.moments: tuple[F64, F64] = (
+            np.concatenate(asked[:first]),
+            np.concatenate([none, *asked[first:]]),
+        )
         self.free = np.concatenate(free[:first]), np.concatenate([none > 0, *free[first:]])
         self.scale = tuple(1 / np.sqrt(m + targets.ridge) for m in self.moments)
         self.ridge = targets.ridge
