@@ -291,16 +291,17 @@ def harmonic_quality(rounds: int, quick: bool) -> Rows:
         x = 2 * (data.data - data.data.min(0)) / np.maximum(np.ptp(data.data, axis=0), 1e-9) - 1
         a, b = (x[data.target == k].astype(np.float32) for k in (0, 1))
         d, m, seeds = x.shape[1], 512, 60 if quick else 200
-        for law in ("harmonic", "hadamard") if d >= 16 else ("harmonic",):
+        laws = ("multiscale_harmonic", "multiscale_hadamard")
+        for law in laws if d >= 16 else laws[:1]:
             estimates: dict[str, list[float]] = {law: [], "independent": []}
             for seed in range(seeds):
                 omega = FeatureMap.from_spec(Spec(law, d, m, seed=seed)).omega
                 rng = np.random.default_rng(seed + 10_000)
                 u = rng.standard_normal(omega.shape)
                 radii = np.linalg.norm(omega, axis=0)
-                if law == "harmonic":  # radii drawn apart, from the same distribution
-                    base = np.exp(rng.uniform(np.log(0.5), np.log(6.25), m))
-                    radii = base * rng.integers(1, 9, m)
+                if "harmonic" in law:  # radii drawn apart, from the same distribution
+                    others = FeatureMap.from_spec(Spec(law, d, 8 * m, seed=seed + 1)).omega
+                    radii = rng.permutation(np.linalg.norm(others, axis=0))[:m]
                 for key, w in (
                     (law, omega),
                     ("independent", u / np.linalg.norm(u, axis=0) * radii),
@@ -308,11 +309,11 @@ def harmonic_quality(rounds: int, quick: bool) -> Rows:
                     fm = FeatureMap.from_frequencies(w)
                     gap = fm.sum(a) / len(a) - fm.sum(b) / len(b)
                     estimates[key].append(float((gap**2).sum() / m / 2**32))
-            fm = FeatureMap.from_spec(Spec(law, d, 4096))
+            fm, kernel = FeatureMap.from_spec(Spec(law, d, 4096)), law.removeprefix("multiscale_")
             rows = np.resize(x, (4096, d)).astype(np.float32)
             spent = take_turns(
                 {
-                    "law": lambda fm=fm, rows=rows, law=law: fm.sum(rows, backend=law),
+                    "law": lambda fm=fm, rows=rows, kernel=kernel: fm.sum(rows, backend=kernel),
                     "dense": lambda fm=fm, rows=rows: fm.sum(rows, backend="cpu"),
                 },
                 rounds,

@@ -104,15 +104,19 @@ def training() -> list[Mutant]:
 
 def inverse() -> list[Mutant]:
     """Inverse problems."""
-    file, test = "inverse.py", "test_inverse.py"
+    recover, test = "inverse/recover.py", "inverse/test_recover.py"
+    problem, solve = "inverse/problem.py", "inverse/solve.py"
     return [
-        Mutant(file, "return (self.lam * z**2).sum(1)", "return (0.0 * z**2).sum(1)", test),
-        Mutant(file, "torch.full((second,), lam_kernel)", "torch.full((second,), lam)", test),
-        Mutant(file, "torch.argmin(terms + problem.penalty(z))", "torch.argmax(terms)", test),
-        Mutant(file, "2 * (rate - y + torch.xlogy", "2 * (rate + torch.xlogy", test),
-        Mutant(file, "(moved.abs() - weight / curvature).clamp_min(0)", "moved.abs()", test),
-        Mutant(file, "return lambda z, *labels: center + scale * decode",
+        Mutant(problem, "norm = (self.lam * z**2).sum(1)", "norm = (0.0 * z**2).sum(1)", test),
+        Mutant(problem, "norm + self.penalty(rows)", "norm", test),
+        Mutant(problem, "2 * (rate - y + torch.xlogy", "2 * (rate + torch.xlogy", test),
+        Mutant(recover, "torch.full((second,), lam_kernel)", "torch.full((second,), lam)", test),
+        Mutant(recover, "return lambda z, *labels: center + scale * decode",
                "return lambda z, *labels: center + decode", test),
+        Mutant(solve, "int(torch.argmin(total))", "int(torch.argmax(total))", test),
+        Mutant(solve, "(moved.abs() - weight / bend).clamp_min(0)", "moved.abs()", test),
+        Mutant("inverse/critic.py", "bad.z - good.z", "good.z - bad.z", "inverse/test_critic.py"),
+        Mutant("inverse/critic.py", "(rows - center) / scale", "rows", "inverse/test_critic.py"),
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 
 from streamsketch.errors import ConfigError
 from streamsketch.inverse import recover
-from tests.test_inverse import Prior
+from tests.inverse.test_recover import Prior
 
 torch.set_num_threads(1)
 

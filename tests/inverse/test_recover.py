@@ -237,3 +237,30 @@ def test_the_poisson_residual_is_zero_at_the_counts_themselves():
     found = recover([3.0, 5.0], np.eye(2), Identity(2), lam=0, noise="poisson", steps=2000)
     assert found.x == pytest.approx([3.0, 5.0], abs=1e-2)
     assert found.residual == pytest.approx(0.0, abs=1e-4)
+
+
+def test_blind_deconvolution_finds_the_label_too():
+    """Each label has a plane of its own, far from the others; the width of the blur is unknown."""
+    prior, true = Labelled(), 2
+    with torch.no_grad():
+        x = prior(torch.tensor([[0.3, -0.6]]), torch.tensor([true]))
+        y = 1.5 * x[0]
+    gains = Identity(1)
+    found = recover_blind(
+        y, lambda rows, k: rows * (1 + k), prior, gains, lam=1e-4, lam_kernel=1e-4, restarts=24
+    )
+    assert found.label == true
+    np.testing.assert_allclose(found.x * (1 + found.kernel), y, atol=0.05)
+
+
+def test_a_penalty_counts_on_the_generated_row():
+    """min (x - 3)^2 + 2 x: the penalty's slope moves the minimum to 2."""
+    found = recover(
+        [3.0], np.eye(1), Identity(1), lam=0, penalty=lambda rows: 2 * rows[:, 0], steps=800
+    )
+    assert found.x[0] == pytest.approx(2.0, abs=1e-2)
+    blind = recover_blind(
+        np.array([3.0]), lambda x, k: x + k, Identity(1), Identity(1), lam=0, lam_kernel=1,
+        penalty=lambda rows: (rows[:, 0] - 1) ** 2, steps=1500,
+    )  # fmt: skip
+    assert blind.x[0] + blind.kernel[0] == pytest.approx(3 - 2 / 3, abs=1e-2)
