@@ -25,7 +25,7 @@ class Sketch:
 
     Attributes:
         spec: The operator's spec.
-        total: (classes * width,) int64, units of 2^-16.
+        total: (classes * width,) int64: features in units of 2^-16, then counts of cells if any.
         count: Rows summed.
 
     Example:
@@ -92,8 +92,10 @@ class Sketch:
         return Sketch(self.spec, self.total.copy(), self.count)
 
     def mean(self) -> NDArray[np.float64]:
-        """Mean features (classes * width,) float64; of no rows, zeros."""
-        return self.total / (ONE * max(self.count, 1))
+        """Mean features, then relative counts of cells if any, float64; of no rows, zeros."""
+        mean = self.total / max(self.count, 1)
+        mean[: 2 * self.spec.m if self.spec.middle else None] /= ONE
+        return mean
 
     def to_bytes(self) -> bytes:
         """The sketch as a file's bytes, for engines that move partial sums."""

@@ -1,6 +1,7 @@
 """The sketcher: schema, operator, sketch and releaser behind three verbs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from streamsketch.decode.scale import scale_of
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, build
+from streamsketch.features.cells import MAX_CELLS, fitting_middle, layout_of, suits
 from streamsketch.features.spec import Spec
 from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.release import Releaser
@@ -18,6 +20,9 @@ from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["Sketcher", "spec_of"]
+
+MIDDLE = 48  # middle cells of an ordered column, where the table is narrow enough
+PRIVATE_MIDDLE = 12  # fewer, larger cells stand out of the noise
 
 DeadLetters = Callable[[Sequence[Rejected], Any], None]
 
@@ -30,11 +35,31 @@ def spec_of(
     scale: float = 1.0,
     conditional: bool = False,
     map: str = "fourier",
+    *,
+    cells: bool | str = False,
+    middle: int = 0,
+    coarse: int = 0,
+    triples: Sequence[Sequence[str]] = (),
+    private: bool = False,
 ) -> Spec:
     """The spec of an operator over a schema's encoded rows.
 
+    Args:
+        schema: The columns.
+        frequencies: Number of frequencies.
+        law: Frequency law.
+        seed: Seed of the frequencies.
+        scale: Kernel scale, a length.
+        conditional: One block per label value.
+        map: Feature map.
+        cells: Count cells too; `auto` where the schema is a table's and nothing else was asked for.
+        middle: Middle cells of an ordered column; 0 chooses.
+        coarse: Coarse cells of an ordered column in triples; 0 counts no triples.
+        triples: Names of the variables of each triple; none with `coarse` counts all.
+        private: Whether noise will be added: the weight of counts is chosen for it.
+
     Raises:
-        ConfigError: m below 1, or conditional without a label column.
+        ConfigError: m below 1, conditional without a label column, or cells that do not fit.
     """
     if frequencies < 1:
         raise ConfigError(f"frequencies = {frequencies} must be at least 1")
@@ -43,7 +68,42 @@ def spec_of(
             'a conditional sketch needs a label column; declare one with kind = "label"'
         )
     classes = len(schema.label_classes) if conditional else 1
-    return Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
+    spec = Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
+    plain = not conditional and map == "fourier"
+    if not (suits(schema) and plain if cells == "auto" else cells):
+        return spec
+    if not plain:
+        raise ConfigError(
+            'cells are counted beside map = "fourier" without conditional, as a label is a column like any; '
+            "leave both as they are, or set cells = false"
+        )
+    return with_cells(spec, schema, middle, coarse, triples, private)
+
+
+def with_cells(
+    spec: Spec,
+    schema: Schema,
+    middle: int,
+    coarse: int,
+    triples: Sequence[Sequence[str]],
+    private: bool,
+) -> Spec:
+    """A spec that counts cells too, its sizes chosen where they are 0."""
+    from streamsketch.features.table import private_weight
+
+    if private:
+        middle = middle or PRIVATE_MIDDLE
+    elif not middle:
+        middle = fitting_middle(schema, MIDDLE)
+    named = tuple(tuple(names) for names in triples)
+    layout = layout_of(schema, middle, coarse, named or None)
+    if layout.size > MAX_CELLS:
+        raise ConfigError(
+            f"middle = {middle} and coarse = {coarse} count {layout.size} cells, more than {MAX_CELLS}; lower them, or "
+            "name the triples that matter"
+        )
+    weight = private_weight(spec.m, layout.tables) if private else 1.0
+    return replace(spec, middle=middle, coarse=coarse, triples=named, cell_weight=weight)
 
 
 class Sketcher:
@@ -61,6 +121,12 @@ class Sketcher:
         privacy: Settings of the mechanism.
         dead_letters: Called with the refused rows and their table; without it they raise.
         map: Feature map, a name in `features.MAPS`.
+        stream: Name of the stream, written into every release.
+        cells: Count cells too (single values, pairs of columns), for the generator of tables:
+            `auto` does where the schema is a table's; False counts none.
+        middle: Cells of an ordered column in its pairs; 0 chooses.
+        coarse: Cells of an ordered column in triples; 0 counts no triples.
+        triples: Names of the variables of each triple; none with `coarse` counts all.
 
     Example:
         >>> schema = Schema.vectors(2, -1, 1)
@@ -85,11 +151,18 @@ class Sketcher:
         dead_letters: DeadLetters | None = None,
         map: str = "fourier",
         stream: str = "stream",
+        cells: bool | str = "auto",
+        middle: int = 0,
+        coarse: int = 0,
+        triples: Sequence[Sequence[str]] = (),
     ) -> None:
         self.schema = schema
         scale = scale_of(scale, private=mechanism != "none")
-        spec = spec_of(schema, frequencies, law, seed, scale, conditional, map)
-        self.features: Map = build(spec, schema.blocks)
+        spec = spec_of(
+            schema, frequencies, law, seed, scale, conditional, map,
+            cells=cells, middle=middle, coarse=coarse, triples=triples, private=mechanism != "none",
+        )  # fmt: skip
+        self.features: Map = build(spec, schema)
         self.sketch = Sketch.zero(self.features)
         self.dead_letters = dead_letters
         self.releaser = Releaser(

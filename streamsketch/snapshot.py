@@ -17,6 +17,8 @@ from streamsketch.storage.files import digest, pack, read_file, unpack, write_at
 if TYPE_CHECKING:
     import os
 
+    from streamsketch.features.cells import CellLayout
+
 __all__ = ["Release", "Snapshot"]
 
 
@@ -76,6 +78,8 @@ class Snapshot:
         span: Positions and times that it covers.
         omega: Frequencies (d, m) where they were given rather than drawn, else None.
         created: ISO time of the release.
+        cells: (size of `layout`,) float64 relative counts of cells over the released count; None
+            where the operator counts none. With a mechanism they carry noise and may be negative.
     """
 
     mean: NDArray[np.float64]
@@ -86,6 +90,7 @@ class Snapshot:
     span: Mapping[str, Any] = field(default_factory=dict)
     omega: NDArray[np.float64] | None = None
     created: str = ""
+    cells: NDArray[np.float64] | None = None
 
     @cached_property
     def id(self) -> str:
@@ -94,10 +99,28 @@ class Snapshot:
 
     @cached_property
     def features(self) -> Any:
-        """The feature map that made it."""
+        """The feature map that made `mean`."""
         if self.omega is not None:
             return FeatureMap(self.spec, self.omega)
-        return build(self.spec, self.schema.blocks)
+        if self.spec.middle:
+            return FeatureMap.from_spec(self.spec, self.schema.blocks)
+        return build(self.spec, self.schema)
+
+    @cached_property
+    def layout(self) -> "CellLayout | None":
+        """What `cells` count; None where the operator counts none."""
+        if not self.spec.middle:
+            return None
+        from streamsketch.features.cells import layout_of
+
+        return layout_of(
+            self.schema, self.spec.middle, self.spec.coarse, self.spec.triples or None
+        )
+
+    @property
+    def cell_noise(self) -> float:
+        """Standard deviation of the noise on a relative count; 0 without a mechanism."""
+        return self.release.noise_std / (self.spec.cell_weight * max(self.count, 1.0))
 
     @property
     def z(self) -> NDArray[np.complex128]:
@@ -113,6 +136,8 @@ class Snapshot:
         arrays: dict[str, NDArray[Any]] = {"mean": self.mean}
         if self.omega is not None:
             arrays["omega"] = self.omega
+        if self.cells is not None:
+            arrays["cells"] = self.cells
         body = {
             "count": self.count,
             "spec": self.spec.to_dict(),
@@ -140,6 +165,7 @@ class Snapshot:
             body["span"],
             arrays.get("omega"),
             body["created"],
+            arrays.get("cells"),
         )
 
     def save(self, path: "str | os.PathLike[str]") -> None:

@@ -175,11 +175,11 @@ def test_a_conditional_sketch_has_a_block_per_label():
     table = pa.table({"x": [0.1, 0.2, 0.3], "y": ["a", "b", "a"]})
     conditional = Sketcher(schema, frequencies=8, conditional=True)
     conditional.learn_many(table)
-    joint = Sketcher(schema, frequencies=8)
+    joint = Sketcher(schema, frequencies=8, cells=False)
     joint.learn_many(table)
     blocks = conditional.sketch.total.reshape(2, -1)
     assert (blocks.sum(axis=0) == joint.sketch.total).all()
-    only_b = Sketcher(schema, frequencies=8)
+    only_b = Sketcher(schema, frequencies=8, cells=False)
     only_b.learn_many(table.slice(1, 1))
     assert (blocks[1] == only_b.sketch.total).all()
     with pytest.raises(ConfigError, match="label"):

@@ -144,7 +144,7 @@ class SketchDrift(DriftDetector):
 
         assert self.schema is not None
         spec = spec_of(self.schema, self.detector_frequencies, self.law, self.seed, self.scale)
-        found: FeatureMap = build(spec, self.schema.blocks)
+        found: FeatureMap = build(spec, self.schema)
         return found
 
     def _reset(self) -> None:

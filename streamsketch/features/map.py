@@ -22,6 +22,8 @@ from streamsketch.schema.columns import Block
 if TYPE_CHECKING:
     import torch
 
+    from streamsketch.schema import Schema
+
 __all__ = ["MAPS", "ONE", "FeatureMap", "Map", "build"]
 
 
@@ -40,12 +42,33 @@ class Map(Protocol):
         """Largest L2 norm of one row's features, in the arithmetic of every backend."""
         ...
 
+    @property
+    def units(self) -> NDArray[np.int64] | int:
+        """What a unit of each coordinate of a sum weighs in the norm, in 2^-16."""
+        ...
+
     def sum(self, x: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """Fixed-point sum over rows."""
         ...
 
+    def split(
+        self, value: NDArray[Any], weight: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Mean features, and relative counts of cells if any, of a sum in weighed units."""
+        ...
 
-class FeatureMap:
+
+class Fourierlike:
+    """What maps without counts share: every coordinate of a sum is in 2^-16."""
+
+    units = 1
+
+    def split(self, value: NDArray[Any], weight: float) -> tuple[NDArray[np.float64], None]:
+        """See `Map.split`."""
+        return np.asarray(value, np.float64) / (ONE * weight), None
+
+
+class FeatureMap(Fourierlike):
     """Random Fourier features: the operator that all sketching, training and sampling share.
 
     Args:
@@ -182,12 +205,18 @@ MAPS = {
 }
 
 
-def build(spec: Spec, blocks: Sequence[Block] = ()) -> Any:
+def build(spec: Spec, schema: "Schema | None" = None) -> Any:
     """The feature map that a spec names (see `MAPS`).
 
     Raises:
         ConfigError: The map is unknown.
     """
+    blocks = () if schema is None else schema.blocks
+    if spec.middle:
+        from streamsketch.features.table import TableMap
+
+        assert schema is not None
+        return TableMap.from_spec(spec, schema)
     if spec.map not in MAPS:
         raise ConfigError(f"feature map {spec.map!r} is unknown; choose one of {', '.join(MAPS)}")
     module, name = MAPS[spec.map].split(":")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.features.kernels import ONE
+from streamsketch.features.map import Fourierlike
 
 if TYPE_CHECKING:
     from streamsketch.features.spec import Spec
@@ -32,7 +33,7 @@ MOST_WIDTH = 50_000
 ROWS = 1024
 
 
-class MomentMap:
+class MomentMap(Fourierlike):
     """All monomials of degrees 1 to `degree`, by degree, indices in lexicographic order.
 
     Args:

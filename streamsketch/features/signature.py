@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.features.kernels import ONE
+from streamsketch.features.map import Fourierlike
 
 if TYPE_CHECKING:
     from streamsketch.features.spec import Spec
@@ -30,7 +31,7 @@ GAIN = 4 / np.pi
 _DITHER_STREAM = 0x0D17
 
 
-class SignatureMap:
+class SignatureMap(Fourierlike):
     """The one-bit map: ``sign cos(w.x + xi)`` then ``sign sin(w.x + xi)``.
 
     Args:

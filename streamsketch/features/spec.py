@@ -11,6 +11,9 @@ from streamsketch.errors import ConfigError
 
 __all__ = ["Spec"]
 
+#: Fields that are written only where they say something: sketches without cells keep their fingerprints.
+CELLS = {"middle": 0, "coarse": 0, "triples": (), "cell_weight": 1.0}
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -27,6 +30,10 @@ class Spec:
         map: Which feature map, a name in `MAPS`.
         arithmetic: How features are summed: `fixed16`, multiples of 2^-16 in int64.
         omega_hash: Hash of given frequencies; empty when a law draws them.
+        middle: Middle cells of an ordered column, where cells are counted; 0 counts none.
+        coarse: Coarse cells of an ordered column, where triples are counted; 0 counts none.
+        triples: Names of the variables of each counted triple; empty for all.
+        cell_weight: Weight of a count beside a Fourier feature, where noise is added.
     """
 
     law: str
@@ -39,19 +46,24 @@ class Spec:
     map: str = "fourier"
     arithmetic: str = "fixed16"
     omega_hash: str = ""
+    middle: int = 0
+    coarse: int = 0
+    triples: tuple[tuple[str, ...], ...] = ()
+    cell_weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", float(self.scale))  # 1 and 1.0 are one spec
+        object.__setattr__(self, "triples", tuple(map(tuple, self.triples)))
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of everything above."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON types."""
-        return asdict(self)
+        """The fields, as JSON types; those of cells only where there are any."""
+        return {k: v for k, v in asdict(self).items() if k not in CELLS or v != CELLS[k]}
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> "Spec":

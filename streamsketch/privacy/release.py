@@ -174,11 +174,12 @@ class Releaser:
         """
         if self.private:
             return self._release_private(total, count, span or {})
-        value, weight = self.memory.update(total - self.seen, cast("int", count - self.seen_count))
-        mean = np.asarray(value, np.float64) / (ONE * weight) if weight else np.zeros(total.shape)
+        pane = (total - self.seen) * self.features.units
+        value, weight = self.memory.update(pane, cast("int", count - self.seen_count))
+        mean, cells = self.features.split(value, weight or 1)
         self.seen, self.seen_count = total.copy(), count
         release = Release("none", self.memory_text, self.index, 0, self.stream)
-        snapshot = self._snapshot(mean, float(weight), release, dict(span or {}))
+        snapshot = self._snapshot(mean, cells, float(weight), release, dict(span or {}))
         self.index += 1
         self.released += 1
         return snapshot
@@ -190,17 +191,18 @@ class Releaser:
         self._check_cut(total, count)
         self._check_budget()
         rows = count - self.seen_count
-        pane = np.append(total - self.seen, np.int64(round(self._count_units * rows)))
+        moved = (total - self.seen) * self.features.units
+        pane = np.append(moved, np.int64(round(self._count_units * rows)))
         noisy: NDArray[Any] = self._noiser.next(pane, self._entropy)
         # The memory sees noisy windows only: what follows is post-processing.
         value, weight = self.memory.update(noisy[:-1], cast("int", noisy[-1] / self._count_units))
         std = math.sqrt((self.sigma * self.plan.error(self.index)) ** 2 + self._past_variance)
         count_std = std * ONE / self._count_units
         floor = max(1.0, COUNT_FLOOR * count_std)
-        mean = np.asarray(value, np.float64) / (ONE * max(weight, floor))
+        mean, cells = self.features.split(value, max(weight, floor))
         public = {key: span[key] for key in ("window",) if key in span}
         described = self._describe(std, count_std, floor)
-        snapshot = self._snapshot(mean, float(weight), described, public)
+        snapshot = self._snapshot(mean, cells, float(weight), described, public)
         self._pending = snapshot.to_bytes()
         self._enter(snapshot, total, count)
         self.seen, self.seen_count = total.copy(), count
@@ -229,7 +231,7 @@ class Releaser:
                 "are older than the ledger; restore sums and ledger from the same state file."
             )
         most = (count - self.seen_count) * self.features.norm_bound * ONE * self._largest_weight
-        if np.abs(total - self.seen).max(initial=0) > most:
+        if np.abs((total - self.seen) * self.features.units).max(initial=0) > most:
             raise PrivacyError(
                 f"the sums of stream {self.stream!r} moved further than its new rows can move "
                 "them; sums and ledger are not of the same state: restore both from one file."
@@ -297,7 +299,12 @@ class Releaser:
         return self.settings.epsilon_of(self.rho)
 
     def _snapshot(
-        self, mean: NDArray[np.float64], count: float, release: Release, span: dict[str, Any]
+        self,
+        mean: NDArray[np.float64],
+        cells: NDArray[np.float64] | None,
+        count: float,
+        release: Release,
+        span: dict[str, Any],
     ) -> Snapshot:
         explicit = isinstance(self.features, FeatureMap) and self.features.spec.law == "explicit"
         return Snapshot(
@@ -309,6 +316,7 @@ class Releaser:
             span,
             self.features.omega if explicit and isinstance(self.features, FeatureMap) else None,
             _now(),
+            cells,
         )
 
     def _enter(self, snapshot: Snapshot, total: NDArray[np.int64], count: float) -> None:

@@ -243,7 +243,7 @@ class Pipeline:
         """The operator."""
         from streamsketch.features import build
 
-        made: Map = build(self.spec, self.schema.blocks)
+        made: Map = build(self.spec, self.schema)
         return made
 
     def store(self) -> "Store":

@@ -1,7 +1,7 @@
 """A data frame to a sketch: what runs in a task, and how the parts come together."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from streamsketch._version import __version__
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
-from streamsketch.schema import Rejected, Schema
+from streamsketch.features import Map, Spec, build
+from streamsketch.schema import Schema
 from streamsketch.schema.schema import refusal
 from streamsketch.sketch import Sketch
 from streamsketch.sketcher import Sketcher
@@ -21,51 +22,49 @@ if TYPE_CHECKING:
 __all__ = ["Operator", "partials", "refused", "sketch"]
 
 ON_REFUSED = ("fail", "skip")
-RELEASING = {"mechanism", "memory", "privacy", "stream"}  # of a sketcher: never sent to a task
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
 class Operator:
-    """What a task needs to sketch: plain text and numbers, never a matrix of frequencies.
+    """What a task needs to sketch: plain text, never a matrix of frequencies.
 
     Attributes:
         schema: The schema's columns as JSON.
-        options: Settings of the sketcher that decide on the operator, as JSON.
-        fingerprint: Fingerprint of the operator on the driver.
+        spec: The operator's spec as JSON.
         version: Version of streamsketch on the driver.
     """
 
     schema: str
-    options: str
-    fingerprint: str
+    spec: str
     version: str = __version__
 
     @classmethod
-    def of(cls, sketcher: Sketcher, options: dict[str, Any]) -> "Operator":
-        """The operator of a sketcher that was made with `options`."""
-        kept = {name: value for name, value in options.items() if name not in RELEASING}
+    def of(cls, sketcher: Sketcher) -> "Operator":
+        """The operator of a sketcher."""
         schema = json.dumps(list(sketcher.schema.to_dict().items()))
-        return cls(schema, json.dumps(kept), sketcher.spec.fingerprint)
+        return cls(schema, json.dumps(sketcher.spec.to_dict()))
 
     @cached_property
     def columns(self) -> Schema:
         """The schema."""
         return Schema.from_dict(dict(json.loads(self.schema)))
 
-    def sketcher(self, refuse: Callable[[Sequence[Rejected], Any], None] | None) -> Sketcher:
-        """A sketcher of this operator that has learned nothing.
+    @cached_property
+    def features(self) -> Map:
+        """The feature map, its frequencies drawn anew.
 
         Raises:
-            SpecMismatchError: This machine makes another operator of the same settings.
+            SpecMismatchError: This machine makes another operator of the same text.
         """
-        made = Sketcher(self.columns, dead_letters=refuse, **json.loads(self.options))
-        if made.spec.fingerprint != self.fingerprint:
+        spec = Spec.from_dict(json.loads(self.spec))
+        if self.columns.hash != spec.schema_hash:
             raise SpecMismatchError(
-                f"the driver has operator {self.fingerprint} (streamsketch {self.version}), this task has "
-                f"{made.spec.fingerprint} (streamsketch {__version__}); install the same version on both"
+                f"the driver's schema has hash {spec.schema_hash} (streamsketch {self.version}), here it has "
+                f"{self.columns.hash} (streamsketch {__version__}); install the same version on both"
             )
+        made: Map = build(spec, self.columns)
         return made
 
 
@@ -101,7 +100,7 @@ def sketch(
         raise ConfigError(
             'unit = "user" counts the rows of each user in one process, and tasks cannot; use unit = "row"'
         )
-    for part, reasons in partials(df, Operator.of(sketcher, options), on_refused, merge_tasks):
+    for part, reasons in partials(df, Operator.of(sketcher), on_refused, merge_tasks):
         if reasons and on_refused == "fail":
             raise DataError(f"{reasons}; correct the rows, or pass on_refused = 'skip'")
         sketcher.learn_sketch(part)
@@ -151,16 +150,13 @@ def _partial(sketch: Sketch, reason: str) -> pa.RecordBatch:
 
 def _sketching(operator: Operator) -> Task:
     def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        first: list[str] = []
-
-        def refuse(rejected: Sequence[Rejected], table: Any) -> None:
-            if not first:
-                first.append(refusal(tuple(rejected), table.num_rows))
-
-        sketcher = operator.sketcher(refuse)
+        sketch, first = Sketch.zero(operator.features), ""
         for batch in batches:
-            sketcher.learn_many(batch)
-        yield _partial(sketcher.sketch, first[0] if first else "")
+            rows = operator.columns.encode(batch)
+            if rows.rejected and not first:
+                first = refusal(rows.rejected, batch.num_rows)
+            sketch.update(operator.features, rows.x, rows.labels)
+        yield _partial(sketch, first)
 
     return task
 

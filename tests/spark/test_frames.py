@@ -121,16 +121,17 @@ def test_wrong_calls(spark: SparkSession, path: str, schema: Schema) -> None:
         sketch(frame, schema, merge_tasks=0, **SETTINGS)
 
 
-def test_a_worker_with_another_operator_is_refused_by_name(schema: Schema) -> None:
-    mine = Sketcher(schema, **SETTINGS)
-    other = frames.Operator(
-        frames.Operator.of(mine, SETTINGS).schema,
-        '{"frequencies": 33}',
-        mine.spec.fingerprint,
-        "9.9",
-    )
+def test_a_worker_with_another_operator_is_refused_by_name(
+    schema: Schema, table: pa.Table
+) -> None:
+    mine = frames.Operator.of(Sketcher(schema, **SETTINGS))
+    other = frames.Operator.of(Sketcher(Schema.propose(table), **SETTINGS))
+    mixed = frames.Operator(other.schema, mine.spec, "9.9")
     with pytest.raises(SpecMismatchError, match=r"9\.9.*install the same version"):
-        other.sketcher(None)
+        mixed.features  # noqa: B018
+    newer = frames.Operator(mine.schema, mine.spec.replace("{", '{"hue": 1, ', 1))
+    with pytest.raises(ConfigError, match="another version"):
+        newer.features  # noqa: B018
 
 
 def test_a_corrupt_partial_is_named(schema: Schema) -> None:
@@ -143,5 +144,5 @@ def test_a_corrupt_partial_is_named(schema: Schema) -> None:
 
 def test_only_the_spec_travels(schema: Schema) -> None:
     wide = Sketcher(schema, frequencies=100_000)
-    sent = frames.Operator.of(wide, {"frequencies": 100_000})
-    assert len(sent.schema) + len(sent.options) < 10_000 < len(wide.sketch.to_bytes())
+    sent = frames.Operator.of(wide)
+    assert len(sent.schema) + len(sent.spec) < 10_000 < len(wide.sketch.to_bytes())
