@@ -126,7 +126,7 @@ class Prior(torch.nn.Module):
     def __init__(self, generator: Generator, encoder: Cosines) -> None:
         super().__init__()
         self.generator, self.latent_dim = generator, generator.latent_dim
-        self.network = generator.network
+        self.classes = generator.classes
         self.basis = torch.from_numpy(encoder.basis * encoder.limits[:, None]).float()
         self.start = encoder.mean * torch.from_numpy(encoder.basis[0]).float()
 
