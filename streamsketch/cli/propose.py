@@ -17,6 +17,10 @@ WARNING = (
     "private. Review them, and before private use replace them by limits that are public knowledge."
 )
 
+TABLE_FREQUENCIES = (
+    1024  # of a table whose cells are counted: they validate, follow drift, guide the sampler
+)
+
 _TEMPLATE = """\
 # A pipeline proposed by `streamsketch init {file}` from {rows} rows.
 #
@@ -32,12 +36,11 @@ type = "files"            # or "kafka", "arrow", "flight"
 # group = "streamsketch"
 
 [sketch]
-frequencies = {frequencies: <12}# more frequencies: finer detail, larger snapshots
+{cells}frequencies = {frequencies: <12}# more frequencies: finer detail, larger snapshots
 law = "multiscale"
 seed = 0                  # sketches merge only where law, scale and seed agree
 memory = "landmark"       # or "tumbling", "decayed:0.99", "sliding:24"
-conditional = false       # true: one block per label value, to sample with --label
-
+{conditional}
 [privacy]
 mechanism = "none"        # written into every snapshot; see docs/privacy.md for the others
 
@@ -103,10 +106,12 @@ def init(
     then read as `consume` will read it, and what it would refuse is told.
     """
     from streamsketch.cli.console import err, say, working
+    from streamsketch.features.cells import fitting_middle, layout_of, suits
     from streamsketch.features.frequencies import advised
     from streamsketch.ingest.streams import plugin
     from streamsketch.schema import Schema
     from streamsketch.schema.propose import proposal
+    from streamsketch.sketcher import MIDDLE
 
     tables = plugin("tables", "files")
     asked: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
@@ -116,12 +121,26 @@ def init(
     proposed = proposal(found.table, label, ids or [], ignore or [])
     left_out = {**found.left_out, **proposed.left_out}
     schema = Schema(proposed.columns)
+    size, cells, frequencies = 0, "", max(4096, advised(schema.blocks))
+    conditional = (
+        "conditional = false       # true: one block per label value, to sample with --label\n"
+    )
+    if suits(schema):
+        frequencies = TABLE_FREQUENCIES
+        layout = layout_of(schema, fitting_middle(schema, MIDDLE), 0)
+        size = 8 * (layout.size + 2 * frequencies)
+        what = (
+            f"count {layout.size:,} cells of columns and their pairs, for the generator of tables"
+        )
+        cells, conditional = f"{'cells = true': <26}# {what}\n", ""
     name = Path(file.rstrip("/")).stem or "stream"
     settings = {**found.settings, "path": _absolute(found.settings["path"])}
     text = _TEMPLATE.format(
         file=file,
         rows=found.table.num_rows,
-        frequencies=max(4096, advised(schema.blocks)),
+        frequencies=frequencies,
+        cells=cells,
+        conditional=conditional,
         warning="\n# ".join(_fold(WARNING)),
         source="\n".join(f"{key} = {_inline(value)}" for key, value in settings.items()),
         store=_quote(store or f"{name}-store"),
@@ -136,6 +155,8 @@ def init(
         f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {found.table.num_rows:,} rows"
         f"{spread} of {file}."
     )
+    if size:
+        say(f"A snapshot will have {size / 1000:,.0f} kB, however many rows come.")
     chosen = {key: value for key, value in found.settings.items() if key not in ("path", *asked)}
     if chosen:
         say("Read with " + ", ".join(f"{k} = {_inline(v)}" for k, v in chosen.items()) + ".")

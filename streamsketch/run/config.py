@@ -52,6 +52,10 @@ class SketchTable(_Table):
     map: str = "fourier"
     memory: str = "landmark"
     conditional: bool = False
+    cells: bool = False
+    middle: Annotated[int, Field(ge=0)] = 0
+    coarse: Annotated[int, Field(ge=0)] = 0
+    triples: tuple[tuple[str, str, str], ...] = ()
 
     @field_validator("law")
     @classmethod
@@ -236,8 +240,12 @@ class Pipeline:
         from streamsketch.sketcher import spec_of
 
         s = self.sketch
-        scale = scale_of(s.scale, self.privacy.mechanism != "none", self.folder)
-        return spec_of(self.schema, s.frequencies, s.law, s.seed, scale, s.conditional, s.map)
+        private = self.privacy.mechanism != "none"
+        return spec_of(
+            self.schema, s.frequencies, s.law, s.seed, scale_of(s.scale, private, self.folder),
+            s.conditional, s.map, cells=s.cells, middle=s.middle, coarse=s.coarse,
+            triples=s.triples, private=private,
+        )  # fmt: skip
 
     def features(self) -> "Map":
         """The operator."""
