@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipeline(tmp_path: Path, data: Path, call: Call) -> Path:
     """A pipeline file of small settings; its store is `tmp_path/store`."""
     made = call("init", data / "rows.parquet", "--label", "sort", "--store", "store")
-    text = made.out.replace("frequencies = 4096 ", "frequencies = 128 ")
+    text = made.out.replace("frequencies = 1024 ", "frequencies = 128 ")
     text = text.replace("seconds = 60.0 ", "seconds = 1.0 ")
     path = tmp_path / "pipeline.toml"
     path.write_text(text)

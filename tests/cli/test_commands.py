@@ -90,7 +90,7 @@ def test_replay_train_sample_evaluate(call: Call, pipeline: Path, data: Path) ->
     shown = call("replay", data / "rows.parquet", "--pipeline", pipeline)
     assert (shown.code, shown.out) == (0, "")
     assert "3,000 rows learned" in shown.err
-    expected = Sketcher(load(pipeline).schema, frequencies=128, cells=False)
+    expected = Sketcher(load(pipeline).schema, frequencies=128)
     expected.learn_many(parquet.read_table(data / "rows.parquet"))
     name, snapshot = Store(store).snapshots.newest(Snapshot.from_bytes) or ("", None)
     assert snapshot is not None
