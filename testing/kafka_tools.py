@@ -108,6 +108,9 @@ class Member:
         self.log.append(("lose", part))
         self.mine.pop(part, None)
 
+    def read_before(self):
+        return [name for name, part in self.shared.parts.items() if part.position is not None]
+
     def learn(self, chunk):
         part = self.mine[chunk.part]
         if chunk.batch is not None:

@@ -73,6 +73,10 @@ class Held(Mapping[str, PartState]):
         self.watch.drop(name)
         self.state.unlock(name)
 
+    def read_before(self) -> Collection[str]:
+        """Names of all parts with a saved position; see `streams.Ownership`."""
+        return [p.part for p in self.state.parts() if p.position is not None]
+
     def save(self, names: Collection[str] | None = None, last: bool = False) -> bool:
         """Save the parts that changed: dead letters first, then sums with positions, then acks.
 

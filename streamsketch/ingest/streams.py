@@ -5,7 +5,7 @@ same atomic write as the sums. A source learns where to start from the pipeline,
 a part is what has a position of its own (a Kafka partition, a folder of files).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -77,6 +77,10 @@ class Ownership(Protocol):
 
     def lose(self, part: str) -> None:
         """A part was taken away: what was summed since the last save is forgotten."""
+        ...
+
+    def read_before(self) -> Collection[str]:
+        """Names of all parts of the stream that have a saved position, whoever owns them."""
         ...
 
 

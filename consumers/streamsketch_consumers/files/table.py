@@ -146,6 +146,10 @@ class _Alone:
     def lose(self, part: str) -> None:
         """Nothing to do."""
 
+    def read_before(self) -> list[str]:
+        """Nothing."""
+        return []
+
 
 class _Files:
     """The files of a path, of one format."""

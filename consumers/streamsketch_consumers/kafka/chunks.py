@@ -10,6 +10,7 @@ from streamsketch.schema import Column, Schema
 from streamsketch_consumers.decode import Bad, Rows, decoder
 from streamsketch_consumers.kafka.client import Partition, Records
 from streamsketch_consumers.kafka.settings import KafkaSettings
+from streamsketch_consumers.kafka.witness import advanced
 
 __all__ = ["Messages", "blocks", "part_name"]
 
@@ -38,12 +39,12 @@ class Messages:
             )
         self._decode = decoder(settings.format, in_values, settings.decoding())
 
-    def chunks(self, records: Records, gaps: list[list[int]]) -> list[Chunk]:
+    def chunks(self, records: Records, before: Position) -> list[Chunk]:
         """One chunk per run of rows of the same Arrow schema; the last one ends the block.
 
         Args:
             records: Messages of one partition.
-            gaps: Offsets that were deleted unread, kept in the positions.
+            before: The position before them.
         """
         rows, bad = self._decode(records.values)
         found = []
@@ -51,19 +52,19 @@ class Messages:
             stop = len(records) if i == len(rows) - 1 else int(run.origin[-1]) + 1
             here = [b for b in bad if b.message < stop]
             bad = bad[len(here) :]
-            found.append(self._chunk(records, stop, gaps, run, here))
-        return found or [self._chunk(records, len(records), gaps, None, bad)]
+            found.append(self._chunk(records, stop, before, run, here))
+        return found or [self._chunk(records, len(records), before, None, bad)]
 
     def _chunk(
         self,
         records: Records,
         stop: int,
-        gaps: list[list[int]],
+        before: Position,
         run: Rows | None,
         bad: Sequence[Bad],
     ) -> Chunk:
         name = part_name(records.at)
-        position = position_at(records[stop - 1].offset + 1, gaps)
+        position = advanced(before, records, stop - 1)
         dead = tuple(_dead(records, b) for b in bad)
         if run is None:
             return Chunk(name, position, dead=dead)
@@ -84,11 +85,6 @@ class _RowPlaces:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return _place(self._records, int(self._run.origin[row]))
-
-
-def position_at(offset: int, gaps: list[list[int]]) -> Position:
-    """The position that is saved with the sums: the next offset, and what was never seen."""
-    return {"offset": offset, "gaps": gaps} if gaps else {"offset": offset}
 
 
 def blocks(records: Records) -> Iterator[Records]:

@@ -4,7 +4,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Client", "Listener", "OutOfRange", "Partition", "Record", "Records", "Unavailable",]  # fmt: skip
+__all__ = [
+    "BEGINNING",
+    "Client",
+    "Diverged",
+    "Listener",
+    "OutOfRange",
+    "Partition",
+    "Record",
+    "Records",
+    "Unavailable",
+]
+
+BEGINNING = -2  # instead of an offset: the first that there is
 
 
 class Partition(NamedTuple):
@@ -21,6 +33,7 @@ class Record(NamedTuple):
     timestamp: int
     key: bytes | None
     headers: Sequence[tuple[str, Any]]
+    epoch: int = -1
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,18 @@ class OutOfRange(Exception):
         self.offsets = offsets
 
 
+class Diverged(Exception):
+    """Partitions lost records that were read: their logs were cut, and may go on otherwise.
+
+    Args:
+        partitions: Those.
+    """
+
+    def __init__(self, partitions: Collection[Partition]) -> None:
+        super().__init__(partitions)
+        self.partitions = partitions
+
+
 class Unavailable(Exception):
     """The brokers do not answer, or ask to be asked again."""
 
@@ -77,7 +102,7 @@ class Listener(Protocol):
     """Hears, during `Client.poll`, of the partitions that come and go."""
 
     def assigned(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
-        """Partitions came; returns where to read them from, None for the declared start."""
+        """Partitions came; where to read them from: an offset, BEGINNING, None for the declared start."""
         ...
 
     def given_up(self, partitions: Collection[Partition], lost: bool) -> None:
@@ -108,6 +133,7 @@ class Client(Protocol):
 
         Raises:
             OutOfRange: The broker does not have the next ones.
+            Diverged: The broker no longer has what was read.
         """
         ...
 
@@ -133,6 +159,16 @@ class Client(Protocol):
 
     def ends(self, partitions: Collection[Partition], timeout: float) -> dict[Partition, int]:
         """The ends of partitions, asked for now."""
+        ...
+
+    def at_time(
+        self, partitions: Collection[Partition], milliseconds: int, timeout: float
+    ) -> dict[Partition, int]:
+        """The first offsets at or after a time since 1970; the end where there is none."""
+        ...
+
+    def topic_id(self, topic: str) -> str | None:
+        """What tells a topic from another that has its name later; None if unknown."""
         ...
 
     def beginnings(

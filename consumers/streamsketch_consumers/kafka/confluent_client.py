@@ -8,6 +8,7 @@ from typing import Any
 
 from streamsketch.errors import ConfigError, SourceError
 from streamsketch_consumers.kafka.client import (
+    Diverged,
     Listener,
     OutOfRange,
     Partition,
@@ -15,13 +16,8 @@ from streamsketch_consumers.kafka.client import (
     Records,
     Unavailable,
 )
-from streamsketch_consumers.kafka.settings import (
-    FRAME_BYTES,
-    SECRETS,
-    Connection,
-    KafkaSettings,
-    secret,
-)
+from streamsketch_consumers.kafka.librdkafka import configuration
+from streamsketch_consumers.kafka.settings import KafkaSettings
 
 try:
     from confluent_kafka import (
@@ -44,8 +40,6 @@ __all__ = ["ConfluentClient", "configuration"]
 log = logging.getLogger(__name__)
 
 FILL_SECONDS = 0.02  # after a first message, for others to be handed over with it
-LARGEST_FRAME = 2**31 - 1
-STRATEGIES = {"range": "range", "roundrobin": "roundrobin", "cooperative": "cooperative-sticky"}
 PASSING = {  # what librdkafka tells of and goes on trying by itself
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -57,69 +51,6 @@ PASSING = {  # what librdkafka tells of and goes on trying by itself
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 }
-
-
-def configuration(settings: KafkaSettings) -> dict[str, Any]:
-    """The settings as librdkafka names them, secrets included: never log them.
-
-    Raises:
-        ConfigError: librdkafka does not have one, or a secret is not there.
-    """
-    if settings.assignment not in STRATEGIES:
-        raise ConfigError(
-            f"assignment = {settings.assignment!r} is not offered by client = 'confluent'; use one "
-            f"of {', '.join(STRATEGIES)}"
-        )
-    refresh = max(10, int(settings.metadata_seconds * 1000))
-    return {
-        **_connection(settings),
-        "group.id": settings.group,
-        **({"group.instance.id": settings.group_instance_id} if settings.group_instance_id else {}),
-        "partition.assignment.strategy": STRATEGIES[settings.assignment],
-        "isolation.level": settings.isolation_level,
-        # Positions come from the saved state alone: an offset that the broker does not have
-        # must be heard of, never reset in silence.
-        "auto.offset.reset": "error",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "allow.auto.create.topics": False,
-        "enable.partition.eof": True,
-        "check.crcs": True,
-        "fetch.max.bytes": settings.fetch_bytes,
-        "max.partition.fetch.bytes": settings.fetch_bytes,
-        "message.max.bytes": min(settings.fetch_bytes, 1_000_000),
-        "receive.message.max.bytes": min(LARGEST_FRAME, max(FRAME_BYTES, 4 * settings.fetch_bytes)),
-        "queued.max.messages.kbytes": max(1, settings.fetch_bytes >> 10),
-        "session.timeout.ms": settings.session_timeout_ms,
-        "heartbeat.interval.ms": max(1, min(3000, settings.session_timeout_ms // 6)),
-        "max.poll.interval.ms": max(300_000, settings.session_timeout_ms),
-        "topic.metadata.refresh.interval.ms": refresh,
-        "metadata.max.age.ms": refresh,
-    }  # fmt: skip
-
-
-def _connection(settings: Connection) -> dict[str, Any]:
-    names = {
-        "sasl_mechanism": "sasl.mechanism",
-        "sasl_plain_username": "sasl.username",
-        "sasl_plain_password": "sasl.password",
-        "sasl_kerberos_service_name": "sasl.kerberos.service.name",
-        "ssl_cafile": "ssl.ca.location",
-        "ssl_certfile": "ssl.certificate.location",
-        "ssl_keyfile": "ssl.key.location",
-        "ssl_password": "ssl.key.password",
-    }
-    found: dict[str, Any] = {
-        "bootstrap.servers": ",".join(settings.servers),
-        "security.protocol": settings.security_protocol,
-        "ssl.endpoint.identification.algorithm": "https" if settings.ssl_check_hostname else "none",
-        "reconnect.backoff.max.ms": 2000,
-    }  # fmt: skip
-    for ours, theirs in names.items():
-        value = getattr(settings, ours)
-        if value is not None:
-            found[theirs] = secret(ours, value) if ours in SECRETS else value
-    return found
 
 
 class ConfluentClient:
@@ -148,6 +79,7 @@ class ConfluentClient:
         self._touched: set[Partition] = set()  # came or went during it
         self._position: dict[Partition, int] = {}
         self._out_of_range: dict[Partition, int] = {}  # until somebody seeks
+        self._diverged: set[Partition] = set()
         self._paused = False
         self._closing = False
         try:
@@ -194,7 +126,7 @@ class ConfluentClient:
         for at, offset in begin.items():
             self._forget(at)
             if offset is not None:
-                self._position[at] = offset
+                self._position[at] = offset  # or BEGINNING, which librdkafka calls the same
         self._held |= begin.keys()
         self._fresh |= begin.keys()
         self._touched |= begin.keys()
@@ -242,6 +174,9 @@ class ConfluentClient:
             if first is not None and first.error() is None and most > 1:
                 messages += self._consumer.consume(most - 1, FILL_SECONDS)
             found = self._sorted(messages)
+            if self._diverged:
+                diverged, self._diverged = self._diverged, set()
+                raise Diverged(diverged)
             self._touched.clear()
             if self._fresh:
                 fresh, self._fresh = self._fresh, set()
@@ -281,6 +216,8 @@ class ConfluentClient:
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             if at in self._held:
                 self._out_of_range[at] = self._position.get(at, _offset(message))
+        elif code == KafkaError._LOG_TRUNCATION:
+            self._diverged.add(at)
         elif code in PASSING or error.retriable():
             log.debug("Kafka: %s", error)
         else:
@@ -305,7 +242,8 @@ class ConfluentClient:
 
     def position(self, at: Partition) -> int | None:
         """The next offset."""
-        return self._position.get(at)
+        found = self._position.get(at)
+        return None if found is None or found < 0 else found
 
     def highwater(self, at: Partition) -> int | None:
         """The end as the last fetch says it."""
@@ -317,6 +255,21 @@ class ConfluentClient:
     def ends(self, partitions: Collection[Partition], timeout: float) -> dict[Partition, int]:
         """The ends of partitions."""
         return {at: self._watermarks(at, timeout)[1] for at in partitions}
+
+    def at_time(
+        self, partitions: Collection[Partition], milliseconds: int, timeout: float
+    ) -> dict[Partition, int]:
+        """The first offsets at or after a time."""
+        wanted = [TopicPartition(*at, milliseconds) for at in partitions]
+        with _translated():
+            found = self._consumer.offsets_for_times(wanted, timeout)
+        here = {Partition(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+        late = [at for at in partitions if at not in here]
+        return {**here, **(self.ends(late, timeout) if late else {})}
+
+    def topic_id(self, topic: str) -> str | None:
+        """Unknown: librdkafka's consumer does not say."""
+        return None
 
     def beginnings(
         self, partitions: Collection[Partition], timeout: float
@@ -364,9 +317,7 @@ class _translated(contextlib.AbstractContextManager[None]):
 class _Quiet:
     """Where librdkafka logs: of brokers that are gone the source itself says so, once."""
 
-    def log(self, level: int, message: str, *values: Any) -> None:
-        """All of it is for who looks for it."""
-        log.debug(message, *values)
+    log = staticmethod(lambda level, message, *values: log.debug(message, *values))
 
 
 def _offset(message: Message) -> int:
@@ -375,7 +326,11 @@ def _offset(message: Message) -> int:
 
 def _record(message: Message) -> Record:
     headers: Any = message.headers() or ()
-    return Record(_offset(message), message.timestamp()[1], _bytes(message.key()), headers)
+    epoch = message.leader_epoch()
+    when = message.timestamp()[1]
+    return Record(
+        _offset(message), when, _bytes(message.key()), headers, -1 if epoch is None else epoch
+    )
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

@@ -70,12 +70,14 @@ class Contact:
         self._heard = time.monotonic()
         self._silent_since: float | None = None
 
-    def answered(self) -> None:
-        """They were heard."""
+    def answered(self) -> bool:
+        """They were heard; returns whether they had been away."""
         self._heard = time.monotonic()
-        if self._silent_since is not None:
-            log.warning("Kafka answers again after %.0f s", self._heard - self._silent_since)
-            self._silent_since = None
+        if self._silent_since is None:
+            return False
+        log.warning("Kafka answers again after %.0f s", self._heard - self._silent_since)
+        self._silent_since = None
+        return True
 
     def failed(self, error: Exception) -> None:
         """They were asked, and did not answer."""

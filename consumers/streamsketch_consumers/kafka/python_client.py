@@ -7,11 +7,18 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, UnsupportedCodecError
+from kafka.errors import (
+    KafkaError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+)
 from kafka.structs import MemberState
 
 from streamsketch.errors import SourceError, StreamSketchError
 from streamsketch_consumers.kafka.client import (
+    BEGINNING,
+    Diverged,
     Listener,
     OutOfRange,
     Partition,
@@ -59,9 +66,9 @@ class PythonClient:
 
     def begin(self, at: TopicPartition, offset: int | None) -> None:
         """Read a partition that was assigned, from there or from the declared start."""
-        if offset is not None:
+        if offset is not None and offset != BEGINNING:
             self._consumer.seek(at, offset)
-        elif self._from_start:
+        elif offset == BEGINNING or self._from_start:
             self._consumer.seek_to_beginning(at)
         else:
             self._consumer.seek_to_end(at)
@@ -128,6 +135,23 @@ class PythonClient:
         """The first offsets of partitions."""
         return self._offsets(self._consumer.beginning_offsets, partitions, timeout)
 
+    def at_time(
+        self, partitions: Collection[Partition], milliseconds: int, timeout: float
+    ) -> dict[Partition, int]:
+        """The first offsets at or after a time."""
+        wanted = {TopicPartition(*at): milliseconds for at in partitions}
+        found = _translated(
+            lambda: self._consumer.offsets_for_times(wanted, timeout_ms=int(timeout * 1000))
+        )
+        here = {Partition(*tp): int(place.offset) for tp, place in found.items() if place}
+        late = [at for at in partitions if here.get(at, -1) < 0]
+        return {**here, **(self.ends(late, timeout) if late else {})}
+
+    def topic_id(self, topic: str) -> str | None:
+        """The topic's id, of brokers since 2.8."""
+        found = self._consumer._cluster.topic_id(topic)
+        return None if not found or not found.int else str(found)
+
     def _offsets(
         self, ask: Callable[..., Any], partitions: Collection[Partition], timeout: float
     ) -> dict[Partition, int]:
@@ -176,7 +200,8 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _record(message: Any) -> Record:
-    return Record(message.offset, message.timestamp, message.key, message.headers or ())
+    epoch = -1 if message.leader_epoch is None else int(message.leader_epoch)
+    return Record(message.offset, message.timestamp, message.key, message.headers or (), epoch)
 
 
 def _translated(call: Callable[[], T]) -> T:
@@ -185,6 +210,8 @@ def _translated(call: Callable[[], T]) -> T:
         return call()
     except OffsetOutOfRangeError as e:
         raise OutOfRange({Partition(*tp): offset for tp, offset in e.args[0].items()}) from e
+    except LogTruncationError as e:
+        raise Diverged([Partition(*tp) for tp in e.divergent_offsets]) from e
     except KafkaError as e:
         if isinstance(e.__cause__, StreamSketchError | OSError):
             raise e.__cause__ from None

@@ -1,5 +1,6 @@
 """Settings of everything that talks to Kafka, and what kafka-python makes of them."""
 
+import datetime as dt
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,10 +125,12 @@ class KafkaSettings(Connection):
         assignment: How the group shares partitions: range, roundrobin, sticky, or cooperative
             (partitions that stay with their member are read on during a rebalance).
         format: What a message holds; see `streamsketch_consumers.decode`.
-        start: Where to begin a partition that has no saved position: earliest or latest.
+        start: Where to begin a partition that has no saved position: earliest, latest, or a time
+            such as 2026-11-01T00:00Z. One that is added later is read from its beginning.
         until: `end` stops at the ends that the partitions have at the start; empty never stops.
-        on_gap: When the broker no longer has the saved position: stop, or continue at the
-            first message there is, with the gap recorded in the position.
+        on_gap: When the broker no longer has the saved position, or has another log there (the
+            topic was made anew, its log was cut): stop, or continue at the first message that
+            was not read, with the gap recorded in the position.
         isolation_level: read_committed hides messages of aborted transactions.
         wait_for_topic: Wait for a topic that does not exist, instead of failing.
         timestamp_column: Time column that is taken from the messages' timestamps.
@@ -193,7 +196,6 @@ class KafkaSettings(Connection):
         choices = {
             "client": CLIENTS,
             "assignment": ASSIGNMENTS,
-            "start": ("earliest", "latest"),
             "until": ("", "end"),
             "on_gap": ("stop", "continue"),
             "isolation_level": ("read_committed", "read_uncommitted"),
@@ -203,6 +205,11 @@ class KafkaSettings(Connection):
             for name, allowed in choices.items()
             if getattr(self, name) not in allowed
         ]
+        if self.start not in ("earliest", "latest") and self.start_ms is None:
+            problems.append(
+                f"start = {self.start!r} is not 'earliest', 'latest', or a time such as "
+                "'2026-11-01T00:00Z'"
+            )
         if not self.topics:
             problems.append("topic is missing; name the topic to read, or a list of topics")
         for name in ("max_records", "max_message_bytes", "fetch_bytes", "session_timeout_ms"):
@@ -221,6 +228,16 @@ class KafkaSettings(Connection):
         """The topics to read."""
         given = [self.topic] if isinstance(self.topic, str) else list(self.topic)
         return [name for name in given if name]
+
+    @property
+    def start_ms(self) -> int | None:
+        """The time to begin at, in milliseconds since 1970, if it is a time (UTC if it has no zone)."""
+        try:
+            when = dt.datetime.fromisoformat(self.start)
+        except ValueError:
+            return None
+        when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+        return int(when.timestamp() * 1000)
 
     def decoding(self) -> Options:
         """How messages are decoded, secrets included: never log them."""

@@ -9,7 +9,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from streamsketch.errors import SourceError
@@ -17,10 +16,20 @@ from streamsketch.ingest.streams import Chunk, Ownership, Position
 from streamsketch.schema import Schema
 from streamsketch_consumers import settings as checked
 from streamsketch_consumers.decode import RegistryUnavailable
-from streamsketch_consumers.kafka.chunks import Messages, blocks, part_name, position_at
-from streamsketch_consumers.kafka.client import Client, OutOfRange, Partition, Records, Unavailable
+from streamsketch_consumers.kafka.chunks import Messages, blocks, part_name
+from streamsketch_consumers.kafka.client import (
+    BEGINNING,
+    Client,
+    Diverged,
+    OutOfRange,
+    Partition,
+    Records,
+    Unavailable,
+)
 from streamsketch_consumers.kafka.contact import Contact, connect
+from streamsketch_consumers.kafka.continuity import Continuity, Held
 from streamsketch_consumers.kafka.settings import KafkaSettings
+from streamsketch_consumers.kafka.witness import position_at
 
 __all__ = ["KafkaSource", "make"]
 
@@ -29,21 +38,11 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 3.0  # leaving the group must not hold up the end of a process
 ASK_SECONDS = 9.0  # for an answer that is needed
 HIDDEN_SECONDS = 3.0  # without messages before the end: those that are left are not committed
-GAPS = 100  # gaps remembered one by one
 
 
 def make(settings: dict[str, Any], schema: Schema) -> "KafkaSource":
     """The entry point `kafka`: a source from its table in pipeline.toml."""
     return KafkaSource(checked.parse(KafkaSettings, settings, 'source "kafka"'), schema)
-
-
-@dataclass
-class _Partition:
-    """What is known of a partition while it is ours."""
-
-    next: int | None = None  # offset after what was handed out
-    end: int | None = None  # as the first answer to a fetch says it
-    gaps: list[list[int]] = field(default_factory=list)
 
 
 class KafkaSource:
@@ -62,10 +61,12 @@ class KafkaSource:
         self._messages = Messages(settings, schema)
         self._client: Client | None = None
         self._owner: Ownership | None = None
-        self._parts: dict[Partition, _Partition] = {}
+        self._parts: dict[Partition, Held] = {}
         self._blocks: deque[Records] = deque()
         self._chunks: deque[tuple[Partition, Chunk]] = deque()
         self._ends: dict[Partition, int] = {}
+        self._there: set[Partition] = set()  # when this process subscribed
+        self._ids: dict[str, str | None] = {}
         self._contact = Contact(settings.servers)
         self._received = time.monotonic()
         self._subscribed = False
@@ -88,6 +89,7 @@ class KafkaSource:
             self.settings.connect_seconds,
             SourceError,
         )
+        self._logs = Continuity(self._client, self._parts, self.settings.on_gap, self._go_on)
         try:
             self._subscribe()
         except Unavailable as e:  # gone again since: the next polls subscribe
@@ -109,6 +111,7 @@ class KafkaSource:
         while self._chunks or (self._blocks and self._decode()):
             at, chunk = self._chunks.popleft()
             self._parts[at].next = chunk.position["offset"]
+            self._parts[at].position = chunk.position
             yield chunk
             self._received = time.monotonic()
         self.finished = not self._blocks and self._at_end()
@@ -120,7 +123,7 @@ class KafkaSource:
         """
         block = self._blocks[0]
         try:
-            chunks = self._messages.chunks(block, self._parts[block.at].gaps)
+            chunks = self._messages.chunks(block, self._parts[block.at].position)
         except RegistryUnavailable:
             self._wait(True)
             return False
@@ -207,20 +210,34 @@ class KafkaSource:
         if self.settings.until == "end":
             everything = [at for partitions in there.values() for at in partitions]
             self._ends = self._live.ends(everything, ASK_SECONDS)
+        self._there = {at for partitions in there.values() for at in partitions}
+        self._ids.update({topic: self._live.topic_id(topic) for topic in there})
         self._live.subscribe(self.settings.topics, self)
         self._subscribed = True
 
     # --- ownership, called by the client inside of its poll, while nothing else runs here
 
     def assigned(self, partitions: Collection[Partition]) -> dict[Partition, int | None]:
-        """Claim partitions; where their sums stand, None where they are new."""
+        """Claim partitions; where to read on, None where they are new."""
+        begin: dict[Partition, int | None] = {}
+        topics = self._topics_read_before()
         for at in sorted(partitions):
             position = self._owned_by.claim(part_name(at))
-            part = self._parts[at] = _Partition()
-            if position is not None:
-                part.next = int(position["offset"])
-                part.gaps = [list(gap) for gap in position.get("gaps", [])]
-        return {at: self._parts[at].next for at in partitions}
+            topic_id = self._ids.get(at.topic)
+            part = self._parts[at] = Held(topic_id)
+            if position is None:
+                part.added = at not in self._there or at.topic in topics
+                begin[at] = BEGINNING if part.added else None
+            else:
+                begin[at] = part.take_up(position)
+        return begin
+
+    def _topics_read_before(self) -> set[str]:
+        """Topics of which partitions have positions: others of theirs were added meanwhile."""
+        if self.settings.start == "earliest":
+            return set()
+        names = self._owned_by.read_before()
+        return {n.removeprefix("kafka:").rpartition(":")[0] for n in names}
 
     def given_up(self, partitions: Collection[Partition], lost: bool) -> None:
         """Forget partitions; save them first unless they were lost, or all is saved already."""
@@ -243,39 +260,74 @@ class KafkaSource:
     # --- reading
 
     def _fetch(self, timeout: float) -> None:
+        """Fetch, and keep what is new; brokers that do not answer are asked again later."""
         try:
             if not self._subscribed:
                 time.sleep(min(timeout, 1.0))
                 self._subscribe()
                 return
-            found = self._live.poll(timeout, self.settings.max_records)
-        except OutOfRange as e:
-            if not self._blocks:  # what was fetched before comes first
-                self._out_of_range(e.offsets)
-            return
+            found = self._poll(timeout)
         except Unavailable as e:
             self._contact.failed(e)
             time.sleep(min(timeout, 0.5))
             return
-        if found:
-            self._contact.answered()
-        elif self._contact.quiet:
-            self._probe()
         here = {records.at: records for records in found if records.at in self._parts}
         for at, part in self._parts.items():
-            if part.next is None:
-                self._begin(at, part, here.get(at))
-        for at, records in here.items():
-            fresh = records.since(self._parts[at].next)
+            try:
+                self._take(at, part, here.get(at))
+            except Unavailable as e:
+                self._contact.failed(e)
+                self._logs.back(at, here.get(at))
+
+    def _poll(self, timeout: float) -> list[Records]:
+        """The next messages, of logs that are as they were."""
+        try:
+            found = self._live.poll(timeout, self.settings.max_records)
+        except (OutOfRange, Diverged) as e:
+            if not self._blocks:  # what was fetched before comes first
+                self._logs.lost(e)
+            return []
+        if found and self._contact.answered():  # they were away: are these still the same logs?
+            doubted = self._logs.doubt(self._parts)
+            return [records for records in found if records.at not in doubted]
+        if not found and self._contact.quiet:
+            self._probe()
+        return found
+
+    def _take(self, at: Partition, part: Held, records: Records | None) -> None:
+        """Keep what is new of a partition, once it is known where it begins."""
+        if part.other_topic:
+            self._logs.another_topic(at)
+            return
+        if part.next is None:
+            records = self._begin(at, part, records)
+        if records is None and part.check:
+            self._logs.still_there(at, part, self._live.highwater(at))
+        if records is not None:
+            fresh = self._logs.known_again(at, part, records)
             if fresh is not None:
                 self._blocks.extend(blocks(fresh))
 
-    def _begin(self, at: Partition, part: _Partition, records: Records | None) -> None:
+    def _begin(self, at: Partition, part: Held, records: Records | None) -> Records | None:
         """Hand out where a new partition begins: the pipeline saves it before any row is lost."""
-        offset = records[0].offset if records else self._live.position(at)
+        start = self.settings.start_ms
+        if start is not None and not part.added:
+            offset: int | None = self._live.at_time([at], start, ASK_SECONDS)[at]
+            self._live.seek(at, offset or 0)
+            records = None
+        else:
+            offset = records[0].offset if records else self._live.position(at)
         if offset is not None:
-            part.next = offset
-            self._chunks.append((at, Chunk(part_name(at), position_at(offset, part.gaps))))
+            self._go_on(at, offset)
+        return records
+
+    def _go_on(self, at: Partition, offset: int) -> None:
+        """Hand out that a partition is read on from an offset."""
+        part = self._parts[at]
+        part.next = offset
+        self._chunks.append((at, Chunk(part_name(at), position_at(offset, part.position))))
+
+    # --- the end
 
     def _at_end(self) -> bool:
         """Whether all partitions of this member have come to the ends seen at the start."""
@@ -283,7 +335,9 @@ class KafkaSource:
             return False
         return all(self._part_at_end(at, part) for at, part in self._parts.items())
 
-    def _part_at_end(self, at: Partition, part: _Partition) -> bool:
+    def _part_at_end(self, at: Partition, part: Held) -> bool:
+        if part.check:
+            return False
         if part.end is None:
             part.end = self._live.highwater(at)
         next = part.next
@@ -308,53 +362,6 @@ class KafkaSource:
             self._contact.failed(e)
         else:
             self._contact.answered()
-
-    def _out_of_range(self, offsets: Mapping[Partition, int]) -> None:
-        """The broker does not have the offset that is next."""
-        try:
-            first = self._live.beginnings(offsets, CLOSE_SECONDS)
-            ends = self._live.ends(offsets, CLOSE_SECONDS)
-        except Unavailable as e:
-            self._contact.failed(e)
-            return
-        for at, wanted in offsets.items():
-            if wanted > ends[at]:
-                raise SourceError(
-                    f"{part_name(at)} is saved up to offset {wanted}, but ends at {ends[at]}: the topic was "
-                    "made anew or cut; start from an empty store, or name the topic that was read"
-                )
-            if wanted < first[at]:
-                self._gap(at, wanted, first[at])
-            else:
-                self._live.seek(at, wanted)
-
-    def _gap(self, at: Partition, wanted: int, first: int) -> None:
-        missing = (
-            f"{part_name(at)}: offsets {wanted} to {first - 1} were deleted before they were read"
-        )
-        if self.settings.on_gap == "stop":
-            raise SourceError(
-                f'{missing}; lengthen the topic\'s retention, and set on_gap = "continue" to go on '
-                "without them"
-            )
-        log.error("%s; going on at %d, the gap is kept in the position", missing, first)
-        part = self._parts[at]
-        part.gaps = _joined([*part.gaps, [wanted, first]])
-        self._live.seek(at, first)
-        self._chunks.append((at, Chunk(part_name(at), position_at(first, part.gaps))))
-
-
-def _joined(gaps: list[list[int]]) -> list[list[int]]:
-    """The gaps with neighbours joined; the oldest are joined when there are too many."""
-    out: list[list[int]] = []
-    for low, high in gaps:
-        if out and (low <= out[-1][1]):
-            out[-1][1] = max(out[-1][1], high)
-        else:
-            out.append([low, high])
-    while len(out) > GAPS:
-        out[0:2] = [[out[0][0], out[1][1]]]
-    return out
 
 
 def _connected(settings: KafkaSettings) -> Client:
