@@ -6,21 +6,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamsketch.errors import ConfigError, DataError
+from streamsketch.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
+    from streamsketch.schema import Schema
     from streamsketch.storage.store import Store
-
-SUFFIXES = {
-    ".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc",
-    ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
-}  # fmt: skip
 
 
 def out() -> Console:
@@ -60,55 +55,32 @@ def working(message: str) -> Iterator[None]:
         yield
 
 
-def read_table(path: str) -> pa.Table:
+def read_table(path: str, schema: Schema | None = None) -> pa.Table:
     """All rows of a Parquet, CSV, JSON-lines or Arrow file, or of a folder of one kind.
+
+    Args:
+        path: Where they are.
+        schema: Read columns as these types; else as their values are, in all rows.
 
     Raises:
         ConfigError: it does not exist, or its format is not known.
         DataError: it cannot be read as that format.
     """
-    with _reading(path) as found:
-        return found.to_table()
+    from streamsketch.ingest.streams import plugin
+
+    tables = plugin("tables", "files")
+    if schema is not None:
+        table: pa.Table = tables.read(path, schema)
+        return table
+    found: pa.Table = tables.survey(path, sys.maxsize).table
+    return found
 
 
-@contextmanager
-def _reading(path: str) -> Iterator[Any]:
-    """The data set of a path; what goes wrong in the block is told in one sentence."""
-    import pyarrow as pa
-    from pyarrow import dataset
+def is_rows(path: str) -> bool:
+    """Whether a path names a file of rows, by its suffix."""
+    from streamsketch.ingest.streams import plugin
 
-    suffix = _suffix(path)
-    kind = SUFFIXES[suffix]
-    folder = Path(path)
-    files = sorted(str(p) for p in folder.glob(f"*{suffix}")) if folder.is_dir() else path
-    try:
-        yield dataset.dataset(files, format=kind)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        msg = f"There is no file {path!r}; give a Parquet, CSV, JSON-lines or Arrow file."
-        raise ConfigError(msg) from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        msg = f"Cannot read {path!r} as {kind}: {reason}"
-        raise DataError(msg) from error
-
-
-def _suffix(path: str) -> str:
-    """What tells the format: of a folder, the suffix that most of its files have."""
-    name = Path(path)
-    if name.is_dir():
-        inside = [p.suffix.lower() for p in name.iterdir() if p.suffix.lower() in SUFFIXES]
-        if not inside:
-            msg = f"The folder {path!r} holds no file that ends in {', '.join(SUFFIXES)}."
-            raise ConfigError(msg)
-        return max(sorted(set(inside)), key=inside.count)
-    suffix = name.suffix.lower()
-    if suffix not in SUFFIXES:
-        msg = (
-            f"Cannot tell the format of {path!r} by its name; it should end in one of "
-            f"{', '.join(SUFFIXES)}."
-        )
-        raise ConfigError(msg)
-    return suffix
+    return plugin("tables", "files").format_of(path) is not None
 
 
 def open_store(path: str) -> Store:

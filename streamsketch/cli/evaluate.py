@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from streamsketch.schema import Schema
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,9 +50,9 @@ def evaluate(
     from streamsketch.evaluate import evaluate as measure
     from streamsketch.evaluate.report import verdict, write_report
 
-    held = read_table(against)
-    other = read_table(train) if train is not None else None
-    synthetic, about, declared, categorical = _synthetic(store, rows, seed)
+    synthetic, about, declared, categorical, schema = _synthetic(store, rows, seed)
+    held = read_table(against, schema)
+    other = read_table(train, schema) if train is not None else None
     label = label or declared
     with working(f"Measuring {min(rows, synthetic.num_rows):,} synthetic rows"):
         found = measure(
@@ -74,13 +77,13 @@ def evaluate(
 
 def _synthetic(
     store: str, rows: int, seed: int
-) -> tuple[Any, dict[str, str], str | None, tuple[str, ...]]:
-    """Synthetic rows, facts for the report, the schema's label, its numeric categories."""
-    from streamsketch.cli.console import SUFFIXES, read_table
+) -> tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None]:
+    """Synthetic rows, facts for the report, the schema's label, its categories, and the schema."""
+    from streamsketch.cli.console import is_rows, read_table
     from streamsketch.cli.sample import open_generator
 
-    if Path(store).suffix.lower() in SUFFIXES:
-        return read_table(store), {"synthetic rows from": store}, None, ()
+    if is_rows(store):
+        return read_table(store), {"synthetic rows from": store}, None, (), None
     name, generator = open_generator(store)
     schema = generator.schema
     about = {"checkpoint": name, "generator": repr(generator)}
@@ -91,14 +94,14 @@ def _synthetic(
         about["privacy"] = explain(generator.snapshot)
     categorical = tuple(c.name for c in schema.columns if c.encoded and c.categorical)
     label = schema.label.name if schema.label is not None else None
-    return generator.sample(rows, seed=seed), about, label, categorical
+    return generator.sample(rows, seed=seed), about, label, categorical, schema
 
 
 def _report_folder(store: str) -> str | None:
     """In the store where it is a local folder; nowhere for a single file."""
-    from streamsketch.cli.console import SUFFIXES, open_store
+    from streamsketch.cli.console import is_rows, open_store
 
-    if Path(store).suffix.lower() in {*SUFFIXES, ".safetensors"}:
+    if is_rows(store) or store.endswith(".safetensors"):
         return None
     opened = open_store(store)
     return str(Path(opened.root) / "reports") if opened.local else None

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamsketch.errors import DataError
+from streamsketch.schema.times import casted, from_text, is_clock, is_time, seconds_of
 
 MAX_CATEGORIES = 200
 """Categories kept apart in one column; the rarer share one code (boosting takes at most 255)."""
@@ -97,7 +98,7 @@ def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
             raise DataError(msg)
     coded = [_codes(name, [t.column(name) for t in tables], name in categorical) for name in names]
     categories = tuple(entry[1] for entry in coded)
-    times = frozenset(n for n in names if pa.types.is_timestamp(tables[0].schema.field(n).type))
+    times = frozenset(n for n in names if is_time(tables[0].schema.field(n).type))
     return tuple(
         Frame(
             tuple(names),
@@ -146,12 +147,39 @@ def _flat(table: pa.Table) -> pa.Table:
 def _codes(
     name: str, columns: Sequence[pa.ChunkedArray], categorical: bool
 ) -> tuple[list[NDArray[np.float64]], tuple[str, ...] | None]:
-    kind = columns[0].type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if categorical or pa.types.is_boolean(kind) or _is_text(kind):
+    columns = [_plain(column) for column in columns]
+    if any(_is_text(c.type) for c in columns) and not all(_is_text(c.type) for c in columns):
+        columns = _read_alike(columns)
+    kinds = [c.type for c in columns]
+    if categorical or any(pa.types.is_boolean(kind) or _is_text(kind) for kind in kinds):
         return _category_codes(columns)
     return [_numbers(name, column) for column in columns], None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+
+
+def _read_alike(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Text beside numbers or times, read as these are: a file of text has no types of its own."""
+    other = next(c.type for c in columns if not _is_text(c.type))
+    read = []
+    for column in columns:
+        if _is_text(column.type):
+            text = column.combine_chunks()
+            if is_time(other) or is_clock(other):
+                kind = pa.timestamp("us") if is_time(other) else other
+                found, bad = from_text(text, kind)
+            elif pa.types.is_boolean(other):
+                found, bad = casted(pc.utf8_lower(text), lambda part: part.cast(pa.bool_()))
+            else:
+                found, bad = casted(text, lambda part: part.cast(pa.float64()))
+            if bad.any():
+                return [c.cast(pa.string()) for c in columns]
+            column = pa.chunked_array([found])
+        read.append(column)
+    return read
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -163,13 +191,10 @@ def _is_text(kind: pa.DataType) -> bool:
 def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float64]:
     kind = column.type
     try:
-        if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
-        if pa.types.is_timestamp(kind):
-            column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64())
-        elif pa.types.is_temporal(kind):
-            width = pa.int32() if kind.bit_width == 32 else pa.int64()
-            column = column.cast(width)
+        if is_time(kind) or is_clock(kind):
+            seconds, missing = seconds_of(column.combine_chunks())
+            micro = np.round(seconds * 1e6)
+            return micro if missing is None else np.where(missing, np.nan, micro)
         numbers = column.cast(pa.float64(), safe=False)
     except pa.ArrowException as error:
         msg = f"Column {name!r} has the type {kind}, which no metric here compares; drop it first."
@@ -177,9 +202,17 @@ def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float64]:
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
+def _same_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_temporal(column.type):
+        return column
+    return column.cast(pa.float64(), safe=False)
+
+
 def _category_codes(
     columns: Sequence[pa.ChunkedArray],
 ) -> tuple[list[NDArray[np.float64]], tuple[str, ...]]:
+    if not any(_is_text(c.type) or pa.types.is_boolean(c.type) for c in columns):
+        columns = [_same_numbers(column) for column in columns]  # 1, 1.0 and 1.00 are one category
     texts = [pc.fill_null(column.cast(pa.string()), NULL) for column in columns]
     counts: dict[str, int] = {}
     for text in texts:

@@ -223,7 +223,8 @@ def test_every_column_type_becomes_numbers() -> None:
     )
     (frame,) = frames(table)
     assert frame.names == ("when", "day", "pixels[0]", "pixels[1]", "number")
-    assert frame.values.tolist() == [[0, 1, 1, 2, 1], [1000, 2, 3, 4, 2]]
+    day = 86_400_000_000  # times of every type are microseconds
+    assert frame.values.tolist() == [[0, day, 1, 2, 1], [1000, 2 * day, 3, 4, 2]]
     with pytest.raises(DataError, match="'bag' has the type list"):
         frames(pa.table({"bag": [[1], [2, 3]]}))
 

@@ -31,7 +31,7 @@ from streamsketch_consumers.files.sniff import sniffed
 from streamsketch_consumers.files.source import make
 from streamsketch_consumers.files.unify import unified
 
-__all__ = ["Survey", "admitted", "read", "survey"]
+__all__ = ["Survey", "admitted", "format_of", "read", "survey"]
 
 TEXT = Reading(pa.string(), pa.string())
 
