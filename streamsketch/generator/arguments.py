@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
-from streamsketch.generator.generator import Generator
+from streamsketch.generator.neural import NetworkGenerator
 from streamsketch.generator.objectives import OBJECTIVES
 from streamsketch.generator.trainer import TrainingConfig
 from streamsketch.schema.schema import as_table
@@ -50,7 +50,7 @@ def check(
     seconds: float,
     steps: int | None,
     objective: str,
-    start: Generator | None,
+    start: NetworkGenerator | None,
     init: str,
     c: TrainingConfig,
 ) -> None:

@@ -25,9 +25,9 @@ from streamsketch.decode.atoms import DiagonalGaussians
 from streamsketch.decode.solve import rough
 from streamsketch.features.kernels.loss import sketch_mean
 from streamsketch.generator.components import Components
-from streamsketch.generator.generator import Model
 from streamsketch.generator.heads import GAIN
 from streamsketch.generator.networks import NetworkConfig, preset
+from streamsketch.generator.neural import Model
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
 

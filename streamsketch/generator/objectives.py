@@ -26,7 +26,7 @@ from streamsketch.generator import score, stein
 from streamsketch.generator.ranks import Alone, Ranks
 
 if TYPE_CHECKING:
-    from streamsketch.generator.generator import Model
+    from streamsketch.generator.neural import Model
 
 __all__ = ["OBJECTIVES", "Entry", "Objective", "Problem"]
 

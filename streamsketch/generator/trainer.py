@@ -10,7 +10,7 @@ from torch import Tensor
 
 from streamsketch.errors import TrainingError
 from streamsketch.features.kernels.loss import sketch_mean
-from streamsketch.generator.generator import Model
+from streamsketch.generator.neural import Model
 from streamsketch.generator.objectives import Objective, Problem
 
 __all__ = ["Candidate", "HeldOut", "TrainingConfig"]

@@ -57,7 +57,7 @@ def test_a_label_that_is_never_generated_is_told(trained, monkeypatch):
     with torch.no_grad():
         block = next(b for b in silent.schema.blocks if b.column == "label")
         silent.network.network[-1].bias[block.start] = -1e9
-    monkeypatch.setattr("streamsketch.generator.generator.MAX_TRIES", 2)
+    monkeypatch.setattr("streamsketch.generator.neural.MAX_TRIES", 2)
     with pytest.raises(ConfigError, match="conditional"):
         silent.sample(5, label="a")
 

@@ -176,10 +176,16 @@ class Problem:
             single = np.zeros(self.moments[0].shape)
             single[0] = np.log(self.moments[0][0] + 1e-6)
             weights = single.astype(np.float32), np.zeros(self.moments[1].shape, np.float32)
-        parts = [
-            np.where(f, w, 0) / s for w, f, s in zip(weights, self.free, self.scale, strict=True)
-        ]
-        return np.concatenate([p.ravel() for p in parts])
+        parts = []
+        for w, asked, f, s in zip(weights, self.moments, self.free, self.scale, strict=True):
+            product = np.outer(
+                asked.sum(1), self.moments[0][0] if w is weights[0] else asked.sum(0)
+            )
+            odds = np.log(np.maximum(asked, self.ridge) / np.maximum(product, self.ridge))
+            # what never came before and does now starts where independent columns would put it
+            begin = np.where(w > NEVER / 2, w, odds)
+            parts.append((np.where(f, begin, 0) / s).ravel())
+        return np.concatenate(parts)
 
     def weights(self, point: F64) -> Weights:
         """The weights of a point."""
@@ -277,6 +283,7 @@ def fit_column(
         "iterations": int(found.nit),
         "evaluations": int(found.nfev),
         "slope": float(np.abs(found.jac).max()),
+        "met": bool(np.abs(found.jac).max() <= problem.noise),
     }
 
 
