@@ -8,19 +8,29 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from streamsketch.features import FeatureMap
+from streamsketch.features import FeatureMap, build
 from streamsketch.privacy.audit import Cut, Verdict, audit
 from streamsketch.privacy.clipping import clip_weights, weighted_sum
 from streamsketch.privacy.mechanisms import Stored
 from streamsketch.privacy.noise import Entropy, gaussian
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
-from streamsketch.schema import Schema
+from streamsketch.schema import Column, Schema
+from streamsketch.sketcher import spec_of
 
 RELEASES, FREQUENCIES, RHO = 6, 16, 0.5
 SCHEMA = Schema.vectors(2, -1, 1)
+TABLE = Schema(
+    [
+        Column("town", "categorical", "string", values=("a", "b", "c")),
+        Column("age", "numeric", "int64", low=0, high=5, nulls="indicator"),
+        Column("paid", "boolean", "bool"),
+    ]
+)
 FM = FeatureMap.from_frequencies(np.random.default_rng(0).normal(size=(2, FREQUENCIES)))
+CELLS = build(spec_of(TABLE, FREQUENCIES, cells=True, middle=4, private=True), TABLE)
 
 
 class SensitivityOne(Releaser):
@@ -41,6 +51,16 @@ class ForgottenNorm(Releaser):
         self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
 
 
+class ForgottenTables(Releaser):
+    """Takes the norm of a row for that of its Fourier features: its counts are forgotten."""
+
+    def _start(self, *args: Any) -> None:
+        super()._start(*args)
+        whole, part = self.features.norm_bound, self.features.fourier.norm_bound
+        self.sigma *= self.settings.unit_norm(part) / self.settings.unit_norm(whole)
+        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+
+
 class _Fresh(Stored):
     """Noise of one release, drawn anew for each snapshot of the running sum."""
 
@@ -58,6 +78,16 @@ class _Same(_Fresh):
 
     def _draw(self, entropy: Entropy) -> Any:
         return getattr(self, "_last", None) if hasattr(self, "_last") else super()._draw(entropy)
+
+
+class _QuietCells(Stored):
+    """Leaves the counts of cells half of their noise."""
+
+    def next(self, x: Any, entropy: Entropy) -> Any:
+        noisy = super().next(x, entropy)
+        cells = slice(CELLS.fourier.width, -1)
+        noisy[cells] = (noisy[cells] + x[cells]) // 2
+        return noisy
 
 
 class _ExactCount(Stored):
@@ -95,13 +125,18 @@ class DoubleCount(Releaser):
         self.seen, self.seen_count = np.zeros_like(self.seen), 0
 
 
-def maker(kind: type[Releaser] = Releaser, **settings: Any) -> Callable[[], Releaser]:
+def maker(
+    kind: type[Releaser] = Releaser, cells: bool = False, **settings: Any
+) -> Callable[[], Releaser]:
     chosen = Settings(**{"rho": RHO, "releases": RELEASES, **settings})
-    return lambda: kind(FM, SCHEMA, mechanism="toeplitz", settings=chosen)
+    features, schema = (CELLS, TABLE) if cells else (FM, SCHEMA)
+    return lambda: kind(features, schema, mechanism="toeplitz", settings=chosen)
 
 
-def stream(w_max: float = 1.0, clip: bool = True) -> dict[str, Any]:
+def stream(w_max: float = 1.0, clip: bool = True, cells: bool = False) -> dict[str, Any]:
     """Cuts of one stream without and with a canary row of weight 10 * w_max."""
+    if cells:
+        return stream_of_cells()
     rng = np.random.default_rng(1)
     total, count = np.zeros(FM.width, np.int64), 0.0
     without: list[Cut] = []
@@ -116,11 +151,22 @@ def stream(w_max: float = 1.0, clip: bool = True) -> dict[str, Any]:
     return {"without": without, "canary": allowed, "with_canary": with_canary}
 
 
+def stream_of_cells() -> dict[str, Any]:
+    """Cuts of a stream of table rows, and a canary row."""
+    rng = np.random.default_rng(1)
+    made = {"town": rng.choice(list("abc"), 301), "age": rng.integers(0, 6, 301)}
+    x = TABLE.encode(pa.table({**made, "paid": rng.random(301) < 0.3})).x
+    sums = [CELLS.sum(part) for part in np.split(x[:-1], RELEASES)]
+    without = [(total, 50.0 * (k + 1)) for k, total in enumerate(np.cumsum(sums, axis=0))]
+    return {"without": without, "canary": (CELLS.sum(x[-1:]), 1.0)}
+
+
 #: Name -> (releaser, its settings, stream options, whether it is killed after the first release).
 CORRECT: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] = {
     "correct": (Releaser, {}, {}, False),
     "correct, killed once": (Releaser, {}, {}, True),
     "correct, strict": (Releaser, {"strict": True}, {}, True),
+    "correct, cells": (Releaser, {"cells": True}, {"cells": True}, True),
 }
 MUTANTS: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] = {
     "sensitivity 1 instead of sqrt(m)": (SensitivityOne, {}, {}, False),
@@ -131,6 +177,8 @@ MUTANTS: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] 
     "window counted twice": (DoubleCount, {}, {}, True),
     "weight not clipped": (Releaser, {}, {"clip": False}, False),
     "count exact": (_with(_ExactCount), {}, {}, False),
+    "norm of a row without its cells": (ForgottenTables, {"cells": True}, {"cells": True}, False),
+    "cells with half of the noise": (_with(_QuietCells), {"cells": True}, {"cells": True}, False),
 }
 
 

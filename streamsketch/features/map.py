@@ -43,6 +43,11 @@ class Map(Protocol):
         ...
 
     @property
+    def replace_bound(self) -> float:
+        """Largest L2 norm of the difference of two rows' features."""
+        ...
+
+    @property
     def units(self) -> NDArray[np.int64] | int:
         """What a unit of each coordinate of a sum weighs in the norm, in 2^-16."""
         ...
@@ -62,6 +67,16 @@ class Fourierlike:
     """What maps without counts share: every coordinate of a sum is in 2^-16."""
 
     units = 1
+
+    @property
+    def norm_bound(self) -> float:
+        """See `Map.norm_bound`."""
+        raise NotImplementedError
+
+    @property
+    def replace_bound(self) -> float:
+        """Twice `norm_bound`: one row's features may be the other's negated."""
+        return 2.0 * self.norm_bound
 
     def split(self, value: NDArray[Any], weight: float) -> tuple[NDArray[np.float64], None]:
         """See `Map.split`."""

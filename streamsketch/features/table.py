@@ -56,6 +56,12 @@ class TableMap:
         cells = self.spec.cell_weight**2 * self.layout.tables
         return float(np.sqrt(self.fourier.norm_bound**2 + cells))
 
+    @property
+    def replace_bound(self) -> float:
+        """sqrt(4 m (1 + 2^-16)^2 + 2 w^2 T): counts are not negative, so two rows are at most sqrt(2 T) apart."""
+        cells = 2 * self.spec.cell_weight**2 * self.layout.tables
+        return float(np.sqrt(4 * self.fourier.norm_bound**2 + cells))
+
     @cached_property
     def units(self) -> NDArray[np.int64]:
         """(width,) what a unit of each coordinate of a sum weighs, in 2^-16: 1, and ONE w for counts."""

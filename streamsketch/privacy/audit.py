@@ -108,6 +108,7 @@ def audit(
     if with_canary is None:
         with_canary = [(total + canary[0], count + canary[1]) for total, count in without]
     pattern = make()
+    units = pattern.features.units
     settings = pattern.settings
     assert settings is not None
     releases = len(without)
@@ -116,13 +117,14 @@ def audit(
     whole = fx.square_root(settings.releases or releases)
     # From the published settings alone, by a route of its own.
     rho = settings.budget
-    sigma = settings.unit_norm(pattern.features.norm_bound) * float(np.linalg.norm(whole))
+    unit = settings.unit_norm(pattern.features.norm_bound, pattern.features.replace_bound)
+    sigma = unit * float(np.linalg.norm(whole))
     sigma *= 2**16 / math.sqrt(2.0 * rho)
     encoder = np.array(
         [np.concatenate([c[t::-1], np.zeros(releases - 1 - t)]) for t in range(releases)]
     )
-    base = _stack(without, count_units)
-    direction = np.outer(c, np.append(canary[0], round(count_units * canary[1])))
+    base = _stack(without, units, count_units)
+    direction = np.outer(c, _stack([canary], units, count_units)[0])
     direction = direction / np.linalg.norm(direction)
     scores: dict[bool, Floats] = {}
     noise, off_lattice, versions = [], 0.0, 1
@@ -189,12 +191,17 @@ def _drive(
 def _value(snapshot: Snapshot, count_units: int) -> Floats:
     """The released sum and count in units of 2**-16, from what was published."""
     floor = float(snapshot.release.notes.get("count_floor", 0.0))
-    total = snapshot.mean * (max(snapshot.count, floor) * 2**16)
+    parts = [snapshot.mean]
+    if snapshot.cells is not None:
+        parts.append(snapshot.cells * snapshot.spec.cell_weight)
+    total = np.concatenate(parts) * (max(snapshot.count, floor) * 2**16)
     return np.append(total, snapshot.count * count_units)
 
 
-def _stack(cuts: Sequence[Cut], count_units: int) -> Floats:
-    return np.array([np.append(total, round(count_units * count)) for total, count in cuts], float)
+def _stack(cuts: Sequence[Cut], units: Any, count_units: int) -> Floats:
+    return np.array(
+        [np.append(total * units, round(count_units * count)) for total, count in cuts], float
+    )
 
 
 def _mu(without: Floats, present: Floats) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from streamsketch.errors import ConfigError, PrivacyError
 from streamsketch.privacy import factorization as fx
 from streamsketch.privacy.noise import Entropy, discrete_gaussian, gaussian
 from streamsketch.privacy.settings import MOST_STORED, Settings
+
+if TYPE_CHECKING:
+    from streamsketch.features import Map
 
 __all__ = ["MECHANISMS", "Mechanism", "Noiser", "Plan", "noise_multiplier"]
 
@@ -141,6 +144,17 @@ class Plan:
             return self
         theta, omega = buffers
         return replace(self, fitted=fx.Blt(tuple(theta), tuple(omega)))
+
+    def unit_norm(self, features: Map) -> float:
+        """How far one unit can move one window's sum of these features (see `Settings.unit_norm`).
+
+        Two rows in different windows come together where C does not change signs; only there does the
+        difference of two rows bound that of their encoded windows.
+        """
+        n = self._horizon(self.encoder)
+        apart = bool((coefficients(self.encoder, n) < 0).any())
+        bound = None if apart else features.replace_bound
+        return self.settings.unit_norm(features.norm_bound, bound)
 
     @cached_property
     def participation(self) -> float:

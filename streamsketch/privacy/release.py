@@ -117,7 +117,7 @@ class Releaser:
 
     def _arm(self, plan: Plan) -> None:
         assert self.settings is not None
-        unit = self.settings.unit_norm(self.features.norm_bound)
+        unit = plan.unit_norm(self.features)
         self.plan = plan
         #: Standard deviation of the independent noise z, in feature units.
         self.sigma = sigma(unit, self.rho, plan.participation)

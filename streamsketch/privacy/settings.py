@@ -118,18 +118,20 @@ class Settings:
         """The epsilon at `delta` of a part `rho` of the budget (0 for 0)."""
         return epsilon_from_rho(rho, self.delta, strict=self.strict) if rho > 0 else 0.0
 
-    def unit_norm(self, norm_bound: float) -> float:
+    def unit_norm(self, norm_bound: float, replace_bound: float | None = None) -> float:
         """How far one unit can move one window's sum: features and count coordinate together.
 
         Args:
             norm_bound: The feature map's own bound for one row (`FeatureMap.norm_bound`).
+            replace_bound: Its bound for the difference of two rows; twice `norm_bound` if None.
 
         Returns:
             Norm in feature units.
         """
-        row = self.w_max * math.hypot(norm_bound, self.count_units(norm_bound) / 2.0**16)
-        both = 2.0 if self.adjacency == "replace_one" else 1.0
-        return row * both * self.rows
+        one, count = norm_bound, self.count_units(norm_bound) / 2.0**16
+        if self.adjacency == "replace_one":
+            one, count = 2.0 * one if replace_bound is None else replace_bound, 2.0 * count
+        return self.w_max * math.hypot(one, count) * self.rows
 
     def count_units(self, norm_bound: float) -> int:
         """Units of 2**-16 that one row adds to the count coordinate.

@@ -16,6 +16,8 @@ EXPECTED = {
     "window counted twice": {"variance"},
     "weight not clipped": {"mu"},
     "count exact": {"variance"},
+    "norm of a row without its cells": {"mu", "variance"},
+    "cells with half of the noise": {"variance"},
 }
 
 
