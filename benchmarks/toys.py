@@ -4,7 +4,7 @@
 
 Each set: 1e5 points, sketched once with the default law (m = 2048), a generator fitted by `fit`
 with nothing set but the time, and by the paper's own preset (its network, its law, fixed narrow
-scale). Distances are to fresh points, in units of the largest norm as in the seed's code.
+scale). Distances are to fresh points, in units of the largest norm as in the authors' code.
 """
 
 import argparse
@@ -26,20 +26,20 @@ Draw = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def spiral(n: int, rng: np.random.Generator) -> np.ndarray:
-    """The spiral of the seed's code: radius .3 + 1.2 t with noise .01, angle 2 pi t."""
+    """The spiral of the authors' code: radius .3 + 1.2 t with noise .01, angle 2 pi t."""
     t = rng.random(n)
     r = 0.3 + 1.2 * t + 0.01 * rng.normal(size=n)
     return np.column_stack([r * np.cos(2 * np.pi * t), r * np.sin(2 * np.pi * t)])
 
 
 def circle(n: int, rng: np.random.Generator) -> np.ndarray:
-    """The circle of the seed's code with R = 3 and noise .08 (the code draws R at random)."""
+    """The circle of the authors' code with R = 3 and noise .08 (the code draws R at random)."""
     a, r = 2 * np.pi * rng.random(n), 3 + 0.08 * rng.normal(size=n)
     return np.column_stack([r * np.cos(a), r * np.sin(a)])
 
 
 class Mixture:
-    """The paper's six Gaussians, with the parameters' laws of the seed's code."""
+    """The paper's six Gaussians, with the parameters' laws of the authors' code."""
 
     def __init__(self, seed: int, k: int = 6) -> None:
         rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def paper(draw: Draw, seed: int, seconds: float) -> tuple[Generator, dict[str, A
 
 
 def picture(made: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """Histograms of data and generated points, as the seed's Fig. 2."""
+    """Histograms of data and generated points, as in the paper's figure 2."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -140,6 +140,23 @@ def cl_gn(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def doubled(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """A 5 x 5 convolution of maps whose every pixel is a square of four: (n, c, 2 h, 2 w).
+
+    An output pixel sees 3 x 3 different inputs, however many of the 25 taps fall on each: taps that
+    see the same input are summed first, one 3 x 3 kernel for each place in the square of four. The
+    same numbers in 2.8 times fewer operations than on the larger map.
+    """
+    fold = x.new_tensor(
+        [[[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]],
+         [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]]
+    )  # fmt: skip
+    kernels = torch.einsum("pai,ocij,qbj->opqcab", fold, convolution.weight, fold)
+    bias = None if convolution.bias is None else convolution.bias.repeat_interleave(4)
+    y = nn.functional.conv2d(x, kernels.flatten(0, 2), bias, padding=1)
+    return nn.functional.pixel_shuffle(y, 2)
+
+
 class _Upsampler(nn.Module):
     """A code to a small map, doubled twice by convolutions."""
 
@@ -154,9 +171,9 @@ class _Upsampler(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x = self.enter(z).view(-1, self.wide, self.side, self.side)
         x = nn.functional.silu(self.norms[0](x))
-        x = self.first(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        x = doubled(x, self.first)
         x = nn.functional.silu(self.norms[1](x))
-        x = self.second(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        x = doubled(x, self.second)
         out: Tensor = x.flatten(1)
         return out
 

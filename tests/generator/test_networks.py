@@ -7,7 +7,7 @@ from torch import nn
 from streamsketch import Schema
 from streamsketch.errors import ConfigError
 from streamsketch.generator import NETWORKS, Generator, NetworkConfig
-from streamsketch.generator.networks import preset
+from streamsketch.generator.networks import doubled, preset
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -70,3 +70,16 @@ BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"components
 def test_wrong_configurations_are_refused(bad):
     with pytest.raises(ConfigError):
         NetworkConfig(**bad)
+
+
+@pytest.mark.parametrize(("h", "w", "channels"), [(1, 1, 1), (3, 5, 2), (7, 7, 4)])
+def test_a_doubled_map_is_convolved_as_if_it_were_made(h, w, channels):
+    x = torch.randn((2, 3, h, w), generator=torch.Generator().manual_seed(0))
+    plain = torch.nn.Conv2d(3, channels, 5, padding=2)
+    expected = plain(torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+    assert torch.allclose(doubled(x, plain), expected, atol=1e-5)
+    doubled(x, plain).square().sum().backward()
+    mine = plain.weight.grad.clone()
+    plain.zero_grad()
+    plain(torch.nn.functional.interpolate(x, scale_factor=2)).square().sum().backward()
+    assert torch.allclose(mine, plain.weight.grad, rtol=1e-3, atol=1e-3)

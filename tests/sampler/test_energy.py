@@ -109,7 +109,7 @@ def layers(points):
     return tuple(np.diff([0, *cuts, len(radii)]).tolist())
 
 
-def test_seventeen_points_lie_in_the_seed_s_three_layers():
+def test_seventeen_points_lie_in_the_paper_s_three_layers():
     for seed in range(5):
         points = energy_points(GAUSSIAN, 17, seed=seed)
         assert squared_distance(points, GAUSSIAN) <= 0.0072
