@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def curvature(family: Family, theta: Array, weights: Array) -> Array:
+def curvature(family: Atoms, theta: Array, weights: Array) -> Array:
     """``sum_j weights_j |d a_j / d theta|^2``, ``(K, size)``: it scales a descent."""
     re, im = family.atoms(theta)
     rates = family.rates(theta)
@@ -26,7 +26,7 @@ def curvature(family: Family, theta: Array, weights: Array) -> Array:
     return result
 
 
-class Family(Protocol):
+class Atoms(Protocol):
     """Parametric atoms ``a(theta)``; rows of ``theta`` are components."""
 
     size: int

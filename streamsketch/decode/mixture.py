@@ -95,7 +95,7 @@ class GaussianMixture(Estimator):
         target = as_target(snapshot)
         rng = np.random.default_rng(self.random_state)
         kind = self.covariance_type
-        size = solve.FAMILIES[kind](target.omega).size
+        size = solve.ATOMS[kind](target.omega).size
         if components is None:
             fit = solve.decode_auto(target, kind, rng, solve.most_components(target, size))
         else:
@@ -181,7 +181,7 @@ def gaussians(theta: Array, kind: str, d: int) -> tuple[Array, Array]:
 def weighted_fit(target: Target, kind: str, fit: Fit) -> tuple[Array, Array, Array]:
     """Weights, means and covariances with the residual weighted by its inverse covariance."""
     target = _loudest(target)
-    family = solve.FAMILIES[kind](target.omega)
+    family = solve.ATOMS[kind](target.omega)
     alpha = fit.weights / fit.weights.sum()
     means, covariances = gaussians(fit.theta, kind, target.d)
     factor = whitener(target, sketch_covariance(target, alpha, means, covariances), fit.cost)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 
-from streamsketch.decode.atoms import Array, Family, curvature
+from streamsketch.decode.atoms import Array, Atoms, curvature
 from streamsketch.decode.target import Target
 
 PROPOSALS = 160
@@ -50,7 +50,7 @@ class Pursuit:
     """One target, one family, one weighting of the frequencies; ``run`` is one attempt."""
 
     def __init__(
-        self, target: Target, family: Family, prior: Prior, frequency_weights: Array | None = None
+        self, target: Target, family: Atoms, prior: Prior, frequency_weights: Array | None = None
     ) -> None:
         self.target = target
         self.family = family

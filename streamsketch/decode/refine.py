@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, solve_triangular
 
-from streamsketch.decode.atoms import Array, Family, FullGaussians
+from streamsketch.decode.atoms import Array, Atoms, FullGaussians
 from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.target import Target
 
@@ -71,7 +71,7 @@ def whitener(target: Target, covariance: Array, cost: float) -> Array:
 class GaussNewton:
     """Levenberg-Marquardt on ``|| F^-1 (z - sum alpha_k a(theta_k)) ||^2`` with boxes."""
 
-    def __init__(self, target: Target, family: Family, factor: Array | None = None) -> None:
+    def __init__(self, target: Target, family: Atoms, factor: Array | None = None) -> None:
         self.family = family
         self.factor = factor
         self.z = np.concatenate([target.z.real, target.z.imag])

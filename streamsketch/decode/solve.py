@@ -11,9 +11,9 @@ import numpy as np
 
 from streamsketch.decode.atoms import (
     Array,
+    Atoms,
     DiagonalGaussians,
     Diracs,
-    Family,
     FullGaussians,
     SphericalGaussians,
     StableLaws,
@@ -26,7 +26,7 @@ from streamsketch.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FAMILIES: dict[str, Callable[[Array], Family]] = {
+ATOMS: dict[str, Callable[[Array], Atoms]] = {
     "dirac": Diracs,
     "spherical": SphericalGaussians,
     "diag": DiagonalGaussians,
@@ -95,7 +95,7 @@ def decode(
 
     Args:
         target: The sketch.
-        kind: A name in `FAMILIES`.
+        kind: A name in `ATOMS`.
         components: K.
         rng: Draws the starts.
         n_init: Number of starts; None stops at the first fit within the sampling error, or
@@ -104,7 +104,7 @@ def decode(
     Returns:
         The best fit; its ``cost`` is the squared distance summed over frequencies.
     """
-    family: Family = FAMILIES[kind](target.omega)
+    family: Atoms = ATOMS[kind](target.omega)
     mean, variance = moments(target, rng)
     prior = Prior(mean, variance, np.maximum(variance / max(components, 4), 1e-6))
     best: Fit | None = None
@@ -156,7 +156,7 @@ def most_components(target: Target, size: int) -> int:
 
 
 def _attempt(
-    target: Target, family: Family, prior: Prior, components: int, rng: np.random.Generator
+    target: Target, family: Atoms, prior: Prior, components: int, rng: np.random.Generator
 ) -> Fit:
     if isinstance(family, FullGaussians):
         # correlations are left to the last descent: axis-aligned atoms find the components faster
@@ -170,7 +170,7 @@ def _attempt(
     return polish(target, family, prior, fit)
 
 
-def polish(target: Target, family: Family, prior: Prior, fit: Fit) -> Fit:
+def polish(target: Target, family: Atoms, prior: Prior, fit: Fit) -> Fit:
     """The local minimum next to ``fit``."""
     pursuit = Pursuit(target, family, prior)
     if fit.theta.size + len(fit.weights) > MOST_PARAMETERS:

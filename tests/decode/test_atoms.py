@@ -9,7 +9,7 @@ from streamsketch.decode.atoms import (
     StableLaws,
 )
 
-FAMILIES = [Diracs, DiagonalGaussians, SphericalGaussians, FullGaussians, StableLaws]
+ATOMS = [Diracs, DiagonalGaussians, SphericalGaussians, FullGaussians, StableLaws]
 
 
 def parameters(family, rng, d):
@@ -20,7 +20,7 @@ def parameters(family, rng, d):
     return box[:, 0] + width * rng.uniform(0.3, 0.6, (2, family.size))
 
 
-@pytest.mark.parametrize("make", FAMILIES)
+@pytest.mark.parametrize("make", ATOMS)
 def test_gradient_and_rates_match_differences(make):
     rng = np.random.default_rng(3)
     d, m = 3, 7
