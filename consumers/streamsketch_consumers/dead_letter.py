@@ -173,6 +173,7 @@ class KafkaDeadLetters:
     def __init__(self, outbox: "Outbox", topic: str) -> None:
         self._outbox = outbox
         self._topic = topic
+        self._checked = False
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Add rows."""
@@ -188,7 +189,15 @@ class KafkaDeadLetters:
             )
 
     def flush(self) -> None:
-        """Return when the brokers have all of them."""
+        """Return when the brokers have all of them.
+
+        Raises:
+            ConfigError: At the first call: there is no such topic.
+            StoreError: The brokers do not take them; they are kept.
+        """
+        if not self._checked:
+            self._outbox.check(self._topic)
+            self._checked = True
         self._outbox.flush()
 
     def close(self) -> None:

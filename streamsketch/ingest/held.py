@@ -91,6 +91,7 @@ class Held(Mapping[str, PartState]):
 
         Raises:
             StoreError: The disk still refuses after a minute, or at the last save.
+            FencedError: Another process took a part over although nothing gives parts away.
         """
         changed = [p for n, p in self._parts.items() if p.dirty and (names is None or n in names)]
         if not changed:
@@ -102,6 +103,8 @@ class Held(Mapping[str, PartState]):
             for part in changed:
                 if self._save(part):
                     done[part.part] = part.position or {}
+        except FencedError:
+            raise
         except (StoreError, OSError) as e:
             now = self.clock.monotonic()
             self._failing_since = now if self._failing_since is None else self._failing_since
@@ -115,13 +118,15 @@ class Held(Mapping[str, PartState]):
         return True
 
     def _save(self, part: PartState) -> bool:
-        """Save one part; False where another process has taken it over."""
+        """Save one part; False where the broker gave it to another process."""
         part.extras |= self.watch.extras(part.part)
         try:
             self.state.save(part)
         except FencedError as e:
-            log.warning("%s", e)
             self.lose(part.part)
+            if self.exclusive:
+                raise
+            log.warning("%s", e)
             return False
         self.watch.publish(part.part)
         return True

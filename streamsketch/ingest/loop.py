@@ -153,6 +153,7 @@ class Ingest:
         self.limits.begin()
         self.releases.begin()
         try:
+            self.letters.flush()  # what cannot take them says so before a row is read
             self.source.open(self.parts)
             yield
         finally:

@@ -169,7 +169,8 @@ class State:
             if stored.epoch != state.epoch:
                 raise FencedError(
                     f"part {state.part!r} was taken over (epoch {stored.epoch}, mine is {state.epoch}); "
-                    "what was summed since the last save is dropped, the new owner reads it again"
+                    "what was summed since the last save is dropped, the new owner reads it again; if "
+                    "nobody else reads the stream, its state folder was changed: start again"
                 )
             self._fold(state, stored)
             self._write(state)

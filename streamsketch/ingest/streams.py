@@ -134,7 +134,7 @@ class DeadLetters(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make what was put durable: it is called before positions are saved."""
+        """Make what was put durable: called before positions are saved, and once at the start."""
         ...
 
     def close(self) -> None:

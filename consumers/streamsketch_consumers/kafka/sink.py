@@ -44,6 +44,21 @@ class Outbox:
         self._sent: list[tuple[Message, Any]] = []
         self._waiting: list[Message] = []
 
+    def check(self, topic: str) -> None:
+        """See to it that a topic exists.
+
+        Raises:
+            ConfigError: It does not, nor do the brokers make it.
+        """
+        try:
+            found = self._producer.partitions_for(topic)
+        except KafkaError:
+            found = None
+        if not found:
+            raise ConfigError(
+                f"topic {topic!r} does not exist on {self._servers}; create it, or correct topic"
+            )
+
     def send(
         self,
         topic: str,
@@ -65,6 +80,9 @@ class Outbox:
 
     def _send(self, message: Message) -> None:
         topic, value, key, headers = message
+        if self._waiting:  # each try can take `BLOCK_MS`: one at a time is enough
+            self._waiting.append(message)
+            return
         try:
             future = self._producer.send(topic, value, key=key, headers=headers)
         except KafkaError:
@@ -135,6 +153,7 @@ class KafkaSink:
     def __init__(self, settings: SinkSettings) -> None:
         self._settings = settings
         self._outbox = Outbox(settings)
+        self._outbox.check(settings.topic)
 
     def write(self, table: pa.Table) -> None:
         """Send the rows."""
