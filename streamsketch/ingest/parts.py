@@ -10,22 +10,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
 from streamsketch.features import Map
-from streamsketch.ingest.dedup import RecentIds
+from streamsketch.ingest.part import PartState
 from streamsketch.ingest.streams import Position
 from streamsketch.sketch import Sketch
 from streamsketch.storage.files import (
-    Arrays,
     pack,
     read_file,
     remove_leftovers,
@@ -34,81 +31,9 @@ from streamsketch.storage.files import (
 )
 
 if TYPE_CHECKING:
-    from streamsketch.ingest.intake import Accepted
     from streamsketch.privacy.clipping import UserLimits
 
 __all__ = ["PartState", "State"]
-
-
-@dataclass
-class PartState:
-    """What is known of a part: where it stands and what was summed up to there.
-
-    Attributes:
-        part: Name of the part.
-        epoch: Number of claims so far; the owner's fence.
-        position: Position after the rows summed; None before the first.
-        sketch: Their sum; with windows, of those whose windows have closed.
-        dead: Rows set apart so far, the late ones among them.
-        windows: Sums of the rows in windows that are not closed, by number of the window.
-        watermark: Latest event time so far, microseconds; None without.
-        idle: Why nobody waits for its watermark: `idle` or `ended`; empty while rows come.
-        late: Rows that came after their window had closed.
-        duplicates: Rows left out because a row of the same id was counted before.
-        ids: The ids of rows counted lately; None without deduplication.
-        extras: What else follows the part's rows and must be saved with them, such as a drift
-            detector: name -> (arrays, JSON values).
-        dirty: Whether it differs from the file.
-    """
-
-    part: str
-    epoch: int
-    position: Position | None
-    sketch: Sketch
-    dead: int = 0
-    windows: dict[int, Sketch] = field(default_factory=dict)
-    watermark: int | None = None
-    idle: str = ""
-    late: int = 0
-    duplicates: int = 0
-    ids: RecentIds | None = None
-    extras: dict[str, tuple[Arrays, dict[str, Any]]] = field(default_factory=dict, compare=False)
-    dirty: bool = field(default=False, compare=False)
-
-    @property
-    def held(self) -> Collection[int]:
-        """Numbers of the windows that are not closed."""
-        return self.windows.keys()
-
-    @property
-    def learned(self) -> Sketch:
-        """The sum of all rows that were learned, in whatever window."""
-        total = self.sketch
-        for sketch in self.windows.values():
-            total = total.merge(sketch)
-        return total
-
-    def add(self, features: Map, rows: "Accepted", position: Position) -> None:
-        """Add a chunk's accepted rows, count the others, and move to the position after it."""
-        if rows.windows is None and len(rows.x):
-            self.sketch.update(features, rows.x, rows.labels)
-        elif rows.windows is not None:
-            for k in np.unique(rows.windows).tolist():
-                mine = rows.windows == k
-                labels = None if rows.labels is None else rows.labels[mine]
-                pane = self.windows.setdefault(k, Sketch.zero(features))
-                pane.update(features, rows.x[mine], labels)
-        self.duplicates += rows.refused["duplicate"]
-        self.late += rows.refused["late"]
-        self.dead += rows.refused.total() - rows.refused["duplicate"]
-        self.position = position
-        self.dirty = True
-
-    @property
-    def rows(self) -> int:
-        """Rows read, learned or not."""
-        inside = sum(sketch.count for sketch in self.windows.values())
-        return self.sketch.count + inside + self.dead + self.duplicates
 
 
 class State:
@@ -130,6 +55,7 @@ class State:
                 f"cannot make the state folder {self.parts_dir}: {e.strerror}"
             ) from None
         self._locks: dict[str, int] = {}
+        self._torn: list[Path] | None = None
         self._closed: tuple[tuple[int, ...], int | None] = ((), None)
 
     # --- parts
@@ -149,7 +75,7 @@ class State:
         if exclusive and part not in self._locks:
             self._locks[part] = _hold(self._file(part, ".owner"), part)
         with self._settled(), _locked(self._file(part, ".lock")):
-            remove_leftovers(self._file(part, ".safetensors"))
+            self._sweep(self._file(part, ".safetensors"))
             state = self._load(part)
             state.epoch += 1
             state.idle = ""
@@ -337,55 +263,19 @@ class State:
             raise SpecMismatchError.of(
                 f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
             )
-        sketch = Sketch(mine, np.asarray(arrays["total"], np.int64), body["count"])
-        windows = {
-            k: Sketch(mine, np.array(total, np.int64), count)
-            for (k, count), total in zip(
-                body.get("windows", ()), arrays.get("windows", ()), strict=True
-            )
-        }
-        hashes = arrays.get("ids")
-        extras = {
-            name: (
-                {
-                    k.removeprefix(f"{name}."): v
-                    for k, v in arrays.items()
-                    if k.startswith(f"{name}.")
-                },
-                values,
-            )
-            for name, values in body.get("extras", {}).items()
-        }
-        return PartState(
-            body["part"], body["epoch"], body["position"], sketch, body["dead"], windows,
-            body.get("watermark"), body.get("resting", ""), body.get("late", 0),
-            body.get("duplicates", 0), None if hashes is None else RecentIds(len(hashes), hashes), extras,
-        )  # fmt: skip
+        return PartState.restored(mine, arrays, body)
 
     def _write(self, state: PartState) -> None:
-        body = {
-            "part": state.part,
-            "epoch": state.epoch,
-            "position": state.position,
-            "fingerprint": self.features.spec.fingerprint,
-            "count": state.sketch.count,
-            "dead": state.dead,
-            "windows": [[k, sketch.count] for k, sketch in state.windows.items()],
-            "watermark": state.watermark,
-            "resting": state.idle,
-            "late": state.late,
-            "duplicates": state.duplicates,
-        }
-        arrays: Arrays = {"total": state.sketch.total}
-        if state.windows:
-            arrays["windows"] = np.stack([s.total for s in state.windows.values()])
-        if state.ids is not None:
-            arrays["ids"] = state.ids.hashes()
-        if state.extras:
-            body["extras"] = {name: values for name, (_, values) in state.extras.items()}
-            for name, (named, _) in state.extras.items():
-                arrays |= {f"{name}.{k}": v for k, v in named.items()}
-        write_atomic(self._file(state.part, ".safetensors"), pack("resume", arrays, body), 0o600)
+        data = pack("resume", *state.state())
+        write_atomic(self._file(state.part, ".safetensors"), data, 0o600)
+
+    def _sweep(self, path: Path) -> None:
+        """Remove what a process left that died writing this file; the folder is listed once."""
+        if self._torn is None:
+            self._torn = [p for p in self.parts_dir.iterdir() if p.suffix == ".tmp"]
+        for found in self._torn:
+            if found.name.startswith(f".{path.name}."):
+                found.unlink(missing_ok=True)
 
 
 @contextmanager

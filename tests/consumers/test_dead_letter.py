@@ -146,6 +146,13 @@ def test_flush_refuses_until_the_broker_has_all(tmp_path, monkeypatch):
     assert found == {b"one", b"two"}
 
 
+def test_a_topic_that_does_not_exist_is_told_at_the_first_flush(own_broker, monkeypatch):
+    monkeypatch.setattr(kafka_sink, "BLOCK_MS", 500)
+    letters = make_kafka({"bootstrap_servers": own_broker.bootstrap, "topic": "absent"})
+    with pytest.raises(ConfigError, match="topic 'absent' does not exist"):
+        letters.flush()
+
+
 def test_topic_must_be_named():
     with pytest.raises(ConfigError, match="topic is missing"):
         make_kafka({})

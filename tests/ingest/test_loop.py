@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from streamsketch import Schema, Snapshot, Store
-from streamsketch.errors import DataError, StoreError
+from streamsketch.errors import ConfigError, DataError, FencedError, StoreError
 from streamsketch.features import FeatureMap
 from streamsketch.features.spec import Spec
 from streamsketch.ingest.loop import Ingest
@@ -128,7 +128,8 @@ def test_bad_rows_go_to_the_dead_letters_with_position_before_the_save(tmp_path)
     assert (run.state.cut()[0].total == expected(good)).all()
     assert [d.where["row"] for d in letters.put_] == [4, 17] and "finite" in letters.put_[0].reason
     assert json.loads(letters.put_[0].raw).keys() == {"x0"}
-    assert order[0] == "flush" and order[1] == "save" and run.state.parts()[0].dead == 2
+    assert order[:3] == ["flush", "flush", "save"]  # the first one before anything is read
+    assert run.state.parts()[0].dead == 2
 
 
 def test_a_batch_of_another_shape_does_not_stop_the_consumer(tmp_path):
@@ -210,6 +211,30 @@ def test_a_fenced_part_is_dropped_and_the_others_are_saved(tmp_path):
     run.save()
     assert set(run.parts) == {"other"}
     assert {p.part: p.sketch.count for p in run.state.parts()} == {"rows": 0, "other": 10}
+
+
+def test_where_nothing_gives_parts_away_a_part_that_was_taken_ends_the_run(tmp_path):
+    class Robbed(Scripted):
+        def poll(self, timeout):
+            if self.next == 20:
+                State(run.state.folder, FM).claim("rows")  # such as a state folder put back
+            yield from super().poll(timeout)
+
+    run = ingest(tmp_path, Robbed(60, 10))
+    with pytest.raises(FencedError, match="was taken over"):
+        run.run(threading.Event())
+    assert run.source.closed and run.state.cut()[0].count == 20
+
+
+def test_letters_that_cannot_be_written_are_told_before_a_row_is_read(tmp_path):
+    class Shut(Letters):
+        def flush(self):
+            raise ConfigError("topic 'dead' does not exist")
+
+    source = Scripted(10)
+    with pytest.raises(ConfigError, match="does not exist"):
+        ingest(tmp_path, source, Shut()).run(threading.Event())
+    assert source.chunks == 0
 
 
 def test_a_disk_that_refuses_is_tried_again_and_nothing_is_lost(tmp_path):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +138,18 @@ class Members(RuleBasedStateMachine):
 
 TestMembers = Members.TestCase
 TestMembers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_claiming_lists_the_folder_once(tmp_path, monkeypatch):
+    state = State(tmp_path, FM)
+    for name in ("a", "b"):
+        state.claim(name)
+        torn = state._file(name, ".safetensors")
+        torn.with_name(f".{torn.name}.x.tmp").write_bytes(b"half")
+    listed = []
+    inner = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: (listed.append(self), inner(self))[1])
+    again = State(tmp_path, FM)
+    for name in ("a", "b", "c"):
+        again.claim(name)
+    assert len(listed) == 1 and not list(again.parts_dir.glob(".*.tmp"))
