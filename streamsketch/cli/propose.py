@@ -95,6 +95,10 @@ def init(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COL", help="A column to leave out.")
     ] = None,
+    unwrap: Annotated[
+        str | None,
+        typer.Option(help="JSON: the field that holds the row, such as after or payload.after."),
+    ] = None,
     ids: Annotated[
         list[str] | None,
         typer.Option("--id", metavar="COL", help="A column that names the row or a thing."),
@@ -114,7 +118,7 @@ def init(
     from streamsketch.sketcher import MIDDLE
 
     tables = plugin("tables", "files")
-    asked: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
+    asked: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "unwrap": unwrap}
     asked["null_values"] = ["", *null] if null else None
     asked = {key: value for key, value in asked.items() if value is not None}
     found = tables.survey(file, rows, asked, _pairs(types or []))

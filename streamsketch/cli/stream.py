@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from streamsketch.ingest.loop import Progress
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from streamsketch.run.config import Pipeline
 
 PipelineFile = Annotated[
@@ -20,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(consume)
     app.command()(replay)
+    app.command()(redrive)
 
 
 def run(
@@ -39,6 +42,7 @@ def run(
     from streamsketch.cli.progress import lines_shown
     from streamsketch.run.config import load
     from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.status import read_all
     from streamsketch.run.supervisor import Supervisor, children_of
 
     loaded = load(pipeline)
@@ -51,6 +55,9 @@ def run(
     if code:
         raise typer.Exit(code)
     _say_where(loaded)
+    figures = [f for name, f in read_all(state).items() if name.startswith("consumer-")]
+    rows, dead = (sum(f.get(key) or 0 for f in figures) for key in ("rows", "dead"))
+    _judge(loaded, rows, dead)
 
 
 def consume(
@@ -107,6 +114,36 @@ def replay(
     _ingest(replace(loaded, source=source), 0)
 
 
+def redrive(
+    pipeline: PipelineFile,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files of dead letters; the store's own if none.")
+    ] = None,
+) -> None:
+    """Send dead letters through again, after the schema or the source was corrected.
+
+    Letters that are refused again are dead letters again. A letter is learned once, however often
+    this is called or breaks off; read letters are kept in the folder dead/redriven of the store.
+    """
+    from dataclasses import replace
+
+    from streamsketch.cli.console import say
+    from streamsketch.run.config import SourceTable, load
+    from streamsketch.run.redrive import collect
+
+    loaded = load(pipeline)
+    folder, count, other = collect(loaded, files or [])
+    if other:
+        say(f"WARNING: {other:,} letters hold no JSON object and stay where they are")
+    if folder is None:
+        say("there are no dead letters to send through")
+        return
+    say(f"sending {count:,} dead letters through")
+    settings: dict[str, Any] = {"path": str(folder), "part": "redrive", "format": "jsonl"}
+    source = SourceTable(type="files", name=loaded.source.name, **settings)
+    _ingest(replace(loaded, source=source), 0)
+
+
 def _ingest(loaded: Pipeline, member: int) -> None:
     from streamsketch.cli.progress import status_shown
     from streamsketch.run.consume import run_ingest
@@ -117,30 +154,51 @@ def _ingest(loaded: Pipeline, member: int) -> None:
     stop = stop_on_signals()
     with status_shown(loaded.store().state_dir, [f"consumer-{member}"]):
         progress = run_ingest(loaded, source, stop, member)
-    if loaded.privacy.mechanism == "none":
-        _say_counts(loaded, progress, member)
     _say_where(loaded)
+    _judge(loaded, progress.rows, progress.dead)
 
 
-def _say_counts(loaded: Pipeline, progress: Progress, member: int) -> None:
-    """What was learned and what was refused, with the first reason: it must not go unseen."""
-    import json
+def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
+    """Say what was learned and refused, with the first reasons; exit with 1 where too little was.
 
+    Where a mechanism is on, nothing is said: how many rows came is no public figure.
+    """
     from streamsketch.cli.console import say
 
-    say(f"{progress.rows:,} rows learned")
-    if not progress.dead:
+    if loaded.privacy.mechanism != "none":
         return
-    letters = loaded.store().state_dir / "dead" / f"member-{member}.jsonl"
-    if not letters.exists():
-        say(f"WARNING: {progress.dead:,} rows refused")
+    say(f"{rows:,} rows learned")
+    if not dead:
         return
-    with letters.open(encoding="utf-8") as file:
-        first = json.loads(file.readline() or "{}")
-    say(
-        f"WARNING: {progress.dead:,} rows refused, the first because {first.get('reason')}; "
-        f"all are in {letters}"
-    )
+    letters = sorted((loaded.store().state_dir / "dead").glob("member-*.jsonl"))
+    reasons = _first_reasons(letters)
+    why = f", the first because {'; '.join(reasons)}" if reasons else ""
+    kept = f"; all are in {', '.join(map(str, letters))}" if letters else ""
+    say(f"WARNING: {dead:,} rows refused{why}{kept}")
+    most = loaded.dead_letters.max_share
+    if rows == 0 or dead > most * (rows + dead):
+        limit = "every row" if rows == 0 else f"more than the share {most:g} of all"
+        say(
+            f"error: {limit} was refused; correct the schema or the source, then send them through "
+            "again with `streamsketch redrive`"
+        )
+        raise typer.Exit(1)
+
+
+def _first_reasons(letters: Sequence[Path]) -> list[str]:
+    """The first different reasons in files of dead letters, three at most."""
+    import json
+    from itertools import islice
+
+    found: dict[str, None] = {}
+    for path in letters:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in islice(file, 1000):
+                try:
+                    found[str(json.loads(line).get("reason"))] = None
+                except (ValueError, AttributeError):
+                    continue
+    return list(found)[:3]
 
 
 def _say_where(loaded: Pipeline) -> None:

@@ -180,11 +180,15 @@ class StoreTable(_Table):
 
 
 class DeadLettersTable(BaseModel):
-    """[dead_letters]: where unusable rows go; further keys are the sink's settings."""
+    """[dead_letters]: where unusable rows go; further keys are the sink's settings.
+
+    A run that refused every row, or a larger share of them than `max_share`, has failed.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: str = "file"
     on_error: Literal["dlq", "skip", "fail"] = "dlq"
+    max_share: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     @property
     def settings(self) -> dict[str, Any]:

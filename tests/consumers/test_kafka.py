@@ -372,6 +372,18 @@ def test_aborted_transactions_are_hidden_or_not(own_broker, level, monkeypatch):
     producer.close()
 
 
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+def test_compressed_messages(own_broker, codec):
+    pytest.importorskip({"zstd": "zstandard"}.get(codec, codec))
+    topic = new_topic(own_broker.bootstrap, 1)
+    producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, compression_type=codec)
+    for i in range(20):
+        producer.send(topic, b'{"x0": %d}' % i, partition=0)
+    producer.flush(20)
+    producer.close()
+    assert read_all(source(own_broker.bootstrap, topic, until="end")).shared.rows() == [*range(20)]
+
+
 def test_a_huge_message_is_a_dead_letter_and_reading_goes_on(own_broker):
     topic, size = new_topic(own_broker.bootstrap, 1), 20 << 20
     producer = KafkaProducer(bootstrap_servers=own_broker.bootstrap, max_request_size=size * 2)

@@ -41,6 +41,7 @@ class Options:
         confluent_header: avro: values begin with the 5 bytes of a schema registry, to be skipped.
         registry: Where the schemas are that messages name, None where they name none.
         extra: json, ndjson, avro, protobuf, arrow: a field that is not declared is `ignore`d, or `refuse`d.
+        unwrap: json, ndjson, avro, protobuf: the field that holds the row, such as `after` of a change event.
         event_time: A further column to read, a time that the schema does not declare.
     """
 
@@ -52,6 +53,7 @@ class Options:
     registry: "RegistrySettings | None" = None
     event_time: str | None = None
     extra: str = "ignore"
+    unwrap: str = ""
 
 
 @dataclass(frozen=True)

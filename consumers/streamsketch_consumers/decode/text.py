@@ -54,7 +54,7 @@ def fields(schema: Schema, options: Options) -> Columns:
     if options.missing not in ("refuse", "null"):
         raise ConfigError(f"missing = {options.missing!r} is not known; use refuse or null")
     names = declared(schema, options.event_time) if options.extra == "refuse" else None
-    return Columns(readings(schema, options.event_time), options.missing, names)
+    return Columns(readings(schema, options.event_time), options.missing, names, options.unwrap)
 
 
 def objects(

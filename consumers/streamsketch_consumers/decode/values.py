@@ -31,6 +31,8 @@ class Columns:
         readings: Column name to how its values are read.
         missing: A key that is not there is `refuse`d, or taken as `null`.
         declared: The only keys that a record may have; None for any.
+        unwrap: The field that holds the row, such as `after`, or `payload.after` for one in
+            another; empty where the record is the row.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Columns:
         readings: Mapping[str, Reading],
         missing: str,
         declared: frozenset[str] | None = None,
+        unwrap: str = "",
     ) -> None:
         types = {name: reading.type for name, reading in readings.items()}
         self._types = types
         self._readings = readings
+        self._unwrap = unwrap.split(".") if unwrap else []
         self._declared = declared
         self._refuse = missing == "refuse"
         self._get = itemgetter(*types)
@@ -54,7 +58,7 @@ class Columns:
             records: Parsed messages; what is no mapping is bad.
             index: The message number of each record.
         """
-        records, index, bad = self._mappings(records, index)
+        records, index, bad = self._mappings(self._unwrapped(records), index)
         if self._declared is not None:
             records, index, others = self._known(records, index, self._declared)
             bad += others
@@ -107,18 +111,28 @@ class Columns:
         columns = np.ascontiguousarray(values.reshape(-1, len(self._types)).T)
         return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], names=list(self._types))
 
+    def _unwrapped(self, records: Sequence[Any]) -> Sequence[Any]:
+        for name in self._unwrap:
+            records = [r.get(name) if type(r) is dict else None for r in records]
+        return records
+
     def _mappings(
         self, records: Sequence[Any], index: Sequence[int]
     ) -> tuple[Sequence[Any], Sequence[int], list[Bad]]:
         if set(map(type, records)) <= {dict}:
             return records, index, []
         bad = [
-            Bad(i, f"{_shown(record)} is not an object with the schema's fields")
+            Bad(i, self._no_object(record))
             for i, record in zip(index, records, strict=True)
             if type(record) is not dict
         ]
         kept = [j for j, record in enumerate(records) if type(record) is dict]
         return [records[j] for j in kept], [index[j] for j in kept], bad
+
+    def _no_object(self, record: Any) -> str:
+        if self._unwrap and record is None:
+            return f"no object at {'.'.join(self._unwrap)!r}, where unwrap says the row is"
+        return f"{_shown(record)} is not an object with the schema's fields"
 
     def _known(
         self, records: Sequence[dict[str, Any]], index: Sequence[int], names: frozenset[str]

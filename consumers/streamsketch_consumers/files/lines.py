@@ -213,7 +213,7 @@ def empty(types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
 
 
 def _json_judge(wanted: Wanted) -> Judge:
-    columns = Columns(wanted.readings, "null", wanted.declared)
+    columns = Columns(wanted.readings, "null", wanted.declared, wanted.unwrap)
 
     def judge(block: list[bytes]) -> tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]:
         rows, bad = objects(columns, block, range(len(block)))

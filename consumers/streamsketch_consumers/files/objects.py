@@ -43,9 +43,10 @@ def objects_survey(
     """
     files = list(files)
     encoding = str(settings.get("encoding", "utf-8"))
+    unwrap = str(settings.get("unwrap", ""))
     fields: dict[str, Field] = {}
     for name, path in files:
-        for block in _blocks(path, encoding):
+        for block in _blocks(path, encoding, unwrap):
             for key in dict.fromkeys(key for record in block for key in record):
                 fields.setdefault(key, Field()).look([record.get(key) for record in block])
         for key, value in partition(name).items():
@@ -69,7 +70,7 @@ def objects_survey(
             kinds[key] = kind
     for name, path in files:
         folders = partition(name)
-        for block in _blocks(path, encoding):
+        for block in _blocks(path, encoding, unwrap):
             arrays = []
             for key, kind in kinds.items():
                 if fields[key].folder:
@@ -128,7 +129,7 @@ class Field:
         return f"its values are of several types ({', '.join(sorted(k.__name__ for k in kinds))})"
 
 
-def _blocks(path: Path, encoding: str) -> Iterator[list[dict[str, Any]]]:
+def _blocks(path: Path, encoding: str, unwrap: str) -> Iterator[list[dict[str, Any]]]:
     """The objects of a file, some at a time; lines that hold none are passed over."""
     block: list[dict[str, Any]] = []
     with open_text(path, encoding) as stream:
@@ -137,6 +138,8 @@ def _blocks(path: Path, encoding: str) -> Iterator[list[dict[str, Any]]]:
                 record = object_of(line.removeprefix(b"\xef\xbb\xbf")) if line.strip() else None
             except ValueError:
                 continue
+            for name in unwrap.split(".") if unwrap else ():
+                record = record.get(name) if isinstance(record, dict) else None
             if isinstance(record, dict):
                 block.append(record)
             if len(block) == BLOCK:

@@ -59,6 +59,7 @@ class Wanted:
         newlines_in_values: CSV: a quoted value may hold line breaks.
         max_row_bytes: Text: a longer row is bad, and is not held in memory.
         encoding: Text: how characters are written.
+        unwrap: JSON: the field that holds the row; empty where the line is the row.
         dialect: CSV: how numbers are written.
     """
 
@@ -72,6 +73,7 @@ class Wanted:
     newlines_in_values: bool = False
     max_row_bytes: int = 1 << 24
     encoding: str = "utf-8"
+    unwrap: str = ""
     dialect: Dialect = PLAIN
 
     @property

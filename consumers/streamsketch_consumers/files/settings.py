@@ -41,6 +41,7 @@ class FileSettings:
         thousands: CSV: between groups of three digits; empty for nothing.
         null_numbers: CSV: further texts that mean null in columns of numbers, times and booleans,
             such as NA; where text is expected they are text.
+        unwrap: JSON: the field that holds the row, such as `after` or `payload.after`.
         changed: What to do with a file that is another since it was read: `read` what was added to
             it, or all of it if it was replaced; `warn` and leave it; or `refuse` to go on. If not
             set: with follow, warn; otherwise read what was added, and refuse what was replaced.
@@ -67,6 +68,7 @@ class FileSettings:
     decimal: str = "."
     thousands: str = ""
     null_numbers: list[str] = field(default_factory=list)
+    unwrap: str = ""
     changed: str | None = None
 
     def __post_init__(self) -> None:

@@ -79,6 +79,7 @@ class FileSource:
             newlines_in_values=settings.newlines_in_values,
             max_row_bytes=settings.max_row_bytes,
             encoding=settings.encoding,
+            unwrap=settings.unwrap,
             dialect=Dialect(settings.decimal, settings.thousands, tuple(settings.null_numbers)),
         )
         self._pace = _pace(settings)

@@ -135,6 +135,8 @@ class KafkaSettings(Connection):
         wait_for_topic: Wait for a topic that does not exist, instead of failing.
         timestamp_column: Time column that is taken from the messages' timestamps.
         missing: json, ndjson, avro, arrow: a field that is not there is refused, or taken as null.
+        unwrap: json, ndjson, avro: the field that holds the row: `after` of Debezium's change
+            events, `payload.after` where they carry their schema.
         extra: json, ndjson, avro, protobuf, arrow: a field that is not declared is ignored, or refused.
         delimiter: csv: between values.
         registry: Address of a schema registry, for avro, json and protobuf messages that name
@@ -171,6 +173,7 @@ class KafkaSettings(Connection):
     wait_for_topic: bool = False
     timestamp_column: str | None = None
     missing: str = "refuse"
+    unwrap: str = ""
     extra: str = "ignore"
     delimiter: str = ","
     registry: str = ""
@@ -247,7 +250,7 @@ class KafkaSettings(Connection):
             avro = secret("avro_schema", avro)
         return Options(
             limits, self.missing, self.delimiter, avro, self.confluent_header, self._registry(),
-            extra=self.extra,
+            extra=self.extra, unwrap=self.unwrap,
         )  # fmt: skip
 
     def _registry(self) -> RegistrySettings | None:
