@@ -86,8 +86,11 @@ class Column:
         offset: Numeric: generated values are `offset` plus multiples of `resolution`.
         levels: Numeric and timestamp: the only values there are; generated values are the nearest
             of them. Increasing; ISO text for times.
-        keys: Derived: names of the columns that determine it.
-        table: Derived: entries of the keys' values and then the column's own.
+        at_least: Numeric and timestamp: a column of the same type that this one is never below.
+        group: Boolean: of the columns of one group exactly one is true.
+        keys: Derived: names of the columns that determine it. Categories: of the columns that it
+            only occurs together with as `table` says.
+        table: Entries of the keys' values and then the column's own.
     """
 
     name: str
@@ -110,6 +113,8 @@ class Column:
     tail: tuple[Any, ...] = ()
     offset: float = 0.0
     levels: tuple[Any, ...] = ()
+    at_least: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         for name in _LISTS:
@@ -118,6 +123,14 @@ class Column:
         problem = self._problem()
         if problem:
             raise SchemaError(f"column {self.name!r}: {problem}")
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What `to_dict` says of the encoding: without what generated rows must meet besides."""
+        out = self.to_dict()
+        for name in ("at_least", "group", *(("keys", "table") if self.encoded else ())):
+            out.pop(name, None)
+        return out
 
     @property
     def encoded(self) -> bool:

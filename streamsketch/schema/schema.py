@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import DataError, SchemaError
 from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec_of
 from streamsketch.schema.columns import Block, Column
+from streamsketch.schema.constraints import constraints_of
 from streamsketch.schema.derived import Lookup
 
 __all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
@@ -96,6 +97,7 @@ class Schema:
                 "the schema has no column to sketch; declare at least one numeric, categorical, "
                 "boolean, label, timestamp or vector column"
             )
+        self.constraints = constraints_of(self.columns)
         self.lookups = tuple(self._lookup(c) for c in self.columns if c.kind == "derived")
         blocks: list[Block] = []
         for codec in self.codecs.values():
@@ -191,7 +193,7 @@ class Schema:
     @cached_property
     def hash(self) -> str:
         """16 hex digits that identify the encoding."""
-        text = json.dumps(list(self.to_dict().items()), sort_keys=True)
+        text = json.dumps([[c.name, c.encoding] for c in self.columns], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -352,6 +354,8 @@ class Schema:
     def decode(self, x: NDArray[np.floating[Any]]) -> pa.Table:
         """Rows of the stream's names and types from vectors (n, d), always within the limits.
 
+        Every row meets the declared constraints.
+
         Raises:
             SchemaError: The shape is not (n, d).
             DataError: A coordinate is not finite.
@@ -363,10 +367,13 @@ class Schema:
             )
         if not np.isfinite(x).all():
             raise DataError("encoded rows hold values that are not finite; nothing was decoded")
-        columns, start = {}, 0
+        columns: dict[str, pa.Array] = {}
+        start = 0
         for name, codec in self.codecs.items():
             columns[name] = codec.decode(x[:, start : start + codec.width])
             start += codec.width
+        for constraint in self.constraints if len(x) else ():
+            columns = constraint(columns)
         for lookup in self.lookups:
             columns[lookup.column.name] = lookup(columns)
         return pa.Table.from_arrays([columns[name] for name in self.names], schema=self.arrow)
