@@ -1,5 +1,6 @@
 """The sketcher: schema, operator, sketch and releaser behind three verbs."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,16 @@ import numpy as np
 from streamsketch.decode.scale import scale_of
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import Map, build
-from streamsketch.features.cells import MAX_CELLS, fitting_middle, layout_of, suits
+from streamsketch.features.cells import (
+    MAX_CELLS,
+    fitting_middle,
+    largest_middle,
+    layout_of,
+    pairs_of,
+    suits,
+)
 from streamsketch.features.spec import Spec
+from streamsketch.features.table import private_weight
 from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
@@ -20,6 +29,8 @@ from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["Sketcher", "spec_of"]
+
+log = logging.getLogger(__name__)
 
 MIDDLE = 48  # middle cells of an ordered column, where the table is narrow enough
 PRIVATE_MIDDLE = 12  # fewer, larger cells stand out of the noise
@@ -40,6 +51,8 @@ def spec_of(
     middle: int = 0,
     coarse: int = 0,
     triples: Sequence[Sequence[str]] = (),
+    partners: Mapping[str, Sequence[str]] | None = None,
+    max_cells: int = MAX_CELLS,
     private: bool = False,
 ) -> Spec:
     """The spec of an operator over a schema's encoded rows.
@@ -56,6 +69,8 @@ def spec_of(
         middle: Middle cells of an ordered column; 0 chooses.
         coarse: Coarse cells of an ordered column in triples; 0 counts no triples.
         triples: Names of the variables of each triple; none with `coarse` counts all.
+        partners: The variables that each is paired with; None counts all pairs.
+        max_cells: Counts that a sketch may have.
         private: Whether noise will be added: the weight of counts is chosen for it.
 
     Raises:
@@ -70,40 +85,35 @@ def spec_of(
     classes = len(schema.label_classes) if conditional else 1
     spec = Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
     plain = not conditional and map == "fourier"
-    if not (suits(schema) and plain if cells == "auto" else cells):
+    pairs = pairs_of(partners or {})
+    most = MIDDLE if not private else PRIVATE_MIDDLE
+    if cells == "auto":
+        cells = plain and suits(schema)
+        if cells and not middle and not largest_middle(schema, most, max_cells, pairs):
+            log.warning(
+                "counts of all pairs of %d columns do not fit into max_cells = %d: none are made; name the pairs that "
+                "matter as partners (`init` proposes them)", len(schema.columns), max_cells,
+            )  # fmt: skip
+            cells = False
+    if not cells:
         return spec
     if not plain:
         raise ConfigError(
             'cells are counted beside map = "fourier" without conditional, as a label is a column like any; '
             "leave both as they are, or set cells = false"
         )
-    return with_cells(spec, schema, middle, coarse, triples, private)
-
-
-def with_cells(
-    spec: Spec,
-    schema: Schema,
-    middle: int,
-    coarse: int,
-    triples: Sequence[Sequence[str]],
-    private: bool,
-) -> Spec:
-    """A spec that counts cells too, its sizes chosen where they are 0."""
-    from streamsketch.features.table import private_weight
-
-    if private:
-        middle = middle or PRIVATE_MIDDLE
-    elif not middle:
-        middle = fitting_middle(schema, MIDDLE)
+    middle = middle or fitting_middle(schema, most, max_cells, pairs)
     named = tuple(tuple(names) for names in triples)
-    layout = layout_of(schema, middle, coarse, named or None)
-    if layout.size > MAX_CELLS:
+    layout = layout_of(schema, middle, coarse, named or None, pairs or None)
+    if layout.size > max_cells:
         raise ConfigError(
-            f"middle = {middle} and coarse = {coarse} count {layout.size} cells, more than {MAX_CELLS}; lower them, or "
-            "name the triples that matter"
+            f"middle = {middle} and coarse = {coarse} count {layout.size} cells, more than max_cells = {max_cells}; "
+            "lower them, or name the triples and partners that matter"
         )
     weight = private_weight(spec.m, layout.tables) if private else 1.0
-    return replace(spec, middle=middle, coarse=coarse, triples=named, cell_weight=weight)
+    return replace(
+        spec, middle=middle, coarse=coarse, triples=named, pairs=pairs, cell_weight=weight
+    )
 
 
 class Sketcher:
@@ -127,6 +137,9 @@ class Sketcher:
         middle: Cells of an ordered column in its pairs; 0 chooses.
         coarse: Cells of an ordered column in triples; 0 counts no triples.
         triples: Names of the variables of each triple; none with `coarse` counts all.
+        partners: The variables that each is paired with; None counts all pairs. `features.pilot.advise`
+            proposes middle, coarse, triples and partners from a sample.
+        max_cells: Counts that the sketch may have.
 
     Example:
         >>> schema = Schema.vectors(2, -1, 1)
@@ -155,12 +168,15 @@ class Sketcher:
         middle: int = 0,
         coarse: int = 0,
         triples: Sequence[Sequence[str]] = (),
+        partners: Mapping[str, Sequence[str]] | None = None,
+        max_cells: int = MAX_CELLS,
     ) -> None:
         self.schema = schema
         scale = scale_of(scale, private=mechanism != "none")
         spec = spec_of(
             schema, frequencies, law, seed, scale, conditional, map,
-            cells=cells, middle=middle, coarse=coarse, triples=triples, private=mechanism != "none",
+            cells=cells, middle=middle, coarse=coarse, triples=triples, partners=partners,
+            max_cells=max_cells, private=mechanism != "none",
         )  # fmt: skip
         self.features: Map = build(spec, schema)
         self.sketch = Sketch.zero(self.features)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap, build
 from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
@@ -111,11 +112,16 @@ class Snapshot:
         """What `cells` count; None where the operator counts none."""
         if not self.spec.middle:
             return None
-        from streamsketch.features.cells import layout_of
+        from streamsketch.features.cells import layout_named
 
-        return layout_of(
-            self.schema, self.spec.middle, self.spec.coarse, self.spec.triples or None
-        )
+        layout = layout_named(self.spec, self.schema)
+        found = 0 if self.cells is None else len(self.cells)
+        if found != layout.size:
+            raise ConfigError(
+                f"a snapshot holds {found} counts of cells, but its spec and schema make {layout.size}; "
+                "it was written for other cells: read it with the version that wrote it"
+            )
+        return layout
 
     @property
     def cell_noise(self) -> float:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamsketch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamsketch.features.cells import CellLayout
+    from streamsketch.features.pilot import Advice
+    from streamsketch.schema import Schema
 
 CHECK_SECONDS = 60.0  # of reading all rows as consume will
 
@@ -110,12 +115,12 @@ def init(
     then read as `consume` will read it, and what it would refuse is told.
     """
     from streamsketch.cli.console import err, say, working
-    from streamsketch.features.cells import fitting_middle, layout_of, suits
+    from streamsketch.features.cells import suits
     from streamsketch.features.frequencies import advised
+    from streamsketch.features.pilot import advise
     from streamsketch.ingest.streams import plugin
     from streamsketch.schema import Schema
     from streamsketch.schema.propose import proposal
-    from streamsketch.sketcher import MIDDLE
 
     tables = plugin("tables", "files")
     asked: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "unwrap": unwrap}
@@ -131,12 +136,9 @@ def init(
     )
     if suits(schema):
         frequencies = TABLE_FREQUENCIES
-        layout = layout_of(schema, fitting_middle(schema, MIDDLE), 0)
-        size = 8 * (layout.size + 2 * frequencies)
-        what = (
-            f"count {layout.size:,} cells of columns and their pairs, for the generator of tables"
-        )
-        cells, conditional = f"{'cells = true': <26}# {what}\n", ""
+        advice = advise(schema, found.table)
+        cells, layout = _cells(schema, advice)
+        size, conditional = 8 * (layout.size + 2 * frequencies), _partners(advice)
     name = Path(file.rstrip("/")).stem or "stream"
     settings = {**found.settings, "path": _absolute(found.settings["path"])}
     text = _TEMPLATE.format(
@@ -178,6 +180,30 @@ def init(
         say(f"WARNING: of {looked:,} rows consume will refuse {refused.total():,}: {reasons}.")
     elif not whole:
         say(f"The first {looked:,} rows are all admitted; the others were not tried.")
+
+
+def _cells(schema: Schema, advice: Advice) -> tuple[str, CellLayout]:
+    """Lines of [sketch] that say what is counted, and its layout."""
+    from streamsketch.features.cells import layout_of, pairs_of
+
+    pairs = pairs_of(advice.partners) or None
+    layout = layout_of(schema, advice.middle, advice.coarse, advice.triples, pairs)
+    what = f"{layout.size:,} counts of values and {len(layout.pairs):,} pairs of columns, for the generator of tables"
+    lines = [f"{'cells = true': <26}# {what}"]
+    if advice.triples:
+        lines.append(
+            f"{f'coarse = {advice.coarse}': <26}# and in triples, where pairs do not tell all"
+        )
+        lines += ["triples = [", *(f"  {_inline(list(t))}," for t in advice.triples), "]"]
+    return "".join(f"{line}\n" for line in lines), layout
+
+
+def _partners(advice: Advice) -> str:
+    """The table of each column's strongest partners, where not all pairs are counted."""
+    if not advice.partners:
+        return ""
+    lines = [f"{_quote(name)} = {_inline(list(near))}" for name, near in advice.partners.items()]
+    return "\n".join(["\n[sketch.partners]       # the pairs that are counted", *lines, ""])
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

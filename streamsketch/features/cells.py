@@ -6,7 +6,7 @@ split of the rows is the same to the last bit, and one row's norm is exactly the
 number of tables. The layout is fixed by the schema and three numbers, so it is never sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -17,9 +17,19 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.features.cell_columns import Cells, Codes, Variable, cells_of
+from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
 
-__all__ = ["MAX_CELLS", "CellLayout", "Variable", "fitting_middle", "layout_of", "suits"]
+__all__ = [
+    "MAX_CELLS",
+    "CellLayout",
+    "Variable",
+    "fitting_middle",
+    "largest_middle",
+    "layout_named",
+    "layout_of",
+    "suits",
+]
 
 MAX_CELLS = 1 << 19  # counts of one sketch: 4 MB
 LEAST_MIDDLE = 8  # with fewer middle cells pairs say too little
@@ -35,6 +45,7 @@ class CellLayout:
         schema: The columns.
         columns: Their cells, in the schema's order.
         triples: Variables (i < j < k) whose coarse cells are counted together.
+        chosen: Pairs (j < k) of variables that are counted, in order; None counts all.
 
     Example:
         >>> from streamsketch.schema import Column
@@ -48,6 +59,7 @@ class CellLayout:
     schema: Schema
     columns: tuple[Cells, ...]
     triples: tuple[tuple[int, int, int], ...] = ()
+    chosen: tuple[tuple[int, int], ...] | None = None
 
     @cached_property
     def variables(self) -> tuple[Variable, ...]:
@@ -56,8 +68,14 @@ class CellLayout:
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """All pairs (j < k) of variables."""
+        """Pairs (j < k) of variables that are counted."""
+        if self.chosen is not None:
+            return self.chosen
         return tuple(combinations(range(len(self.variables)), 2))
+
+    def counted(self, j: int, k: int) -> bool:
+        """Whether variables j and k, in any order, are counted together."""
+        return (min(j, k), max(j, k)) in self._pair_number
 
     @cached_property
     def tables(self) -> int:
@@ -90,7 +108,7 @@ class CellLayout:
         return self._table(counts, k)
 
     def pair(self, counts: Vector, j: int, k: int) -> Vector:
-        """Counts (middle_j, middle_k) of two variables in any order, a view."""
+        """Counts (middle_j, middle_k) of two `counted` variables in any order, a view."""
         if j > k:
             return self.pair(counts, k, j).T
         found = self._table(counts, self._pair_number[j, k])
@@ -138,7 +156,11 @@ class CellLayout:
 
 
 def layout_of(
-    schema: Schema, middle: int, coarse: int, triples: Sequence[Sequence[str]] | None = None
+    schema: Schema,
+    middle: int,
+    coarse: int,
+    triples: Sequence[Sequence[str]] | None = None,
+    pairs: Sequence[Sequence[str]] | None = None,
 ) -> CellLayout:
     """The layout of a schema.
 
@@ -147,9 +169,10 @@ def layout_of(
         middle: Cells of an ordered column in its pairs.
         coarse: Cells of an ordered column in triples; 0 counts no triples.
         triples: Names of the variables of each triple; None counts all.
+        pairs: Names of the variables of each pair; None counts all.
 
     Raises:
-        ConfigError: A column has no cells, or a triple names no variable.
+        ConfigError: A column has no cells, or a pair or triple names no variable.
     """
     vectors = [c.name for c in schema.columns if c.kind == "vector"]
     if vectors:
@@ -158,19 +181,39 @@ def layout_of(
         )
     columns = tuple(cells_of(codec, middle, max(coarse, 2)) for codec in schema.codecs.values())
     layout = CellLayout(schema, columns)
-    if not coarse:
-        return layout
+    many = range(len(layout.variables))
+    chosen: Any = None if pairs is None else _named(layout, pairs, 2)
+    threes: Any = ()
+    if coarse:
+        threes = tuple(combinations(many, 3)) if triples is None else _named(layout, triples, 3)
+    return CellLayout(schema, columns, threes, chosen)
+
+
+def layout_named(spec: Spec, schema: Schema) -> CellLayout:
+    """The layout that a spec with cells names."""
+    return layout_of(schema, spec.middle, spec.coarse, spec.triples or None, spec.pairs or None)
+
+
+def _named(
+    layout: CellLayout, groups: Sequence[Sequence[str]], size: int
+) -> tuple[tuple[int, ...], ...]:
+    """Groups of variables by name as sorted numbers, each group once."""
     number = {v.name: k for k, v in enumerate(layout.variables)}
-    if triples is None:
-        chosen = tuple(combinations(range(len(number)), 3))
-    else:
-        unknown = [name for names in triples for name in names if name not in number]
-        if unknown or any(len(set(names)) != 3 for names in triples):
+    for names in groups:
+        if len(set(names)) != size or not set(names) <= set(number):
+            what = "pairs" if size == 2 else "triples"
+            most = ", ".join([*number][:20]) + (", ..." if len(number) > 20 else "")
             raise ConfigError(
-                f"triples {list(triples)} must each name three of the variables {', '.join(number)}"
+                f"{what} hold {list(names)}, but each must name {size} of the variables {most}"
             )
-        chosen = tuple(tuple(sorted(number[n] for n in names)) for names in triples)  # type: ignore[misc]
-    return CellLayout(schema, columns, chosen)
+    return tuple(sorted({tuple(sorted(number[n] for n in names)) for names in groups}))
+
+
+def pairs_of(partners: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Pairs of names, of a mapping from variables to their partners; either may name the other."""
+    return tuple(
+        sorted({tuple(sorted((name, other))) for name, near in partners.items() for other in near})
+    )
 
 
 def suits(schema: Schema) -> bool:
@@ -189,19 +232,39 @@ def suits(schema: Schema) -> bool:
     )
 
 
-def fitting_middle(schema: Schema, middle: int, most: int = MAX_CELLS) -> int:
-    """The largest number of middle cells, up to `middle`, whose counts are at most `most`.
+def largest_middle(
+    schema: Schema, middle: int, most: int, pairs: Sequence[Sequence[str]] = ()
+) -> int:
+    """The largest number of middle cells, `LEAST_MIDDLE` to `middle`, of at most `most` counts; 0 if none."""
+    for cells in range(middle, min(LEAST_MIDDLE, middle) - 1, -4):
+        if layout_of(schema, cells, 0, None, pairs or None).size <= most:
+            return cells
+    return 0
+
+
+def fitting_middle(
+    schema: Schema, middle: int, most: int = MAX_CELLS, pairs: Sequence[Sequence[str]] = ()
+) -> int:
+    """As `largest_middle`, for pairs that must fit.
 
     Raises:
         ConfigError: Even `LEAST_MIDDLE` cells are too many; the columns that cost most are named.
     """
-    for cells in range(middle, min(LEAST_MIDDLE, middle) - 1, -4):
-        layout = layout_of(schema, cells, 0)
-        if layout.size <= most:
-            return cells
-    widest = sorted(layout.variables, key=lambda v: -v.middle)[:3]
-    named = ", ".join(f"{v.name!r} ({v.middle} cells)" for v in widest)
+    found = largest_middle(schema, middle, most, pairs)
+    if found:
+        return found
+    layout = layout_of(schema, LEAST_MIDDLE, 0, None, pairs or None)
+    cost = dict.fromkeys((v.name for v in layout.variables), 0)
+    for v in layout.variables:
+        cost[v.name] += v.finest
+    for j, k in layout.pairs:
+        a, b = layout.variables[j], layout.variables[k]
+        cost[a.name] += a.middle * b.middle
+        cost[b.name] += a.middle * b.middle
+    widest = sorted(cost, key=lambda name: -cost[name])[:3]
+    named = ", ".join(f"{name!r} ({cost[name]} cells)" for name in widest)
     raise ConfigError(
-        f"counts of all pairs of {len(layout.variables)} variables take {layout.size} cells, more than the {most} "
-        f"of max_cells; ignore columns (the widest are {named}), raise max_cells, or set cells = false"
+        f"counts of {len(layout.pairs)} pairs of {len(layout.variables)} variables take {layout.size} cells, more than "
+        f"the {most} of max_cells; name the pairs that matter (`init` proposes them), ignore columns (the most costly "
+        f"are {named}), raise max_cells, or set cells = false"
     )

@@ -12,7 +12,7 @@ from streamsketch.errors import ConfigError
 __all__ = ["Spec"]
 
 #: Fields that are written only where they say something: sketches without cells keep their fingerprints.
-CELLS = {"middle": 0, "coarse": 0, "triples": (), "cell_weight": 1.0}
+CELLS = {"middle": 0, "coarse": 0, "triples": (), "pairs": (), "cell_weight": 1.0}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Spec:
         middle: Middle cells of an ordered column, where cells are counted; 0 counts none.
         coarse: Coarse cells of an ordered column, where triples are counted; 0 counts none.
         triples: Names of the variables of each counted triple; empty for all.
+        pairs: Names of the variables of each counted pair; empty for all.
         cell_weight: Weight of a count beside a Fourier feature, where noise is added.
     """
 
@@ -49,11 +50,13 @@ class Spec:
     middle: int = 0
     coarse: int = 0
     triples: tuple[tuple[str, ...], ...] = ()
+    pairs: tuple[tuple[str, ...], ...] = ()
     cell_weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", float(self.scale))  # 1 and 1.0 are one spec
-        object.__setattr__(self, "triples", tuple(map(tuple, self.triples)))
+        for groups in ("triples", "pairs"):  # lists where they come from JSON
+            object.__setattr__(self, groups, tuple(map(tuple, getattr(self, groups))))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.features.cells import CellLayout, layout_of
+from streamsketch.features.cells import CellLayout, layout_named
 from streamsketch.features.kernels import ONE
 from streamsketch.features.map import FeatureMap
 from streamsketch.features.spec import Spec
@@ -42,8 +42,7 @@ class TableMap:
     @classmethod
     def from_spec(cls, spec: Spec, schema: "Schema") -> "TableMap":
         """The map that a spec names."""
-        layout = layout_of(schema, spec.middle, spec.coarse, spec.triples or None)
-        return cls(FeatureMap.from_spec(spec, schema.blocks), layout)
+        return cls(FeatureMap.from_spec(spec, schema.blocks), layout_named(spec, schema))
 
     @property
     def width(self) -> int:

@@ -56,6 +56,8 @@ class SketchTable(_Table):
     middle: Annotated[int, Field(ge=0)] = 0
     coarse: Annotated[int, Field(ge=0)] = 0
     triples: tuple[tuple[str, str, str], ...] = ()
+    partners: dict[str, tuple[str, ...]] = {}
+    max_cells: Positive = 1 << 19
 
     @field_validator("law")
     @classmethod
@@ -248,7 +250,7 @@ class Pipeline:
         return spec_of(
             self.schema, s.frequencies, s.law, s.seed, scale_of(s.scale, private, self.folder),
             s.conditional, s.map, cells=s.cells, middle=s.middle, coarse=s.coarse,
-            triples=s.triples, private=private,
+            triples=s.triples, partners=s.partners, max_cells=s.max_cells, private=private,
         )  # fmt: skip
 
     def features(self) -> "Map":

@@ -148,7 +148,7 @@ def test_what_has_no_cells_is_refused(rows) -> None:
     image = Schema([Column("x", "vector", "fixed_size_list<float>[4]", low=0, high=1)])
     with pytest.raises(ConfigError, match="cells = false"):
         layout_of(image, 16, 0)
-    with pytest.raises(ConfigError, match="three of the variables"):
+    with pytest.raises(ConfigError, match="3 of the variables"):
         layout_of(schema, 16, 4, [("sex", "nobody", "age")])
     with pytest.raises(ConfigError, match="max_cells.*'town'"):
         fitting_middle(schema, 32, 5000)

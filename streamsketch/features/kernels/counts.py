@@ -19,12 +19,21 @@ I64 = NDArray[np.int64]
 
 @jit
 def _add(
-    codes: I32, starts: I64, middle: I64, coarse: I64, lookup: I32, triples: I32, counts: I64
+    codes: I32,
+    starts: I64,
+    middle: I64,
+    coarse: I64,
+    lookup: I32,
+    first: I32,
+    partners: I32,
+    triples: I32,
+    counts: I64,
 ) -> None:
     """Add the rows whose finest cells are codes (variables, n) to counts.
 
     lookup holds, for each finest cell at starts[k] + code, its middle cell (row 0) and its coarse cell
-    (row 1); starts are those of the layout's tables.
+    (row 1); starts are those of the layout's tables; partners[first[j] : first[j + 1]] are the k of
+    pairs (j, k).
     """
     many, n = codes.shape
     m = np.empty(many, np.int64)
@@ -38,7 +47,8 @@ def _add(
         table = many
         for j in range(many):
             mine = m[j]
-            for k in range(j + 1, many):
+            for q in range(first[j], first[j + 1]):
+                k = partners[q]
                 counts[starts[table] + mine * middle[k] + m[k]] += 1
                 table += 1
         for q in range(triples.shape[0]):
@@ -61,11 +71,15 @@ class Counter:
                 np.concatenate([one.coarse_of[one.middle_of] for one in v]),
             ]
         ).astype(np.int32)
+        pairs = np.array(layout.pairs, np.int32).reshape(-1, 2)
+        self.first = np.searchsorted(pairs[:, 0], np.arange(len(v) + 1)).astype(np.int32)
+        self.partners = np.ascontiguousarray(pairs[:, 1])
         self.triples = np.array(layout.triples, np.int32).reshape(-1, 3)
 
     def add(self, codes: I32, counts: I64) -> None:
         """Add rows of finest cells (variables, n), in place."""
-        _add(codes, self.starts, self.middle, self.coarse, self.lookup, self.triples, counts)
+        fixed = (self.starts, self.middle, self.coarse, self.lookup)
+        _add(codes, *fixed, self.first, self.partners, self.triples, counts)
 
 
 @cache

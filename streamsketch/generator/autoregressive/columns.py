@@ -41,13 +41,18 @@ class Features:
 
     Attributes:
         layout: The cells.
-        before: The variables before it, in the model's order.
+        before: The variables before it that are counted with it, in the model's order.
         column: The variable that is predicted.
     """
 
     layout: CellLayout
     before: tuple[int, ...]
     column: int
+
+    @classmethod
+    def of(cls, layout: CellLayout, before: Sequence[int], column: int) -> "Features":
+        """Of those before it, the variables that are counted with it."""
+        return cls(layout, tuple(k for k in before if layout.counted(k, column)), column)
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int, int], ...]:

@@ -53,7 +53,7 @@ def _single(layout: CellLayout, cells: F64, sd: float, k: int, out: F64) -> F64:
     total = np.bincount(v.middle_of, single, minlength=v.middle) / size
     precision = 1 / size
     for j in range(len(layout.variables)):
-        if j != k:
+        if layout.counted(j, k):
             pair = layout.pair(cells, k, j)
             total = total + pair.sum(1) / pair.shape[1]
             precision = precision + 1 / pair.shape[1]

@@ -42,7 +42,7 @@ class Law:
     @cached_property
     def features(self) -> tuple[Features, ...]:
         """What each variable is predicted from, in order."""
-        return tuple(Features(self.layout, self.order[:t], k) for t, k in enumerate(self.order))
+        return tuple(Features.of(self.layout, self.order[:t], k) for t, k in enumerate(self.order))
 
     @cached_property
     def _wide(self) -> tuple[F32, ...]:
@@ -143,7 +143,7 @@ def fit_law(
     weights: list[Weights] = []
     made: list[dict[str, Any]] = []
     for place, k in enumerate(order):
-        features = Features(layout, tuple(order[:place]), k)
+        features = Features.of(layout, order[:place], k)
         if place == 0:
             first = np.log(np.maximum(targets.middle(k), 1e-80))[None].astype(np.float32)
             found: Weights = first, np.zeros((0, features.coarse), np.float32)
