@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.features import ONE
+from streamsketch.features.kernels import has_numba
 from streamsketch.sampler.herding import Herding, energy_map, energy_weights
 from streamsketch.sampler.kernels import squared_distances
 from streamsketch.sampler.latents import Codes, check_latents, finite, rows_of
@@ -21,6 +22,7 @@ from streamsketch.sampler.targets import GaussianTarget
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from streamsketch.sampler.cells import CellMatching
     from streamsketch.sampler.request import Request
     from streamsketch.snapshot import Snapshot
 
@@ -29,6 +31,8 @@ Points = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
+_ROUND = 16  # most outputs chosen from one set of candidates
+_SHARE = 25  # candidates per output
 _FIRST_POOL = 65_536  # draws that first estimate a generator's own sketch
 _OWN_POOL = 16_384  # draws that estimate it where it only steadies a noisy release
 
@@ -51,6 +55,9 @@ class Pool:
 class Matching:
     """A target with the selector, the residual and the candidates that go with it.
 
+    Attributes:
+        round: Outputs chosen from one set of candidates.
+
     Args:
         request: The call it serves.
         key: Name under which the history keeps its residual.
@@ -60,6 +67,15 @@ class Matching:
 
     def __init__(self, request: Request, key: str, selector: Herding, mean: Array) -> None:
         self.request, self.key, self.selector, self.mean = request, key, selector, mean
+        self.round = max(1, min(_ROUND, request.candidates // _SHARE))
+
+    def needs(self, k: int) -> int:
+        """Candidates for one round of ``k`` outputs."""
+        return self.request.candidates
+
+    def gain(self, residual: Array, count: int) -> float:
+        """How many times closer to the target ``count`` outputs are than independent draws."""
+        return self.selector.gain(residual, count, self.mean)
 
     def propose(self, n: int) -> Pool:
         """Draw ``n`` fresh candidates."""
@@ -175,7 +191,7 @@ class GeneratorMatching(Matching):
         self.refine(finite(x))
 
 
-def matching(request: Request) -> Matching:
+def matching(request: Request) -> Matching | CellMatching:
     """The matching that a request names, with what its history already knows.
 
     Raises:
@@ -189,7 +205,7 @@ def matching(request: Request) -> Matching:
     return TARGETS[request.target](request)
 
 
-def _data(request: Request) -> Matching:
+def _data(request: Request) -> Matching | CellMatching:
     snapshot = request.generator.snapshot
     if snapshot is None:
         raise ConfigError(
@@ -204,14 +220,24 @@ def _data(request: Request) -> Matching:
             request.label,
         )
         return _own(request)
-    wanted = {"kind": "snapshot", "fingerprint": spec.fingerprint, "d": spec.d, "m": spec.m}
     key = _key(request, "data")
+    if _by_cells(request, snapshot):
+        from streamsketch.sampler.cells import cell_matching
+
+        return cell_matching(request, snapshot, key)
+    wanted = {"kind": "snapshot", "fingerprint": spec.fingerprint, "d": spec.d, "m": spec.m}
     request.history.operator(key, wanted)
     selector = Herding(fm, energy_weights(fm.omega), request.forget, request.guard)
     mean, noise = _data_mean(request, selector, snapshot)
     if noise > 0.0:
         mean = without_noise(mean, _own_mean(request, key, fm), noise, fm.omega)
     return Matching(request, key, selector, mean)
+
+
+def _by_cells(request: Request, snapshot: Snapshot) -> bool:
+    """Whether counts of cells are there, and serve what is asked for."""
+    plain = request.label is None and request.solver == "greedy" and request.forget == 1.0
+    return plain and snapshot.cells is not None and has_numba()
 
 
 def _data_mean(request: Request, selector: Herding, snapshot: Snapshot) -> tuple[Array, float]:
@@ -310,7 +336,7 @@ def _key(request: Request, target: str) -> str:
     return target if request.label is None else f"{target}/label={request.label}"
 
 
-TARGETS: dict[str, Callable[[Request], Matching]] = {
+TARGETS: dict[str, Callable[[Request], Matching | CellMatching]] = {
     "data": _data,
     "generator": _own,
     "latent": _latent,

@@ -20,8 +20,6 @@ Points = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
-_ROUND = 16  # most outputs chosen from one set of candidates
-_SHARE = 25  # candidates per output
 _ENERGY_BATCH = 64
 _POOL = 8192  # most candidates drawn at once: the generator's own chunk
 _SOBOL = 1 << 30  # points of one sequence
@@ -84,19 +82,18 @@ def energy(request: Request, n: int) -> Points:
 def history_aware(request: Request, n: int) -> Points:
     """Greedy choice among fresh candidates of what leaves the smallest residual; the default."""
     goal = matching(request)
-    per_round = max(1, min(_ROUND, request.candidates // _SHARE))
     issued: list[Points] = []
     have = idle = 0
     while have < n:
-        rounds = -(-(n - have) // per_round)
-        pool = goal.propose(min(rounds * request.candidates, max(_POOL, request.candidates)))
+        need = goal.needs(min(goal.round, n - have))
+        pool = goal.propose(min(-(-(n - have) // goal.round) * need, max(_POOL, need)))
         usable = request.new(pool.rows)
         idle = 0 if usable.any() else idle + 1
         _refuse_exhausted(idle, have, n)
         pool = pool.take(np.flatnonzero(usable))
-        for start in range(0, len(pool.points), request.candidates):
-            part = pool.take(np.arange(start, min(start + request.candidates, len(pool.points))))
-            k = min(per_round, n - have, len(part.points))
+        for start in range(0, len(pool.points), need):
+            part = pool.take(np.arange(start, min(start + need, len(pool.points))))
+            k = min(goal.round, n - have, len(part.points))
             if k == 0:
                 break
             rows = goal.choose(part, k)

@@ -167,7 +167,7 @@ class Sampler:
             return float("nan")
         goal = matching(self._request(history))
         residual = history.residual(goal.key, goal.mean.size)
-        return goal.selector.gain(residual, history.issued(goal.key), goal.mean)
+        return goal.gain(residual, history.issued(goal.key))
 
     def _request(self, history: History) -> Request:
         return Request(self.generator, history, self.seed, **self._settings)
