@@ -11,25 +11,20 @@ Nobody is asked who they are: listen on a loopback address, or use Flight with a
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from streamsketch.errors import ConfigError, DataError, SchemaError, SourceError, StreamSketchError
+from streamsketch.errors import DataError, SchemaError, SourceError, StreamSketchError
 from streamsketch.ingest.streams import Chunk, Dead, Ownership, Position
 from streamsketch.schema import Schema
-from streamsketch_consumers.arrow.wire import Stopped, Wire, address, connections, listen
-from streamsketch_consumers.columns import (
-    check_columns,
-    evolution_problem,
-    select,
-    text_types,
-    wanted,
-)
-from streamsketch_consumers.files.pieces import DAMAGE
+from streamsketch_consumers.arrow.crowd import Crowd
+from streamsketch_consumers.arrow.reading import Reading
+from streamsketch_consumers.arrow.settings import ArrowSettings
+from streamsketch_consumers.arrow.wire import Stopped, Wire, connections, listen
 from streamsketch_consumers.settings import parse
 
 __all__ = ["ArrowSettings", "ArrowSource", "make"]
@@ -37,57 +32,6 @@ __all__ = ["ArrowSettings", "ArrowSource", "make"]
 log = logging.getLogger(__name__)
 
 _LOOPBACK = ("127.", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class ArrowSettings:
-    """Settings of the Arrow stream source.
-
-    Attributes:
-        path: `-` for standard input, the path of a named pipe or file, or `tcp://host:port`.
-        listen: Wait at the TCP address for the producer instead of connecting to it.
-        keep_open: Wait for the next producer when one has ended (pipe and TCP).
-        replayed: The producer sends the same rows from the beginning whenever it connects.
-        part: Name of the stream's one part in the store.
-        batch_rows: Largest number of rows of a batch; longer ones are cut.
-        max_message_bytes: A longer message is refused before memory is taken for it.
-        connect_seconds: How long to try to connect.
-        on_error: A stream that is cut or damaged, or whose columns do not fit: `fail` stops, `dlq`
-            writes one dead letter about it, `skip` says so in the log. Rows before it are kept.
-        missing: A column that is not there is `refuse`d, or taken as `null` in every row.
-        extra: A column that is not declared is `ignore`d, or `refuse`d.
-    """
-
-    path: str
-    listen: bool = False
-    keep_open: bool = False
-    replayed: bool = False
-    part: str = "arrow"
-    batch_rows: int = 8192
-    max_message_bytes: int = 1 << 30
-    connect_seconds: float = 30.0
-    on_error: str = "fail"
-    missing: str = "refuse"
-    extra: str = "ignore"
-
-    def __post_init__(self) -> None:
-        problem = self._problem()
-        if problem:
-            raise ConfigError(f"source 'arrow': {problem}")
-        if self.path.startswith("tcp://"):
-            address(self.path)
-
-    def _problem(self) -> str | None:
-        for name in ("batch_rows", "max_message_bytes", "connect_seconds"):
-            if not getattr(self, name) > 0:
-                return f"{name} = {getattr(self, name)} must be above 0"
-        if self.on_error not in ("fail", "skip", "dlq"):
-            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
-        if self.listen and not self.path.startswith("tcp://"):
-            return f"listen needs path = tcp://host:port, not {self.path!r}"
-        if self.keep_open and self.path == "-":
-            return "keep_open makes no sense for standard input, which ends once; remove it"
-        return evolution_problem(self.missing, self.extra)
 
 
 @dataclass(frozen=True)
@@ -125,14 +69,11 @@ class ArrowSource:
         self.finished = False
         self.address: tuple[str, int] | None = None
         self._schema = schema
-        self._names = wanted(schema)
-        self._types = text_types(schema)
         self._rows = 0
-        self._small: list[pa.RecordBatch] = []
-        self._small_rows = 0
-        self._first: pa.Schema | None = None
         self._held: _Rows | None = None
         self._stop = threading.Event()
+        self._counting = threading.Lock()
+        self._crowd = Crowd(self._stop)
         self._ahead: queue.Queue[_Rows | _Fault | None] = queue.Queue(maxsize=2)
         self._thread: threading.Thread | None = None
 
@@ -192,17 +133,22 @@ class ArrowSource:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
+        self._crowd.close(5.0)
 
-    # --- in the reading thread
+    # --- in the reading threads
 
     def _read(self, server: Any) -> None:
+        """Read the connections: one after the other, or, where several may come, side by side."""
         s = self.settings
         try:
             found = connections(s.path, server, s.keep_open, s.connect_seconds, self._stop)
             with closing(found):
                 for fd in found:
-                    with Wire(fd, self._stop, s.max_message_bytes) as wire:
-                        self._read_wire(wire)
+                    if server is not None and s.keep_open and not s.replayed:
+                        wire = Wire(fd, threading.Event(), s.max_message_bytes)
+                        self._crowd.serve(wire, self._read_apart)
+                    else:
+                        self._read_wire(Wire(fd, self._stop, s.max_message_bytes))
             self._put(None)
         except Stopped:
             pass
@@ -213,95 +159,31 @@ class ArrowSource:
             if server is not None:
                 server.close()
 
+    def _read_apart(self, wire: Wire) -> None:
+        """Read one of several connections."""
+        try:
+            self._read_wire(wire)
+        except Stopped:
+            pass
+        except Exception as e:  # as in `_read`
+            with suppress(Stopped):
+                self._put(_Fault(e, self._rows))
+
     def _read_wire(self, wire: Wire) -> None:
         """Read one connection: stream after stream until the other side closes."""
-        again = self._rows if self.settings.replayed else 0
-        wire.before_wait = self._hand_over
-        try:
-            for batch in self._batches(wire):
-                passed = min(again, batch.num_rows)
-                again -= passed
-                self._gather(batch.slice(passed))
-            self._hand_over()
-            if again:
-                raise DataError(
-                    f"the stream has {again} rows fewer than were counted before "
-                    f"({self._rows}), but replayed = true says that it begins at the beginning; "
-                    "correct the producer or the setting"
-                )
-        except (DataError, SchemaError) as e:
-            self._hand_over()
-            self._put(_Fault(e, self._rows))
+        with wire:
+            reading = Reading(self._add, self.settings, self._schema, wire)
+            try:
+                reading.to_end(self._rows if self.settings.replayed else 0)
+            except (DataError, SchemaError) as e:
+                reading.hand_over()
+                self._put(_Fault(e, self._rows))
 
-    def _gather(self, batch: pa.RecordBatch) -> None:
-        """Put small batches that come together into one; a long one is not copied."""
-        if self._small and not self._small[0].schema.equals(batch.schema):
-            self._hand_over()
-        if self._small_rows + batch.num_rows > self.settings.batch_rows:
-            self._hand_over()
-        if batch.num_rows:
-            self._small.append(batch)
-            self._small_rows += batch.num_rows
-
-    def _hand_over(self) -> None:
-        """Queue what was gathered."""
-        if self._small:
-            small, self._small, self._small_rows = self._small, [], 0
-            whole = pa.concat_batches(small) if len(small) > 1 else small[0]
-            self._put(_Rows(whole, self._rows))
-            self._rows += whole.num_rows
-
-    def _batches(self, wire: Wire) -> Iterator[pa.RecordBatch]:
-        n = 0
-        try:
-            while not wire.at_end():
-                reader = pa.ipc.open_stream(wire)
-                self._check(reader.schema)
-                for whole in reader:
-                    batch = select(whole, self._names, self._types)
-                    batch.validate(full=True)
-                    n += batch.num_rows
-                    yield batch
-                if wire.ended:
-                    log.warning(
-                        "the stream ended without its end mark after %d rows; the producer may "
-                        "have died",
-                        n,
-                    )
-                    return
-        except (*DAMAGE, DataError) as e:
-            self._check_change(wire, n)
-            raise DataError(
-                f"the Arrow stream {self.settings.path!r} is cut or damaged after {n} rows at "
-                f"byte {wire.offset} "
-                f"({e}); the rows before are kept; look at the producer"
-            ) from e
-
-    def _check(self, found: pa.Schema) -> None:
-        """Compare a stream's columns with the schema: what that admits may also change."""
-        where = f"stream {self.settings.path!r}"
-        missing, extra = self.settings.missing, self.settings.extra
-        check_columns(self._schema, found, where, missing=missing, extra=extra)
-        if self._first is not None and not found.equals(self._first):
-            log.warning(
-                "the columns changed from (%s) to (%s); the schema admits both",
-                _line(self._first), _line(found),
-            )  # fmt: skip
-        self._first = found
-
-    def _check_change(self, wire: Wire, rows: int) -> None:
-        """Say so if the message that was refused is a new schema inside of a stream."""
-        message = b"\xff\xff\xff\xff" + len(wire.last).to_bytes(4, "little") + wire.last
-        try:
-            found = pa.ipc.read_schema(pa.py_buffer(message))
-        except DAMAGE:
-            return
-        if self._first is not None:
-            raise SchemaError(
-                f"the columns changed in mid-stream after {rows} rows, from "
-                f"({_line(self._first)}) to ({_line(found)}), without the end of the stream; end "
-                "it and begin another on the same connection"
-            )
+    def _add(self, batch: pa.RecordBatch) -> None:
+        """Queue rows; from several connections one after the other."""
+        with self._counting:
+            self._put(_Rows(batch, self._rows))
+            self._rows += batch.num_rows
 
     def _put(self, item: _Rows | _Fault | None) -> None:
         while True:
@@ -334,7 +216,3 @@ def make(settings: Mapping[str, Any], schema: Schema) -> ArrowSource:
         ConfigError: A setting is unknown or wrong.
     """
     return ArrowSource(parse(ArrowSettings, settings, "source 'arrow'"), schema)
-
-
-def _line(schema: pa.Schema) -> str:
-    return ", ".join(f"{f.name}: {f.type}" for f in schema)

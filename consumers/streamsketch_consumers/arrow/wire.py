@@ -16,6 +16,7 @@ from streamsketch.errors import ConfigError, DataError, SourceError
 __all__ = ["Stopped", "Wire", "address", "connections", "listen"]
 
 TICK = 0.1  # seconds between looks at the stop event
+PREFIX = 8  # a message's mark and length
 
 
 class Stopped(Exception):
@@ -33,22 +34,28 @@ class Wire(io.RawIOBase):
 
     Attributes:
         offset: Bytes read so far.
-        last: What the last read returned, unless it was large.
+        last: What the last read returned, unless it was a message's body.
         ended: The other side has closed.
+        heard: When bytes came last, by the monotonic clock.
+        check_body: Called with a message's metadata and body before Arrow has them.
         before_wait: Called when a read is about to wait.
     """
 
     def __init__(self, fd: int, stop: threading.Event, limit: int) -> None:
         self._fd = fd
-        self._stop = stop
-        self._limit = limit
+        self.stop = stop
+        self.limit = limit
         self._ahead = b""
+        self._before = 0
+        self._record: bytearray | None = None
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN | select.POLLHUP)
         self.offset = 0
         self.last = b""
         self.ended = False
+        self.heard = time.monotonic()
         self.before_wait: Callable[[], object] = lambda: None
+        self.check_body: Callable[[bytes, bytearray], None] = lambda metadata, body: None
 
     def readable(self) -> bool:
         """True."""
@@ -56,23 +63,40 @@ class Wire(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Exactly `size` bytes, fewer only where the stream ends."""
-        if size < 0 or size > self._limit:
+        if size < 0 or size > self.limit:
             raise DataError(
                 f"a message of {size} bytes at byte {self.offset} exceeds the limit of "
-                f"{self._limit}; "
+                f"{self.limit}; "
                 "raise max_message_bytes if it is real"
             )
         data = bytearray(size)
-        view, got = memoryview(data), len(self._ahead)
-        view[:got] = self._ahead
-        self._ahead = b""
+        view, got = memoryview(data), min(size, len(self._ahead))
+        view[:got] = self._ahead[:got]
+        self._ahead = self._ahead[got:]
         while got < size and (n := self._some(view[got:])):
             got += n
         self.offset += got
         view.release()
         del data[got:]
-        self.last = bytes(data) if got < 1 << 20 else b""
+        if len(self.last) > PREFIX and got > PREFIX:  # Arrow reads metadata, and then the body
+            self.check_body(self.last, data)
+        self.last = bytes(data) if self._before <= PREFIX else b""  # a body is not kept
+        self._before = got
+        if self._record is not None:
+            self._record += data
         return data  # type: ignore[return-value]  # Arrow takes any buffer, and this saves a copy
+
+    def record(self) -> bytearray:
+        """Keep what is read from now on, for `again`."""
+        self._record = bytearray()
+        return self._record
+
+    def again(self, recorded: bytearray) -> None:
+        """Let what was read be read once more."""
+        self._record = None
+        self._ahead = bytes(recorded) + self._ahead
+        self.offset -= len(recorded)
+        self.last, self._before = b"", 0
 
     def at_end(self) -> bool:
         """Whether the other side has closed and nothing is left; waits until one is known."""
@@ -91,12 +115,13 @@ class Wire(io.RawIOBase):
         if not self._ready.poll(0):
             self.before_wait()
         while not self._ready.poll(TICK * 1000):
-            if self._stop.is_set():
+            if self.stop.is_set():
                 raise Stopped
         try:
             n = os.readv(self._fd, [into])
         except ConnectionError:
             n = 0
+        self.heard = time.monotonic()
         self.ended = n == 0
         return n
 

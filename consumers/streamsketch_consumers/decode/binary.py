@@ -2,17 +2,18 @@
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from streamsketch.errors import ConfigError, SchemaError
+from streamsketch.errors import ConfigError, DataError, SchemaError
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import arrow_type
 from streamsketch_consumers.columns import check_columns, select, text_types, wanted
 from streamsketch_consumers.decode.base import Bad, Decoder, Limits, Options, Rows
 
-__all__ = ["arrow", "raw_f32"]
+__all__ = ["BodyLimit", "arrow", "raw_f32"]
 
 RECORD_BATCH, DICTIONARY_BATCH = 3, 2  # of the union MessageHeader in Arrow's Message.fbs
 
@@ -125,6 +126,60 @@ def check_size(value: bytes, limits: Limits) -> None:
                 f"{size} bytes after decompression, more than max_decoded_bytes = "
                 f"{limits.decoded_bytes}"
             )
+
+
+class BodyLimit:
+    """Refuses a message whose columns that are read would be too large after decompression.
+
+    Args:
+        types: The columns' types.
+        read: Numbers of those that are read.
+        most: Bytes.
+
+    Raises:
+        DataError: When called with the metadata and the body of such a message.
+    """
+
+    def __init__(self, types: list[pa.DataType], read: set[int], most: int) -> None:
+        counts = [_buffers(kind) for kind in types]
+        self._most = most
+        self._wanted: list[bool] | None = None
+        if None not in counts:  # else which buffer is whose is not known, and all count
+            self._wanted = [i in read for i, count in enumerate(counts) for _ in range(count or 0)]
+
+    def __call__(self, metadata: bytes, body: Any) -> None:
+        """Check one message."""
+        try:
+            batch = _record_batch(metadata)
+            sizes = [] if batch is None else list(_decoded(batch, body))
+        except (struct.error, IndexError, ValueError) as e:
+            raise DataError(f"a message is damaged ({e})") from None
+        wanted = self._wanted
+        if wanted is None or len(wanted) != len(sizes):
+            wanted = [True] * len(sizes)
+        size = sum(n for n, mine in zip(sizes, wanted, strict=True) if mine)
+        if size > self._most:
+            raise DataError(
+                f"a message of {size} bytes after decompression exceeds the limit of {self._most}; "
+                "raise max_message_bytes if it is real"
+            )
+
+
+def _buffers(kind: pa.DataType) -> int | None:
+    """How many buffers a column has in a message; None where that depends on the message."""
+    is_ = pa.types
+    if is_.is_null(kind):
+        return 0
+    if is_.is_string_view(kind) or is_.is_binary_view(kind) or is_.is_union(kind):
+        return None
+    if is_.is_dictionary(kind):
+        return 2
+    if is_.is_nested(kind):
+        inner = [_buffers(kind.field(i).type) for i in range(kind.num_fields)]
+        own = 1 if is_.is_struct(kind) or is_.is_fixed_size_list(kind) else 2
+        return None if None in inner else own + sum(n or 0 for n in inner)
+    variable = (is_.is_string, is_.is_large_string, is_.is_binary, is_.is_large_binary)
+    return 3 if any(f(kind) for f in variable) else 2
 
 
 def _record_batch(metadata: bytes) -> "_Table | None":

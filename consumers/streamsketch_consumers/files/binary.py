@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamsketch_consumers.columns import select
 from streamsketch_consumers.files.pieces import (
     DAMAGE,
+    PART_BYTES,
     FileFault,
     Piece,
     Wanted,
@@ -26,8 +28,10 @@ def read_parquet(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[
     """The rows of a Parquet file; row groups before the wanted row are not read."""
     row = start
     try:
-        with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-            wanted.check(file.schema_arrow, f"file {name!r}")
+        schema = pq.read_schema(path)
+        wanted.check(schema, f"file {name!r}")
+        texts = _texts(schema, wanted)  # as codes: a text that a million rows share is held once
+        with pq.ParquetFile(path, buffer_size=1 << 20, read_dictionary=texts) as file:
             reached(file.metadata.num_rows, start, name)
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             ends = np.cumsum([0, *sizes])
@@ -45,12 +49,44 @@ def read_parquet(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[
             for batch in batches:
                 passed = min(skip, batch.num_rows)
                 skip -= passed
-                if passed < batch.num_rows:
-                    piece = whole(select(batch.slice(passed), wanted.names, wanted.types), row)
+                for part in _unpacked(batch.slice(passed)):
+                    piece = whole(select(part, wanted.names, wanted.types), row)
                     row = piece.next_row
                     yield piece
     except DAMAGE as e:
         raise FileFault(damaged("Parquet", name, row, e), row) from e
+
+
+def _texts(schema: pa.Schema, wanted: Wanted) -> list[str]:
+    """The wanted columns of a Parquet file that hold text or bytes."""
+    is_ = pa.types
+    kinds = (is_.is_string, is_.is_large_string, is_.is_binary, is_.is_large_binary)
+    return [
+        n
+        for n in wanted.names
+        if n in schema.names
+        and schema.names.count(n) == 1
+        and any(f(schema.field(n).type) for f in kinds)
+    ]
+
+
+def _unpacked(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch with its codes spelled out, in parts that take no more than `PART_BYTES` so."""
+    codes = [i for i, kind in enumerate(batch.schema.types) if pa.types.is_dictionary(kind)]
+    size = np.zeros(batch.num_rows, np.int64)
+    for i in codes:
+        column = batch.column(i)
+        lengths = pc.fill_null(pc.binary_length(column.dictionary).take(column.indices), 0)
+        size += lengths.to_numpy(zero_copy_only=False)
+    start, ends = 0, np.cumsum(size)
+    while start < batch.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + PART_BYTES, side="right")))
+        part = batch.slice(start, stop - start)
+        for i in codes:
+            part = part.set_column(i, batch.schema.names[i], part.column(i).dictionary_decode())
+        yield part
+        start = stop
 
 
 def read_arrow(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:

@@ -14,6 +14,7 @@ from streamsketch_consumers.decode.csv_values import PLAIN, Dialect
 
 __all__ = [
     "DAMAGE",
+    "PART_BYTES",
     "FileFault",
     "Piece",
     "Wanted",
@@ -24,6 +25,7 @@ __all__ = [
     "whole",
 ]
 
+PART_BYTES = 64 << 20  # of text that is spelled out, or of small pieces that are put together
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)  # what reading altered bytes raises
 
 
@@ -98,15 +100,15 @@ class FileFault(DataError):
 def joined(pieces: Iterator[Piece], most: int) -> Iterator[Piece]:
     """The pieces, small ones put together: a file of a million tiny batches is read as one."""
     held: list[Piece] = []
-    rows = 0
+    rows = bytes_held = 0
     try:
         for piece in pieces:
-            size = len(piece.rows) + len(piece.dead)
-            if held and rows + size > most:
+            size, n_bytes = len(piece.rows) + len(piece.dead), piece.batch.nbytes
+            if held and (rows + size > most or bytes_held + n_bytes > PART_BYTES):
                 yield _join(held)
-                held, rows = [], 0
+                held, rows, bytes_held = [], 0, 0
             held.append(piece)
-            rows += size
+            rows, bytes_held = rows + size, bytes_held + n_bytes
     except Exception:
         if held:
             yield _join(held)

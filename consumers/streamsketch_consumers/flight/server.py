@@ -84,7 +84,10 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         """Answer `open`."""
         if action.type != "open":
             raise fl.FlightServerError(f"action {action.type!r} is not known; use open")
-        durable, accepted = self._source.enter(str(_json(action.body.to_pybytes(), "client")))
+        client = _json(action.body.to_pybytes(), "client")
+        if not isinstance(client, str):
+            raise fl.FlightServerError(f"client = {client!r:.200} must be a text")
+        durable, accepted = self._source.enter(client)
         return [fl.Result(json.dumps({"durable": durable, "accepted": accepted}).encode())]
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
@@ -151,7 +154,7 @@ def _cut_connections(port: int) -> None:
 def _json(body: bytes, key: str) -> Any:
     try:
         return json.loads(body)[key]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise fl.FlightServerError(
             f"the request must be a JSON object with the key {key!r}"
         ) from None

@@ -1,0 +1,60 @@
+"""Settings of the Arrow source."""
+
+from dataclasses import dataclass
+
+from streamsketch.errors import ConfigError
+from streamsketch_consumers.arrow.wire import address
+from streamsketch_consumers.columns import evolution_problem
+
+__all__ = ["ArrowSettings"]
+
+
+@dataclass(frozen=True)
+class ArrowSettings:
+    """Settings of the Arrow stream source.
+
+    Attributes:
+        path: `-` for standard input, the path of a named pipe or file, or `tcp://host:port`.
+        listen: Wait at the TCP address for the producer instead of connecting to it.
+        keep_open: Wait for the next producer when one has ended (pipe and TCP).
+        replayed: The producer sends the same rows from the beginning whenever it connects.
+        part: Name of the stream's one part in the store.
+        batch_rows: Largest number of rows of a batch; longer ones are cut.
+        max_message_bytes: A longer message is refused before memory is taken for it.
+        connect_seconds: How long to try to connect.
+        on_error: A stream that is cut or damaged, or whose columns do not fit: `fail` stops, `dlq`
+            writes one dead letter about it, `skip` says so in the log. Rows before it are kept.
+        missing: A column that is not there is `refuse`d, or taken as `null` in every row.
+        extra: A column that is not declared is `ignore`d, or `refuse`d.
+    """
+
+    path: str
+    listen: bool = False
+    keep_open: bool = False
+    replayed: bool = False
+    part: str = "arrow"
+    batch_rows: int = 8192
+    max_message_bytes: int = 1 << 30
+    connect_seconds: float = 30.0
+    on_error: str = "fail"
+    missing: str = "refuse"
+    extra: str = "ignore"
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ConfigError(f"source 'arrow': {problem}")
+        if self.path.startswith("tcp://"):
+            address(self.path)
+
+    def _problem(self) -> str | None:
+        for name in ("batch_rows", "max_message_bytes", "connect_seconds"):
+            if not getattr(self, name) > 0:
+                return f"{name} = {getattr(self, name)} must be above 0"
+        if self.on_error not in ("fail", "skip", "dlq"):
+            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
+        if self.listen and not self.path.startswith("tcp://"):
+            return f"listen needs path = tcp://host:port, not {self.path!r}"
+        if self.keep_open and self.path == "-":
+            return "keep_open makes no sense for standard input, which ends once; remove it"
+        return evolution_problem(self.missing, self.extra)
