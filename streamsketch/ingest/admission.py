@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Admitted", "Facts"]
 
 DUPLICATE = 3
+_NO_TIME = "no event time"
+_OTHER_UNIT = (
+    "no event time: numbers are seconds unless the schema names their unit, such as type = "
+    '"timestamp[ms]"'
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Admission:
         self.windows = windows
         self.record_ids = record_ids
         self._id = schema.record_column
+        named = (c for c in schema.columns if windows is not None and c.name == windows.time)
+        self._time = next((c.arrow for c in named), None)
         if record_ids is not None and self._id is None:
             raise ConfigError(
                 "deduplication needs the column that identifies a record; declare it in the schema "
@@ -96,8 +103,13 @@ class Admission:
         times = found = None
         if self.windows is not None:
             name = self.windows.time
-            times, without = microseconds(_column(batch, name, rows), name)
-            bad += [Refusal(int(row), f"column {name!r}: no event time") for row in rows[without]]
+            column = _column(batch, name, rows)
+            times, without = microseconds(column, name, self._time)
+            null = column.is_null().to_numpy(zero_copy_only=False)
+            bad += [
+                Refusal(int(rows[i]), f"column {name!r}: {_NO_TIME if null[i] else _OTHER_UNIT}")
+                for i in np.flatnonzero(without)
+            ]
             use &= ~without
         if self.record_ids is not None:
             ids = _column(batch, str(self._id), rows)

@@ -24,12 +24,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError
+from streamsketch.schema.times import is_time, read_as
 
 __all__ = ["LATE", "OK", "TOO_FAR", "Part", "Windows", "microseconds"]
 
 OK, LATE, TOO_FAR = 0, 1, 2
 SECOND = 1_000_000
 NEVER = -(2**62)
+_YEARS = 253_402_300_800  # seconds to the year 10,000
 _SPAN = 2**61  # microseconds from 1970 that are taken for a time: 73,000 years
 
 
@@ -210,12 +212,16 @@ class Windows:
         return [(k, k + 1 if k + 1 < last else due) for k in range(closed, last)]
 
 
-def microseconds(values: pa.Array, name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def microseconds(
+    values: pa.Array, name: str, declared: pa.DataType | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Event times in whole microseconds since 1970-01-01 UTC, rounded down, and which are none.
 
     Args:
         values: Timestamps, dates, or numbers that count seconds.
         name: The column's name, for errors.
+        declared: The type that the schema declares: of a type of times, numbers count its unit, and
+            text is read. Seconds beyond the year 9999 are no time: they count another unit.
 
     Raises:
         DataError: The column is of another type.
@@ -225,6 +231,9 @@ def microseconds(values: pa.Array, name: str) -> tuple[NDArray[np.int64], NDArra
     """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
+    if declared is not None and is_time(declared):
+        read = read_as(values, declared)
+        values = values if read is None else read[0]
     bad = values.is_null().to_numpy(zero_copy_only=False).copy()
     kind = values.type
     if pa.types.is_date(kind):
@@ -238,9 +247,10 @@ def microseconds(values: pa.Array, name: str) -> tuple[NDArray[np.int64], NDArra
     elif pa.types.is_integer(kind):
         whole = values.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
         factor = SECOND
+        bad |= np.abs(whole) > _YEARS
     elif pa.types.is_floating(kind):
         seconds = values.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
-        bad |= ~(np.abs(seconds) < _SPAN // SECOND)  # not a number is not below either
+        bad |= ~(np.abs(seconds) <= _YEARS)  # not a number is not below either
         times = np.floor(np.where(bad, 0.0, seconds) * SECOND).astype(np.int64)
         return times, bad
     else:

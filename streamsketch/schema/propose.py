@@ -92,6 +92,9 @@ def proposal(
             found.left_out[name] = made
             made = Column(name, "ignore", _declared(values[name].type))
         found.columns.append(made)
+    if not any(c.encoded for c in found.columns):
+        why = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
+        raise SchemaError(f"there is no column to sketch ({why})")
     return replace(found, columns=with_derived(found.columns, values))
 
 

@@ -119,7 +119,8 @@ def seconds_of(values: pa.Array) -> tuple[F64, Mask | None]:
 def in_unit(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     """Numbers that count the unit of a type of times, as that type, and which are none.
 
-    Parts of a second or millisecond are kept: such times are in microseconds.
+    Parts of a second or millisecond are kept: such times are in microseconds. Days since 1970 that
+    would lie beyond the year 9999 are dates written as 20231114.
 
     >>> in_unit(pa.array([1500, None]), pa.timestamp("ms"))[0][0].as_py().isoformat()
     '1970-01-01T00:00:01.500000'
@@ -138,6 +139,8 @@ def in_unit(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
         bad = np.zeros(len(numbers), bool)
     narrow = pa.int32() if kind.bit_width == 32 else pa.int64()
     ticks, wide = casted(numbers, lambda part: part.cast(narrow))
+    if pa.types.is_date32(kind):
+        ticks = _days(ticks)
     made, wrong = casted(ticks, lambda part: part.cast(kind), kind)
     if pa.types.is_time(kind):
         day = 86400 * TICKS[kind.unit]
@@ -145,6 +148,17 @@ def in_unit(numbers: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
         wrong |= (value < 0) | (value >= day)
         made = pc.if_else(pa.array(wrong), None, made)
     return made, bad | wide | wrong
+
+
+def _days(days: pa.Array) -> pa.Array:
+    """Days since 1970, also of numbers such as 20231114: as days these would be beyond every calendar."""
+    written = pc.fill_null(pc.greater_equal(days, 10_000_101), False)
+    if not pc.any(written).as_py():
+        return days
+    text = pc.if_else(written, days, None).cast(pa.string())
+    dashed = pc.replace_substring_regex(text, r"^(\d{4})(\d\d)(\d\d)$", r"\1-\2-\3")
+    dates, bad = casted(dashed, lambda part: part.cast(pa.date32()).cast(pa.int32()), pa.int32())
+    return pc.if_else(pa.array(np.asarray(written) & ~bad), dates, days)
 
 
 def casted(

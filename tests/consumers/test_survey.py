@@ -318,9 +318,51 @@ def test_types_that_are_given(tmp_path):
         survey(str(tmp_path / "b.parquet"), 10, types={"no": "string"})
 
 
+N = 200
+PEOPLE = {
+    "a mark before the header": ('\ufeff"Name";"X"\n', '"a{m}";{i}\n', {"Name": "string", "X": "int64"}),
+    "spaces around": (" a , b \n", " {i} , x{m} \n", {" a ": "int64", " b ": "string"}),
+    "a delimiter at the end": ("a,b,\n", "{i},x{m},\n", {"a": "int64", "b": "string"}),
+    "a line break in the header": ('"a\nx",b\n', "{i},x{m}\n", {"a\nx": "int64", "b": "string"}),
+    "inches": ("a,b\n", '{i},{m}" pipe\n', {"a": "int64", "b": "string"}),
+    "an index without a name": (",a\n", "{n},x{m}\n", {"a": "string"}),
+    "more digits than a number keeps": ("k,c\n", "1234567890123456{n:04d},x{m}\n", {"c": "string"}),
+    "dates without dashes": ("d\n", "2020{month:02d}{day:02d}\n", {"d": "date32[day]"}),
+    "hours of one digit": ("t\n", "{day}:{month:02d}\n", {"t": "time32[s]"}),
+    "offsets here and there": ("t\n", "2023-01-{day:02d}T00:00:00{zone}\n", {"t": "timestamp[s]"}),
+    "money in quotes": ("m,c\n", '"{i},500.25",x{m}\n', {"m": "double", "c": "string"}),
+    "lines of another system": ("a,b\r\n", "{i},x{m}\r\n", {"a": "int64", "b": "string"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PEOPLE)
+def test_tables_as_people_have_them(tmp_path, case):
+    header, row, types = PEOPLE[case]
+    zones = ("Z", "+02:00", "")
+    text = header + "".join(
+        row.format(
+            i=i * 7 % 50 + 1, n=i, m=i % 3, month=i % 12 + 1, day=i % 23 + 1, zone=zones[i % 3]
+        )
+        for i in range(N)
+    )
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    asked = {"d": "date32[day]"} if "d" in types else None
+    _, made, looked, refused = proposed(tmp_path / "a.csv", types=asked)
+    assert (looked, dict(refused)) == (N, {})
+    assert {c.name: c.type for c in made.columns if c.encoded} == types
+    if "d" in types:
+        assert made.columns[0].low >= "2020" and made.columns[0].high < "2021"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
+        ("a.csv", b"sep=;\na;b\n1;2\n", "only Excel"),
+        (
+            "b.csv",
+            b"m\n" + b"".join(b"$%d.50\n" % i for i in range(90)),
+            "m: most values occur once",
+        ),
         ("a.json", b'[{"a": 1}, {"a": 2}]', "jq -c"),
         ("a.parquet", b"PAR1 not", "Cannot read .*a.parquet.* as parquet"),
         ("a.what", b"x", "Cannot tell the format"),
@@ -329,4 +371,4 @@ def test_types_that_are_given(tmp_path):
 def test_what_cannot_be_read_is_told(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises((ConfigError, DataError), match=says):
-        survey(str(tmp_path / name), 10)
+        proposed(tmp_path / name)

@@ -732,3 +732,14 @@ def test_a_private_release_tells_its_window_and_no_position():
     total = np.zeros(2 * FM.spec.m, np.int64)
     snapshot = releaser.release(total, 0, {"parts": {"p": {"row": 7}}, "window": {"start": "a"}})
     assert snapshot.span == {"window": {"start": "a"}}
+
+
+def test_numbers_count_the_unit_that_is_declared_and_seconds_end_with_the_calendar():
+    stamps = pa.array([1_700_000_000_000, None])
+    times, bad = microseconds(stamps, "t", pa.timestamp("ms"))
+    assert times.tolist() == [1_700_000_000_000_000, 0] and bad.tolist() == [False, True]
+    assert microseconds(stamps, "t")[1].tolist() == [True, True]  # the year 55840: another unit
+    assert microseconds(stamps.cast(pa.float64()), "t", pa.float64())[1].tolist() == [True, True]
+    assert microseconds(pa.array(["2023-11-14T22:13:20Z"]), "t", pa.timestamp("s"))[
+        0
+    ].tolist() == [1_700_000_000_000_000]

@@ -20,6 +20,7 @@ NULL_TEXTS = (
 )  # fmt: skip
 ZEROS = r"^[+-]?0\d"  # a number does not begin so: codes do
 PHONE = r"^\+\d{7,}$"
+LONG = r"^[+-]?\d{19,}$"  # more digits than a number keeps: an identifier
 WHOLE = r"^[+-]?\d+$"
 DAY = r"^\d{4}-\d\d-\d\d$"
 CLOCK = r"^\d\d?:\d\d(:\d\d(\.\d+)?)?$"
@@ -78,7 +79,7 @@ class TextColumn:
         self.parts |= self._any(text, PART)
 
     def _numbers(self, text: pa.Array) -> None:
-        if self.number and (self._any(text, ZEROS) or self._any(text, PHONE)):
+        if self.number and any(self._any(text, pattern) for pattern in (ZEROS, PHONE, LONG)):
             self.number, self.whole = set(), set()
         for kind, left in ((pa.int64(), self.whole), (pa.float64(), self.number)):
             for i in list(left):

@@ -116,6 +116,8 @@ class Field:
             return pa.bool_()
         if kinds == {int} and self._most < 2**63:
             return pa.int64()
+        if int in kinds and self._most >= 2**63:
+            return "whole numbers beyond 64 bits: identifiers mostly"
         if kinds <= {int, float}:
             return pa.float64()
         if kinds == {str}:

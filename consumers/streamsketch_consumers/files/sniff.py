@@ -14,6 +14,7 @@ __all__ = ["sniffed"]
 BLOCK = 1 << 20
 HEAD = 1 << 16
 DELIMITERS = ",;\t|"
+MOST_LINES = 1000  # of one value
 LINES = 50  # that are looked at for the delimiter
 
 
@@ -32,7 +33,7 @@ def sniffed(paths: Sequence[Path], kind: str, asked: dict[str, Any]) -> dict[str
     tab = ".tsv" in (s.lower() for s in paths[0].suffixes[-2:])
     if delimiter != "," and not (tab and delimiter == "\t"):
         found["delimiter"] = delimiter
-    if any(_breaks_in_quotes(path, encoding) for path in paths):
+    if any(_breaks_in_quotes(path, encoding, delimiter) for path in paths):
         found["newlines_in_values"] = True
     return found
 
@@ -90,12 +91,23 @@ def _delimiter(path: Path, encoding: str) -> str:
     return max(DELIMITERS, key=lambda d: scores[d] or (0.0, 0))
 
 
-def _breaks_in_quotes(path: Path, encoding: str) -> bool:
-    """Whether quotes that one line leaves open are closed by another."""
-    odd = total = 0
+def _breaks_in_quotes(path: Path, encoding: str, delimiter: str) -> bool:
+    """Whether quoted values hold line breaks; a quote inside of a value, as in 5" pipe, is none."""
     with open_text(path, encoding) as stream:
-        while line := stream.readline(BLOCK):
-            quotes = line.count(b'"')
-            total += quotes
-            odd += quotes % 2
-    return odd > 0 and total % 2 == 0
+        odd = False
+        while not odd and (line := stream.readline(BLOCK)):
+            odd = line.count(b'"') % 2 == 1
+    if not odd:
+        return False
+    with open_text(path, encoding) as stream:
+        lines = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
+        reader, before, found = csv.reader(lines, delimiter=delimiter), 0, False
+        try:
+            for _ in reader:
+                spanned, before = reader.line_num - before, reader.line_num
+                if spanned > MOST_LINES:
+                    return False  # a quote that nobody closed
+                found |= spanned > 1
+        except csv.Error:
+            return False
+    return found

@@ -396,7 +396,13 @@ class _Texts:
             with open_text(path, self.settings.get("encoding", "utf-8")) as stream:
                 head = stream.read(1 << 20).decode("utf-8-sig", "replace")
             rows = csv.reader(io.StringIO(head, newline=""), delimiter=self._delimiter(path))
-            head_names = Counter(next(rows, []))
+            header = next(rows, [])
+            if header and header[0].lower().startswith("sep="):
+                raise DataError(
+                    f"{str(path)!r} begins with the line {head.splitlines()[0]!r}, which only Excel "
+                    "reads; delete that line"
+                )
+            head_names = Counter(header)
             if names and set(names) != set(head_names):
                 self.settings["missing"] = "null"
             for name, count in head_names.items():
