@@ -15,10 +15,11 @@ with sequence numbers), at most once for pipes and sockets. Dead letters: at lea
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamsketch.ingest.discretion import discreet
 from streamsketch.ingest.held import Held
 from streamsketch.ingest.intake import Intake
 from streamsketch.ingest.limits import NoLimits, SavedLimits
@@ -152,12 +153,16 @@ class Ingest:
     def _opened(self) -> Iterator[None]:
         self.limits.begin()
         self.releases.begin()
+        quietly = discreet(self.state.folder) if self.releases.private else nullcontext()
         try:
-            self.letters.flush()  # what cannot take them says so before a row is read
-            self.source.open(self.parts)
-            yield
+            with quietly:
+                self.letters.flush()  # what cannot take them says so before a row is read
+                try:
+                    self.source.open(self.parts)
+                    yield
+                finally:
+                    self.source.close()
         finally:
-            self.source.close()
             self.parts.unlock()
             self.letters.close()
 

@@ -105,6 +105,11 @@ class Releases:
         """A run begins."""
 
     @property
+    def private(self) -> bool:
+        """Whether a mechanism is on."""
+        return self.new_releaser().private
+
+    @property
     def closed(self) -> int | None:
         """Every window below this number is closed; None where none is."""
         return None
