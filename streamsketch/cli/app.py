@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the call without the program's name; the process's own by default.
     """
+    _fill_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("STREAMSKETCH_DEBUG"))
     # Options for all commands are accepted after the command too: that is where one adds them.
@@ -120,6 +121,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         _end(f"unexpected {type(error).__name__}: {error}; add --debug for the traceback", 1)
+
+
+def _fill_closed_streams() -> None:
+    """Give closed standard streams (as by `>&-`) nowhere to write to.
+
+    Otherwise the next file that is opened takes their number, and what a library prints goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _end(message: str, code: int) -> None:

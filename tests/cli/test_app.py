@@ -140,3 +140,11 @@ def test_a_reader_that_has_gone_is_no_error(trained: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert done.stdout.splitlines()[0].startswith("{")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(closed, tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text("x\n" + "".join(f"{i}.5\n" for i in range(50)))
+    command = f"{sys.executable} -m streamsketch init {table} {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0

@@ -1,5 +1,6 @@
 """Whether the brokers answer: at the start, when they stop, and when they are back."""
 
+import gc
 import logging
 import threading
 import time
@@ -89,6 +90,8 @@ class Contact:
                 type(error).__name__,
             )
         self._heard = time.monotonic()
+        # kafka-python leaves the sockets of its vain attempts in reference cycles
+        gc.collect()
 
     @property
     def quiet(self) -> bool:
