@@ -109,7 +109,12 @@ def decode(
     prior = Prior(mean, variance, np.maximum(variance / max(components, 4), 1e-6))
     best: Fit | None = None
     for turn in range(n_init or MOST_STARTS):
-        fit = _attempt(target, family, prior, components, rng)
+        if turn % 2 and isinstance(family, FullGaussians):
+            fit = polish(
+                target, family, prior, _turned(target, family, prior, components, rng), 120
+            )
+        else:
+            fit = _attempt(target, family, prior, components, rng)
         logger.debug("start %d: cost %.5g, floor %.5g", turn, fit.cost, target.floor)
         if best is None or fit.cost < best.cost:
             best = fit
@@ -170,12 +175,32 @@ def _attempt(
     return polish(target, family, prior, fit)
 
 
-def polish(target: Target, family: Atoms, prior: Prior, fit: Fit) -> Fit:
+def _turned(
+    target: Target, family: FullGaussians, prior: Prior, components: int, rng: np.random.Generator
+) -> Fit:
+    """Flat Gaussians of random orientation about the data's mean.
+
+    Components that differ in their covariance alone, such as subspaces through one point, look alike
+    to axis-aligned atoms; from here the descent can tell them apart.
+    """
+    d, size = target.d, np.sqrt(prior.variance)
+    lower = np.empty((components, d, d))
+    for k in range(components):
+        turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+        spread = np.geomspace(2.0, 0.02, d)
+        square = size[:, None] * ((turn * spread) @ turn.T) * size
+        lower[k] = np.linalg.cholesky(square)
+    centers = prior.center + 0.3 * size * rng.normal(size=(components, d))
+    theta = np.concatenate([centers, lower[:, family.rows, family.columns]], axis=1)
+    return Fit(theta, np.full(components, 1.0 / components), np.inf)
+
+
+def polish(target: Target, family: Atoms, prior: Prior, fit: Fit, steps: int = 40) -> Fit:
     """The local minimum next to ``fit``."""
     pursuit = Pursuit(target, family, prior)
     if fit.theta.size + len(fit.weights) > MOST_PARAMETERS:
         return pursuit.descend(fit)
-    theta, alpha = GaussNewton(target, family).run(fit, steps=40)
+    theta, alpha = GaussNewton(target, family).run(fit, steps=steps)
     found = Fit(theta, alpha, pursuit.cost(theta, alpha))
     return found if found.cost < fit.cost else fit
 

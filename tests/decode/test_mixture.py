@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -107,3 +109,23 @@ def test_bad_arguments_are_refused():
         GaussianMixture(0).fit(target)
     with pytest.warns(UserWarning, match="frequencies are few"):
         GaussianMixture(8, covariance_type="diag", n_init=1).fit(target)
+
+
+def test_subspaces_through_one_point_are_told_apart():
+    """Three planes in six dimensions, all about the origin: centres and axes say nothing of them."""
+    rng = np.random.default_rng(0)
+    planes = [np.linalg.qr(rng.normal(size=(6, 2)))[0] for _ in range(3)]
+    which = rng.integers(3, size=20_000)
+    x = np.stack([planes[k] @ rng.normal(size=2) * 0.25 for k in which])
+    x = (x + 0.02 * rng.normal(size=x.shape)).clip(-1, 1)
+    s = Sketcher(Schema.vectors(6, -1, 1), frequencies=2048, seed=0)
+    s.learn_many(x)
+    mixture = GaussianMixture(3).fit(s.release())
+    found = mixture.predict(x)
+    counts = np.array([[np.sum((found == a) & (which == b)) for b in range(3)] for a in range(3)])
+    best = max(sum(counts[a, p[a]] for a in range(3)) for p in permutations(range(3)))
+    assert best / len(x) > 0.95
+    for covariance in mixture.covariances_:
+        plane = np.linalg.eigh(covariance)[1][:, -2:]
+        left = [np.linalg.norm(true - plane @ plane.T @ true) for true in planes]
+        assert min(left) < 0.02
