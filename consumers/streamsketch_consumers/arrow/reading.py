@@ -9,7 +9,7 @@ from streamsketch.errors import DataError, SchemaError
 from streamsketch.schema import Schema
 from streamsketch_consumers.arrow.settings import ArrowSettings
 from streamsketch_consumers.arrow.wire import Wire
-from streamsketch_consumers.columns import check_columns, select, text_types, wanted
+from streamsketch_consumers.columns import check_columns, select, sound, text_types, wanted
 from streamsketch_consumers.decode.binary import BodyLimit
 from streamsketch_consumers.files.pieces import DAMAGE
 
@@ -115,9 +115,7 @@ class Reading:
             self._wire, options=pa.ipc.IpcReadOptions(included_fields=fields)
         )
         for whole in reader:
-            batch = select(whole, names, types)
-            batch.validate(full=True)
-            yield batch
+            yield sound(select(whole, names, types))
 
     def _check(self, found: pa.Schema) -> None:
         """Compare a stream's columns with the schema: what that admits may also change."""

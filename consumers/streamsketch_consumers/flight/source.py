@@ -29,7 +29,7 @@ import pyarrow.flight as fl
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.ingest.streams import Chunk, Ownership, Position
 from streamsketch.schema import Schema
-from streamsketch_consumers.columns import check_columns, select, text_types, wanted
+from streamsketch_consumers.columns import check_columns, select, sound, text_types, wanted
 from streamsketch_consumers.flight.server import FlightServer
 from streamsketch_consumers.flight.settings import LOOPBACK, FlightSettings
 from streamsketch_consumers.settings import parse
@@ -241,7 +241,7 @@ class FlightSource:
                 f"{self.settings.max_batch_bytes} allowed; send smaller batches"
             )
         try:
-            batch.validate(full=True)
+            sound(batch)
         except pa.ArrowInvalid as e:
             raise fl.FlightServerError(
                 f"batch {seq} of client {name!r} is damaged ({e})"
