@@ -8,41 +8,11 @@ from numpy.typing import NDArray
 
 from streamsketch.features.kernels.fused import jit
 
-__all__ = ["choose", "table_cells"]
+__all__ = ["choose"]
 
-F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-
-
-@jit
-def table_cells(
-    codes: I32, starts: I64, middle: I64, coarse: I64, lookup: I32, triples: I32, out: I32
-) -> None:
-    """Write the numbers (n, tables) of the counts that rows of finest cells (variables, n) add to.
-
-    The arguments are those of `features.kernels.counts`.
-    """
-    many, n = codes.shape
-    m = np.empty(many, np.int64)
-    c = np.empty(many, np.int64)
-    for i in range(n):
-        for k in range(many):
-            at = starts[k] + codes[k, i]
-            out[i, k] = at
-            m[k] = lookup[0, at]
-            c[k] = lookup[1, at]
-        table = many
-        for j in range(many):
-            mine = m[j]
-            for k in range(j + 1, many):
-                out[i, table] = starts[table] + mine * middle[k] + m[k]
-                table += 1
-        for q in range(triples.shape[0]):
-            a, b, d = triples[q, 0], triples[q, 1], triples[q, 2]
-            out[i, table] = starts[table] + (c[a] * coarse[b] + c[b]) * coarse[d] + c[d]
-            table += 1
 
 
 @jit

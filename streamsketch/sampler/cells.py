@@ -46,14 +46,9 @@ class CellHerding:
 
     def cells(self, x: NDArray[np.float32]) -> NDArray[np.int32]:
         """The cells (n, tables) of encoded rows, as numbers of the counts."""
-        from streamsketch.features.kernels.counts import Counter
-        from streamsketch.sampler.cell_kernels import table_cells
+        from streamsketch.features.kernels.counts import cells_of_rows
 
-        out = np.empty((len(x), self.layout.tables), np.int32)
-        k = Counter(self.layout)
-        codes = self.layout.codes(x)
-        table_cells(codes, k.starts, k.middle, k.coarse, k.lookup, k.triples, out)
-        return out
+        return cells_of_rows(self.layout, self.layout.codes(x))
 
     def choose(
         self, residual: Array, target: Array, cells: NDArray[np.int32], k: int

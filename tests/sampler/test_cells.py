@@ -45,11 +45,18 @@ def herding(generator):
     return CellHerding(snapshot.layout, snapshot.cells), snapshot.cells
 
 
-def test_cells_are_those_that_the_sketch_counts(generator):
-    select, target = herding(generator)
-    x = SCHEMA.encode(table(20_000)).x
-    counts = np.bincount(select.cells(x).ravel(), minlength=target.size)
-    assert np.array_equal(counts, np.rint(target * 20_000))
+@pytest.mark.parametrize(
+    "options", [{}, {"coarse": 3}, {"partners": {"kind": ["x", "colour"]}}, {"middle": 7}]
+)
+def test_cells_are_those_that_the_sketch_counts(options):
+    sketcher = Sketcher(SCHEMA, frequencies=64, **options)
+    sketcher.learn_many(table(3000))
+    snapshot = sketcher.release()
+    select = CellHerding(snapshot.layout, snapshot.cells)
+    cells = select.cells(SCHEMA.encode(table(3000)).x)
+    assert cells.shape == (3000, snapshot.layout.tables)
+    counts = np.bincount(cells.ravel(), minlength=snapshot.layout.size)
+    assert np.array_equal(counts, np.rint(snapshot.cells * 3000))
 
 
 def test_each_choice_is_the_best_of_its_window(generator):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamsketch.features.kernels.fused import jit
 
-__all__ = ["add_counts"]
+__all__ = ["add_counts", "cells_of_rows"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -57,6 +57,41 @@ def _add(
             table += 1
 
 
+@jit
+def _cells(
+    codes: I32,
+    starts: I64,
+    middle: I64,
+    coarse: I64,
+    lookup: I32,
+    first: I32,
+    partners: I32,
+    triples: I32,
+    out: I32,
+) -> None:
+    """Write which counts (n, tables) the rows add to; the arguments are those of `_add`."""
+    many, n = codes.shape
+    m = np.empty(many, np.int64)
+    c = np.empty(many, np.int64)
+    for i in range(n):
+        for k in range(many):
+            at = starts[k] + codes[k, i]
+            out[i, k] = at
+            m[k] = lookup[0, at]
+            c[k] = lookup[1, at]
+        table = many
+        for j in range(many):
+            mine = m[j]
+            for q in range(first[j], first[j + 1]):
+                k = partners[q]
+                out[i, table] = starts[table] + mine * middle[k] + m[k]
+                table += 1
+        for q in range(triples.shape[0]):
+            a, b, d = triples[q, 0], triples[q, 1], triples[q, 2]
+            out[i, table] = starts[table] + (c[a] * coarse[b] + c[b]) * coarse[d] + c[d]
+            table += 1
+
+
 class Counter:
     """Adds rows to the counts of one layout."""
 
@@ -81,10 +116,22 @@ class Counter:
         fixed = (self.starts, self.middle, self.coarse, self.lookup)
         _add(codes, *fixed, self.first, self.partners, self.triples, counts)
 
+    def cells(self, codes: I32) -> I32:
+        """Which counts (n, tables) rows of finest cells (variables, n) add to, one of each table."""
+        out = np.empty((codes.shape[1], len(self.starts) - 1), np.int32)
+        fixed = (self.starts, self.middle, self.coarse, self.lookup)
+        _cells(codes, *fixed, self.first, self.partners, self.triples, out)
+        return out
+
 
 @cache
 def _counter(layout: Any) -> Counter:
     return Counter(layout)
+
+
+def cells_of_rows(layout: Any, codes: I32) -> I32:
+    """Which counts (n, tables) rows of finest cells (variables, n) add to."""
+    return _counter(layout).cells(codes)
 
 
 def add_counts(layout: Any, codes: I32, counts: I64) -> None:
