@@ -16,7 +16,18 @@ import numba
 import numba.core.cgutils
 from numba.extending import intrinsic
 
-__all__ = ["BLOCKS", "INSTRUCTIONS", "PANEL", "butterfly", "fma", "project", "rint", "spread"]
+__all__ = [
+    "BLOCKS",
+    "GATHERED",
+    "INSTRUCTIONS",
+    "PANEL",
+    "butterfly",
+    "fma",
+    "gather",
+    "project",
+    "rint",
+    "spread",
+]
 
 ir: Any = import_module("llvmlite.ir")
 features: dict[str, bool] = import_module("llvmlite.binding").get_host_cpu_features()
@@ -43,6 +54,7 @@ def _instructions() -> str:
 
 INSTRUCTIONS = _instructions()
 PANEL, WIDTH = BLOCKS[INSTRUCTIONS]  # rows per step, floats per vector
+GATHERED = 8 * WIDTH  # frequencies per step of rows that are mostly zeros
 VECTOR = ir.VectorType(FLOAT, WIDTH)
 
 Typed = tuple[Any, Callable[[Any, Any, Any, Any], Any]]
@@ -188,6 +200,41 @@ def _spread(typing: Any, g: Any, w: Any, panel: Any, tile: Any, out: Any) -> Typ
     return types.void(g, w, types.intp, types.intp, out), generate
 
 
+def _gather(typing: Any, place: Any, value: Any, row: Any, w: Any, chunk: Any, t: Any) -> Typed:
+    """Write the phases of `GATHERED` frequencies for one row of few coordinates into t (GATHERED,).
+
+    place and value (rows, many) hold how many coordinates there are, then which and their values;
+    w (chunks, d, GATHERED) are packed frequencies in turns. The sums stay in registers.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, value, w, t = (_array(context, builder, signature, args, i) for i in (0, 1, 3, 5))
+        d = builder.extract_value(w.shape, 1)
+        start = builder.mul(args[2], builder.extract_value(place.shape, 1))
+        w_start = _at(builder, w.data, _times(builder, builder.mul(args[4], d), GATHERED))
+        lanes = range(0, GATHERED, WIDTH)
+        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
+        sums = {lane: cgutils.alloca_once_value(builder, zero) for lane in lanes}
+        for at in sums.values():
+            builder.store(zero, at)
+        count = builder.sext(builder.load(_at(builder, place.data, start)), ir.IntType(64))
+        with _each(builder, count) as n:
+            at = builder.add(start, n)
+            k = builder.sext(builder.load(_at(builder, place.data, at, 1)), ir.IntType(64))
+            repeated = _repeat(builder, _at(builder, value.data, at, 1))
+            row = _times(builder, k, GATHERED)
+            for lane in lanes:
+                weight = _load(builder, _at(builder, w_start, row, lane))
+                total = _multiply_add(builder, repeated, weight, builder.load(sums[lane]))
+                builder.store(total, sums[lane])
+        for lane, at in sums.items():
+            _store(builder, builder.load(at), _at(builder, t.data, lane))
+        return context.get_dummy_value()
+
+    return types.void(place, value, types.intp, w, types.intp, t), generate
+
+
+gather: Any = intrinsic(_gather)
 project: Any = intrinsic(_project)
 spread: Any = intrinsic(_spread)
 

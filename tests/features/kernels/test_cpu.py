@@ -240,8 +240,10 @@ def test_compiling_says_so_once_a_machine(tmp_path):
 
 def total_of_two_laws():
     rows = np.random.default_rng(1).uniform(-1, 1, (301, 70)).astype(np.float32)
+    few = rows * (np.random.default_rng(2).random(rows.shape) < 0.1)  # the kernel of sparse rows
     return [
-        FeatureMap.from_spec(Spec("gaussian", d, 33)).sum(rows[:, :d]).tolist() for d in (3, 70)
+        FeatureMap.from_spec(Spec("gaussian", x.shape[1], 33)).sum(x).tolist()
+        for x in (rows[:, :3], rows, few)
     ]
 
 
