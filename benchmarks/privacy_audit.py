@@ -3,7 +3,7 @@
     python -m benchmarks.privacy_audit [--runs 3000] [--kills 50]
 
 1. Noise of the mechanisms against naive composition and the binary tree.
-2. The audit of `streamsketch.privacy.audit` on the correct releaser and on every mutant.
+2. The audit of `streamsketch.ingest.audit` on the correct releaser and on every mutant.
 3. A one-run black-box audit (Steinke, Nasr, Jagielski 2023): many canaries, one release, guesses.
    It finds gross mistakes only; it knows nothing of the mechanism.
 4. Real processes of the real command, killed with SIGKILL at random and started again: no index

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsketch.features import FeatureMap, build
-from streamsketch.privacy.audit import Cut, Verdict, audit
+from streamsketch.ingest.audit import Cut, Verdict, audit
 from streamsketch.privacy.clipping import clip_weights, weighted_sum
 from streamsketch.privacy.mechanisms import Stored
 from streamsketch.privacy.noise import Entropy, gaussian
@@ -36,8 +36,8 @@ CELLS = build(spec_of(TABLE, FREQUENCIES, cells=True, middle=4, private=True), T
 class SensitivityOne(Releaser):
     """Takes the sensitivity for 1 instead of sqrt(m)."""
 
-    def _start(self, *args: Any) -> None:
-        super()._start(*args)
+    def _arm(self, plan: Any) -> None:
+        super()._arm(plan)
         self.sigma /= self.settings.unit_norm(self.features.norm_bound)
         self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
 
@@ -45,8 +45,8 @@ class SensitivityOne(Releaser):
 class ForgottenNorm(Releaser):
     """Forgets the norm of the encoder C."""
 
-    def _start(self, *args: Any) -> None:
-        super()._start(*args)
+    def _arm(self, plan: Any) -> None:
+        super()._arm(plan)
         self.sigma /= self.plan.participation
         self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
 
@@ -99,8 +99,8 @@ class _ExactCount(Stored):
 
 def _with(noiser: type[Stored]) -> type[Releaser]:
     class Mutant(Releaser):
-        def _start(self, *args: Any) -> None:
-            super()._start(*args)
+        def _arm(self, plan: Any) -> None:
+            super()._arm(plan)
             self._noiser = noiser(self.plan.encoder, len(self.seen) + 1, self.sigma * 65536)
 
     return Mutant

@@ -48,6 +48,7 @@ class Progress:
 
     Attributes:
         rows: Rows learned.
+        read: Rows read, learned or not: what may decide when to release.
         dead: Rows set apart.
         saves: Times that it saved, whether there was something new or not.
         releases: Snapshots made.
@@ -55,6 +56,7 @@ class Progress:
     """
 
     rows: int = 0
+    read: int = 0
     dead: int = 0
     saves: int = 0
     releases: int = 0
@@ -145,7 +147,7 @@ class Ingest:
                 self.releases.ended(self.parts.values())
             self.save(last=True)
             if self.source.finished or not stop.is_set():
-                self.release(wait=True)
+                self.release(wait=True, last=self.source.finished)
         on_tick()
         return self.progress
 
@@ -178,6 +180,8 @@ class Ingest:
             self.letters.put(rows.dead)
         part.add(self.features, rows, chunk.position)
         self.progress.rows += len(rows.x)
+        self.progress.read += len(chunk.dead)
+        self.progress.read += 0 if chunk.batch is None else chunk.batch.num_rows
         self.progress.dead += len(rows.dead)
         if rows.readable:
             self.idleness.heard(part)
@@ -186,26 +190,27 @@ class Ingest:
     @property
     def _must_save(self) -> bool:
         """Whether saving cannot wait: for an alarm that came, or rows that suffice for a release."""
-        return self.parts.watch.waiting or self.releases.wants_save(self.progress.rows)
+        return self.parts.watch.waiting or self.releases.wants_save(self.progress.read)
 
     def save(self, last: bool = False) -> bool:
         """Save all parts that changed; False where the disk refuses for now (see `Held.save`)."""
         self.progress.saves += 1
         saved = self.parts.save(last=last)
         if saved:
-            self.releases.saved(self.progress.rows)
+            self.releases.saved(self.progress.read)
         return saved
 
-    def release(self, wait: bool = False) -> Snapshot | None:
+    def release(self, wait: bool = False, last: bool = False) -> Snapshot | None:
         """Release the sums of all parts as saved; with windows, each one that is due.
 
         Args:
             wait: Wait for another member's release to end; otherwise return None meanwhile.
+            last: The stream has ended, and this is the release of its end.
 
         Returns:
             The last snapshot that was made.
         """
-        made = self.releases.release(wait)
+        made = self.releases.release(wait, last)
         self.progress.releases += len(made)
         self.limits.released()
         return made[-1] if made else None

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +200,22 @@ class State:
         """
         path = self.folder / "release.safetensors"
         return unpack(read_file(path), "release", str(path)) if path.exists() else None
+
+    def identity(self, fresh: bool = False) -> str:
+        """Tells this folder from a copy of it, or from a backup put back: neither keeps it.
+
+        It is the number and the time of creation of a file that nobody ever touches again.
+
+        Args:
+            fresh: Nothing was released so far: the folder may still be copied.
+        """
+        path = self.folder / "identity"
+        if fresh:
+            path.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        stat = path.stat()
+        return f"{stat.st_ino}-{stat.st_ctime_ns}"
 
     def save_release(self, arrays: dict[str, NDArray[Any]], body: dict[str, Any]) -> None:
         """Write the release state: before the release is shown to anyone."""

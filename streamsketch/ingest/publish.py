@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from streamsketch.errors import BudgetError, PrivacyError
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.windows import Windows
 from streamsketch.privacy.ledger import LedgerCopy
+from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.files import Arrays
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from streamsketch.privacy.release import Releaser
     from streamsketch.storage.store import Store
 
-__all__ = ["Schedule", "release_now", "release_windows"]
+__all__ = ["ReleaseState", "Schedule", "release_now", "release_windows"]
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +36,52 @@ class Schedule:
     max_age: float | None = None
 
 
+class ReleaseState(Protocol):
+    """What releasing needs of a stream's state; see `ingest.parts.State`."""
+
+    def releasing(self, wait: bool = False) -> AbstractContextManager[bool]:
+        """Hold the stream's only releaser."""
+
+    def identity(self, fresh: bool = False) -> str:
+        """Tells this folder from a copy of it."""
+
+    def load_release(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """The saved release state."""
+
+    def save_release(self, arrays: Arrays, body: dict[str, Any]) -> None:
+        """Write the release state."""
+
+    def cut(self) -> tuple[Sketch, Any, int]:
+        """The sum as saved, its positions, and the rows read for it."""
+
+
 def release_now(
-    state: State,
+    state: ReleaseState,
     store: "Store",
     new_releaser: "Callable[[], Releaser]",
     schedule: Schedule = Schedule(),
     wait: bool = False,
     reset: bool = False,
+    last: bool = False,
 ) -> Snapshot | None:
     """Release the sum of all parts as last saved, with write-ahead.
 
     The finished snapshot is part of the release state before anyone sees it; after a crash in
     between it is put into the store as it was, never made again.
 
+    Args:
+        state: The parts' sums, and what was released.
+        store: Where snapshots go.
+        new_releaser: Makes a releaser that has released nothing.
+        schedule: What is kept.
+        wait: Wait for another process that releases.
+        reset: Start the memory anew afterwards.
+        last: The stream has ended, and this is the release of its end.
+
     Returns:
-        The snapshot; None where another process is releasing, or nothing is new.
+        The snapshot; None where another process is releasing, or nothing is new. With a mechanism
+        on, a release that is due is made whether anything is new or not: that nothing came is
+        something that rows decide. Only the end of a stream is released once.
     """
     with state.releasing(wait) as mine:
         if not mine:
@@ -56,7 +89,9 @@ def release_now(
         releaser, copy, saved = _resume(state, store, new_releaser)
         cut, positions, rows = state.cut()
         if saved is not None and saved["positions"] == positions:
-            return None
+            ended = last and saved.get("last")
+            if ended or not releaser.private:
+                return None
         span = {"parts": positions} if releaser.mechanism == "none" else {}
         snapshot = releaser.release(cut.total, cut.count, span)
         if reset:
@@ -65,6 +100,7 @@ def release_now(
             "number": _next_number(saved),
             "positions": positions,
             "rows": rows,
+            "last": last,
         }
         data = _write_ahead(state, releaser, snapshot, body)
         _publish(store, data, body["number"], releaser, copy, schedule)
@@ -145,7 +181,7 @@ def release_windows(
 
 
 def _resume(
-    state: State, store: "Store", new_releaser: "Callable[[], Releaser]"
+    state: ReleaseState, store: "Store", new_releaser: "Callable[[], Releaser]"
 ) -> "tuple[Releaser, LedgerCopy | None, dict[str, Any] | None]":
     """The releaser as it was saved, what is finished published, and what was saved with it."""
     releaser = new_releaser()
@@ -155,9 +191,52 @@ def _resume(
         releaser.restore(saved[0], saved[1]["releaser"])
     if copy is not None:
         copy.check(releaser.ledger)
-    if saved is not None:
+    number = _check_newest(state, store, saved, releaser)
+    if saved is not None and number is None:
         _publish_again(store, *saved)
-    return releaser, copy, None if saved is None else saved[1]
+    body = None if saved is None else saved[1]
+    return releaser, copy, body if number is None else {**(body or UNRELEASED), "number": number}
+
+
+UNRELEASED: dict[str, Any] = {"positions": None, "rows": 0}
+
+
+def _check_newest(
+    state: ReleaseState,
+    store: "Store",
+    saved: tuple[Arrays, dict[str, Any]] | None,
+    releaser: "Releaser",
+) -> int | None:
+    """What the store knows of releases that the state does not: the newest number, None for nothing.
+
+    Raises:
+        PrivacyError: A mechanism is on, and the state is older than what was published, or a copy:
+            going on would draw other noise for releases that were made.
+    """
+    here = None if saved is None else saved[1].get("identity")
+    if releaser.private and here is not None and here != state.identity():
+        raise PrivacyError(
+            f"the state of stream {releaser.stream!r} was copied or put back from a backup since its last release, so "
+            "that releases may have been made that it does not know; go on with the original, or start "
+            "a new stream for rows not used so far"
+        )
+    names = store.snapshots.names()[-1:]
+    newest = max(map(store.snapshots.number, names), default=-1)
+    mine = -1 if saved is None else int(saved[1]["number"])
+    if newest <= mine:
+        return None
+    if releaser.private:
+        raise PrivacyError(
+            f"the store holds snapshot {newest} but the state of stream {releaser.stream!r} knows {mine + 1} of its "
+            "releases: it is older than what was published; put back the newest state, or use a new store "
+            "and stream for rows not used so far"
+        )
+    log.warning(
+        "the store holds snapshot %d but the state knows %d: it is older; going on above it",
+        newest,
+        mine,
+    )
+    return newest
 
 
 def _next_number(saved: dict[str, Any] | None) -> int:
@@ -165,13 +244,14 @@ def _next_number(saved: dict[str, Any] | None) -> int:
 
 
 def _write_ahead(
-    state: State, releaser: "Releaser", snapshot: Snapshot, body: dict[str, Any]
+    state: ReleaseState, releaser: "Releaser", snapshot: Snapshot, body: dict[str, Any]
 ) -> bytes:
     """Save the finished snapshot with the state of the releases; its bytes."""
     data = snapshot.to_bytes()
     arrays, numbers = releaser.state()
     arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
-    state.save_release(arrays, {**body, "releaser": numbers})
+    identity = state.identity(fresh=body["number"] == 0)
+    state.save_release(arrays, {**body, "releaser": numbers, "identity": identity})
     return data
 
 

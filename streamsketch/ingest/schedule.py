@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from streamsketch.errors import BudgetError
@@ -104,9 +105,9 @@ class Releases:
     def begin(self) -> None:
         """A run begins."""
 
-    @property
+    @cached_property
     def private(self) -> bool:
-        """Whether a mechanism is on."""
+        """Whether a mechanism is on: then rows must not decide when a release happens."""
         return self.new_releaser().private
 
     @property
@@ -135,7 +136,13 @@ class Releases:
         if self.spent:
             return False
         if self.requests.pending() is not None:
-            return True
+            if not self.private:
+                return True
+            log.error(
+                "an alarm on raw rows asked for a release, which no budget pays for: it is not made; "
+                "remove [drift], and compare released snapshots instead"
+            )
+            self.requests.done()
         # the stream's own last release counts, whichever member made it
         last, now = self.state.last_release(), self.clock.monotonic()
         if last != self._last[0]:
@@ -147,25 +154,27 @@ class Releases:
         rows = self.schedule.release_rows
         return saved and rows is not None and self.state.rows_since_release() >= rows
 
-    def release(self, wait: bool = False) -> list[Snapshot]:
+    def release(self, wait: bool = False, last: bool = False) -> list[Snapshot]:
         """Release what is due.
 
         Args:
             wait: Wait for another process's release to end; otherwise return nothing meanwhile.
+            last: The stream has ended.
         """
         try:
-            return self._release(wait)
+            return self._release(wait, last)
         except BudgetError as e:
             if not self.spent:
                 log.error("%s; consuming goes on, releasing has stopped", e)
             self.spent = True
             return []
 
-    def _release(self, wait: bool) -> list[Snapshot]:
+    def _release(self, wait: bool, last: bool) -> list[Snapshot]:
         asked = self.requests.pending()
         wait = wait or asked is not None
+        reset = asked == "reset"
         made = release_now(
-            self.state, self.store, self.new_releaser, self.schedule, wait, asked == "reset"
+            self.state, self.store, self.new_releaser, self.schedule, wait, reset, last
         )
         if made is not None or wait:
             self.requests.done()
@@ -243,7 +252,7 @@ class WindowReleases(Releases):
         moved, self._marks = marks != self._marks, marks
         return moved
 
-    def _release(self, wait: bool) -> list[Snapshot]:
+    def _release(self, wait: bool, last: bool) -> list[Snapshot]:
         reset = self.requests.pending() == "reset"
         made = release_windows(
             self.state, self.store, self.new_releaser, self.windows, self.clock.now(),

@@ -1,9 +1,9 @@
 """The releaser: the one place where a raw sum becomes a snapshot.
 
 With a mechanism on, a release is one step of a single Gaussian mechanism over all releases of
-an epoch. The finished bytes are part of `Releaser.state` before anyone sees them (write ahead):
-the caller saves the state, then publishes. After a crash a saved release is published again,
-bit for bit; a release that was not saved was not seen either. No release is computed twice.
+an epoch. The caller saves `Releaser.state` with the finished snapshot before anyone sees it, then
+publishes (`ingest.publish` is the one place that does). After a crash a saved release is published
+again, bit for bit; a release that was not saved was not seen either. No release is computed twice.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ class Releaser:
         self.index = self.epoch = self.released = 0
         self.seen = np.zeros(features.spec.classes * features.width, np.int64)
         self.seen_count: float = 0
-        self._pending: bytes | None = None
         self._retired = ""
         self._test_generator = test_generator
         if self.private:
@@ -203,7 +202,6 @@ class Releaser:
         public = {key: span[key] for key in ("window",) if key in span}
         described = self._describe(std, count_std, floor)
         snapshot = self._snapshot(mean, cells, float(weight), described, public)
-        self._pending = snapshot.to_bytes()
         self._enter(snapshot, total, count)
         self.seen, self.seen_count = total.copy(), count
         self.index += 1
@@ -320,7 +318,7 @@ class Releaser:
         )
 
     def _enter(self, snapshot: Snapshot, total: NDArray[np.int64], count: float) -> None:
-        assert self.settings is not None and self._pending is not None
+        assert self.settings is not None
         if self.index == 0:
             # Rows of different epochs are different rows: only the first epoch is charged.
             self.ledger.append(
@@ -362,18 +360,6 @@ class Releaser:
             )
         for entry in budget.entries():
             self.ledger.append("query", at=_now(), **entry)
-
-    def unpublished(self) -> bytes | None:
-        """Bytes of the last private release, to publish again after a restart; None before any.
-
-        Publishing them twice is harmless: it is the same release. Call `published` to
-        drop them once they are safe in the store.
-        """
-        return self._pending
-
-    def published(self) -> None:
-        """Forget the bytes of the last release: they are safe where readers find them."""
-        self._pending = None
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and JSON values to resume from; secret. See `privacy.resume`."""

@@ -40,8 +40,6 @@ def saved_state(releaser: Releaser) -> tuple[dict[str, NDArray[Any]], dict[str, 
     if releaser.private:
         assert releaser.settings is not None
         named |= {f"noise.{k}": v for k, v in releaser._noiser.arrays().items()}
-        if releaser._pending is not None:
-            named["pending"] = np.frombuffer(releaser._pending, np.uint8)
         body |= {
             "epoch": releaser.epoch,
             "settings": releaser.settings.to_dict(),
@@ -103,10 +101,9 @@ def _restore_private(
     releaser._arm(releaser.plan.with_buffers(body.get("buffers")))
     noise = {k.removeprefix("noise."): v for k, v in arrays.items() if k.startswith("noise.")}
     releaser._noiser.restore(noise)
-    pending = arrays.get("pending")
-    releaser._pending = None if pending is None else pending.tobytes()
-    if releaser._pending is not None:
-        ledger.check_release(Snapshot.from_bytes(releaser._pending, "the kept release").id)
+    if "pending" in arrays:  # the finished snapshot, written ahead by `ingest.publish`
+        kept = Snapshot.from_bytes(arrays["pending"].tobytes(), "the kept release")
+        ledger.check_release(kept.id)
     releaser.ledger, releaser.epoch = ledger, int(body["epoch"])
     releaser._past_variance = float(body["past_variance"])
     releaser._key = bytes.fromhex(body["key"])

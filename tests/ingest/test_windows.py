@@ -364,7 +364,7 @@ def run(folder, chunks, parts, windows, **more):
     )  # fmt: skip
     made, inner = [], ingest.release
 
-    def release(wait=False):
+    def release(wait=False, last=False):
         before = ingest.progress.releases
         out = inner(wait)
         made.extend([ticks[0]] * (ingest.progress.releases - before))
