@@ -16,8 +16,9 @@ from streamsketch.generator.autoregressive.columns import (
     order_of,
     raked,
 )
-from streamsketch.generator.autoregressive.softmax import draw, moments, tilted
+from streamsketch.generator.autoregressive.softmax import draw, moments
 from streamsketch.generator.autoregressive.targets import Targets
+from streamsketch.generator.autoregressive.tilt import Psi, fit_tilt
 from streamsketch.schema import Column
 
 
@@ -86,11 +87,32 @@ def test_kernels_agree_with_their_definition() -> None:
     low = np.where(code > 0, edges[np.arange(200), code - 1], 0)
     assert np.allclose(rest, (u - low) / (edges[np.arange(200), code] - low), atol=1e-4)
 
-    theta, weight, mean = rng.normal(size=12), np.empty(200), np.zeros(12)
-    value = tilted(index, theta, weight, mean)
-    raw = np.exp(theta[index].sum(1))
-    assert value == pytest.approx(np.log(raw.mean())) and np.allclose(weight, raw / raw.sum())
-    assert mean.sum() == pytest.approx(3)
+
+def test_weights_of_a_tilt_are_exponentials_of_its_cells() -> None:
+    layout = layout_of(categories(3, 4, 2), 8, 2)
+    psi, rng = Psi(layout), np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, size, 50) for size in (3, 4, 2)]).astype(np.int32)
+    theta, mean = rng.normal(size=psi.size), np.zeros(psi.size)
+    weight, level = psi.weigh(psi.cells(codes), theta, mean)
+    rows = np.zeros((50, psi.size))
+    for i, code in enumerate(codes.T):
+        joint = np.zeros((3, 4, 2))
+        joint[tuple(code)] = 1
+        rows[i] = shares_of(joint, layout)[psi.first :]
+    raw = np.exp(rows @ theta)
+    assert np.allclose(weight, raw / raw.sum()) and level == pytest.approx(np.log(raw.mean()))
+    assert np.allclose(mean, weight @ rows)
+
+
+def test_a_tilt_meets_the_tables() -> None:
+    """Rows of independent columns, weighed, have the pairs that were asked for."""
+    joint = random_joint(3, 4, 2)
+    targets = targets_of(joint, categories(3, 4, 2), ridge=1e-6)
+    psi, rng = Psi(targets.layout), np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, size, 200_000) for size in (3, 4, 2)]).astype(np.int32)
+    mean = np.zeros(psi.size)
+    psi.weigh(psi.cells(codes), fit_tilt(psi, targets, codes), mean)
+    assert np.abs(mean - targets.cells[psi.first :]).max() < 0.003
 
 
 @pytest.mark.parametrize("coarse", [0, 2])

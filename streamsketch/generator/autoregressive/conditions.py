@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.law import Law, uniforms
+from streamsketch.generator.autoregressive.tilt import Psi, effective, resampled
 from streamsketch.schema.conditions import Where, matches
 
-__all__ = ["Allowed", "allowed_cells", "draw_where", "effective", "resampled"]
+__all__ = ["Allowed", "allowed_cells", "draw_where"]
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -86,7 +87,12 @@ def _met(layout: CellLayout, own: list[int], where: Where) -> NDArray[np.bool_]:
 
 
 def draw_where(
-    law: Law, n: int, where: Where, allowed: Mapping[int, Allowed], seed: int
+    law: Law,
+    n: int,
+    where: Where,
+    allowed: Mapping[int, Allowed],
+    seed: int,
+    theta: F64 | None = None,
 ) -> tuple[NDArray[np.float32], pa.Table, F64, float]:
     """Rows that may meet conditions, and their weights.
 
@@ -116,22 +122,9 @@ def draw_where(
             codes, within = codes[:, again], within[:, again]
             middle = np.ascontiguousarray(middle[:, again])
             weight = np.full(many, weight.mean())
+    if theta is not None:
+        weight = weight * Psi(law.layout).weights(codes, theta)
     x = law.layout.rows(codes, within)
     table = law.layout.schema.decode(x)
     weight = weight * matches(table, where, law.layout.schema)
     return x, table, weight, min(size, effective(weight))
-
-
-def effective(weight: F64) -> float:
-    """The number of equal weights that would be as good: (sum w)^2 / sum w^2."""
-    square = float(np.square(weight).sum())
-    return float(weight.sum()) ** 2 / square if square > 0 else 0.0
-
-
-def resampled(weight: F64, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Numbers (n,) of rows drawn by their weights, systematically, in random order."""
-    at = (np.arange(n) + rng.random()) / max(n, 1) * weight.sum()
-    chosen = np.minimum(np.searchsorted(np.cumsum(weight), at, "right"), len(weight) - 1)
-    last = int(np.flatnonzero(weight)[-1])
-    order: NDArray[np.int64] = rng.permutation(np.minimum(chosen, last))
-    return order

@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.columns import order_of
-from streamsketch.generator.autoregressive.conditions import (
-    allowed_cells,
-    draw_where,
-    resampled,
-)
-from streamsketch.generator.autoregressive.law import Law, fit_law, uniforms
+from streamsketch.generator.autoregressive.conditions import allowed_cells, draw_where
+from streamsketch.generator.autoregressive.law import Law, fit_law
 from streamsketch.generator.autoregressive.targets import targets_of
+from streamsketch.generator.autoregressive.tilt import Psi, drawn, resampled
 from streamsketch.generator.generator import Generator
 from streamsketch.schema import Schema
 from streamsketch.schema.conditions import Where, check
@@ -47,13 +44,19 @@ class Autoregressive(Generator):
         law: The law of cells.
         snapshot: The released snapshot that it was fitted to.
         metrics: What the fit measured.
+        theta: (cells of pairs and triples,) tilt of the law (see `tilt`); None for none. Latents are
+            decoded by the law alone.
     """
 
     def __init__(
-        self, law: Law, snapshot: Snapshot, metrics: Mapping[str, Any] | None = None
+        self,
+        law: Law,
+        snapshot: Snapshot,
+        metrics: Mapping[str, Any] | None = None,
+        theta: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__(snapshot.schema, snapshot, metrics)
-        self.law = law
+        self.law, self.theta = law, theta
         self._fitted_again: dict[tuple[str, ...], Law] = {}
 
     @property
@@ -80,11 +83,10 @@ class Autoregressive(Generator):
             return self._conditioned(n, seed, {self._label_name(label): label})[0]
         if n < 0:
             raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
-        rng, many = np.random.default_rng(seed), len(self.law.order)
+        rng = np.random.default_rng(seed)
         rows = [np.empty((0, self.schema.d), np.float32)]
         for start in range(0, n, CHUNK):
-            u = uniforms(many, min(CHUNK, n - start), rng)
-            rows.append(self.layout.rows(*self.law.draw(u)))
+            rows.append(self.layout.rows(*drawn(self.law, self.theta, min(CHUNK, n - start), rng)))
         return np.concatenate(rows)
 
     def _label_name(self, label: Any) -> str:
@@ -99,12 +101,12 @@ class Autoregressive(Generator):
             raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
         check(where, self.schema)
         allowed = allowed_cells(self.layout, where)
-        x, table, weight, size = draw_where(self.law, n, where, allowed, seed)
+        x, table, weight, size = draw_where(self.law, n, where, allowed, seed, self.theta)
         first = tuple(sorted({self.layout.variables[k].column for k in allowed}))
         if size < FEW and any(k not in allowed for k in self.law.order[: len(allowed)]):
             log.info("%s: %.0f effective rows; fitting with %s first", where, size, first)
             law = self._law_with(first)
-            x, table, weight, size = draw_where(law, n, where, allowed, seed)
+            x, table, weight, size = draw_where(law, n, where, allowed, seed, self.theta)
         if not size:
             raise ConfigError(
                 f"none of {len(weight)} rows drawn meets {where}; the stream never had it, or too rarely to tell"
@@ -166,6 +168,8 @@ class Autoregressive(Generator):
         ):
             arrays[f"single.{name}"], arrays[f"pair.{name}"] = single, pair
             arrays[f"shares.{name}"] = self.law.shares[k]
+        if self.theta is not None:
+            arrays["theta"] = self.theta
         return arrays, {"model": "autoregressive", "order": self._names}
 
     @property
@@ -190,7 +194,14 @@ class Autoregressive(Generator):
         weights = tuple((arrays[f"single.{name}"], arrays[f"pair.{name}"]) for name in order)
         law = Law(layout, tuple(number[name] for name in order), weights, shares)
         law.check()
-        return cls(law, snapshot)
+        theta = arrays.get("theta")
+        if theta is not None and (
+            theta.shape != (Psi(layout).size,) or not np.isfinite(theta).all()
+        ):
+            raise ValueError(
+                "its tilt is not one finite number for each cell of pairs and triples"
+            )
+        return cls(law, snapshot, theta=theta)
 
     def __repr__(self) -> str:
         return (

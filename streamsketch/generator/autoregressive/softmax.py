@@ -20,6 +20,7 @@ LANES = 8  # rows of weights are padded to a multiple of this
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -156,24 +157,35 @@ def draw(
 
 
 @jit
-def tilted(index: I32, theta: F64, weight: F64, mean: F64) -> float:
-    """Weights of rows proportional to exp(sum of theta over their features), and features' means.
+def tilted(
+    middle: I32, coarse: I32, pairs: I32, triples: I32, starts: I64, middles: I64, coarses: I64,
+    theta: F64, weight: F64, mean: F64,
+) -> float:  # fmt: skip
+    """Weights of rows proportional to exp(theta . psi), psi the one-hots of pairs and triples.
 
     Args:
-        index: (n, J) features of each row.
+        middle: (n, variables) middle cells.
+        coarse: (n, variables) coarse cells.
+        pairs: (P, 2) variables.
+        triples: (Q, 3) variables.
+        starts: (P + Q,) where each table starts in theta.
+        middles: (variables,) numbers of middle cells.
+        coarses: (variables,) numbers of coarse cells.
         theta: (R,).
         weight: (n,) out, sums to 1.
-        mean: (R,) added to: the weighted mean of each feature.
+        mean: (R,) added to: the weighted mean of psi.
 
     Returns:
         log of the mean of the exponentials.
     """
-    n, features = index.shape
+    n = len(middle)
+    at = np.empty(len(starts), np.int64)
     top = -np.inf
     for i in range(n):
+        _cells(middle[i], coarse[i], pairs, triples, starts, middles, coarses, at)
         s = 0.0
-        for j in range(features):
-            s += theta[index[i, j]]
+        for q in range(len(at)):
+            s += theta[at[q]]
         weight[i] = s
         top = max(top, s)
     total = 0.0
@@ -182,7 +194,25 @@ def tilted(index: I32, theta: F64, weight: F64, mean: F64) -> float:
         total += weight[i]
     for i in range(n):
         weight[i] /= total
-        for j in range(features):
-            mean[index[i, j]] += weight[i]
+        _cells(middle[i], coarse[i], pairs, triples, starts, middles, coarses, at)
+        for q in range(len(at)):
+            mean[at[q]] += weight[i]
     value: float = top + np.log(total / n)
     return value
+
+
+@jit
+def _cells(
+    middle: I32, coarse: I32, pairs: I32, triples: I32, starts: I64, middles: I64, coarses: I64,
+    at: I64,
+) -> None:  # fmt: skip
+    """Where the cells of a row stand in the tables."""
+    two = len(pairs)
+    for q in range(two):
+        j, k = pairs[q, 0], pairs[q, 1]
+        at[q] = starts[q] + middle[j] * middles[k] + middle[k]
+    for q in range(len(triples)):
+        a, b, c = triples[q, 0], triples[q, 1], triples[q, 2]
+        at[two + q] = (
+            starts[two + q] + (coarse[a] * coarses[b] + coarse[b]) * coarses[c] + coarse[c]
+        )

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.features import ONE, FeatureMap
-from streamsketch.generator.autoregressive.law import Law, uniforms
+from streamsketch.generator.autoregressive.law import Law
 from streamsketch.generator.autoregressive.targets import Targets
+from streamsketch.generator.autoregressive.tilt import drawn
 from streamsketch.snapshot import Snapshot
 
-__all__ = ["validated"]
+__all__ = ["GOOD", "validated"]
 
 ROWS = 8192  # drawn for it; the distances are unbiased, their noise shrinks with this
 FREQUENCIES = 512
@@ -19,10 +20,11 @@ GOOD, FAIR = 3.0, 0.1  # times the floor; of the way that independent columns ar
 F64 = NDArray[np.float64]
 
 
-def validated(law: Law, snapshot: Snapshot, targets: Targets, seed: int) -> dict[str, Any]:
+def validated(
+    law: Law, theta: F64 | None, snapshot: Snapshot, targets: Targets, seed: int
+) -> dict[str, Any]:
     """The held-out distance with its floor, that of independent columns, and what they say in words."""
-    u = uniforms(len(law.order), ROWS, np.random.default_rng(seed + 1))
-    codes, within = law.draw(u)
+    codes, within = drawn(law, theta, ROWS, np.random.default_rng(seed + 1))
     rng = np.random.default_rng(seed + 2)
     apart = [rng.permutation(ROWS) for _ in codes]
     shuffled = tuple(np.stack([a[k, p] for k, p in enumerate(apart)]) for a in (codes, within))
