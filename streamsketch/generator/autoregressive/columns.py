@@ -262,7 +262,7 @@ def fit_column(
     targets: Targets,
     index: I32,
     start: Weights | None = None,
-    iterations: int = 120,
+    iterations: int = 60,
 ) -> tuple[Weights, dict[str, Any]]:
     """Fit one column; returns its weights and how far the fit came.
 

@@ -27,6 +27,7 @@ I32 = NDArray[np.int32]
 GRID = 32  # places within a cell at which a condition is looked up
 PARTICLES = 4096  # at least so many rows are weighed
 TIMES = 4  # and so many for each row that is asked for
+NEVER = 1e-20  # chances below it are those of cells that never came together
 UNEVEN = 0.5  # rows are drawn again when their effective number falls below this share
 
 
@@ -113,7 +114,7 @@ def draw_where(
         code, at, chance = law.step(place, middle, u[k], None if one is None else one.share)
         if one is not None:
             at = one.low[code] + at * np.minimum(one.share[code], 1 - one.low[code])
-            weight = weight * chance
+            weight = np.where(chance > NEVER, weight * chance, 0.0)
         codes[k], within[k] = code, at
         if one is not None:
             size = min(size, effective(weight))

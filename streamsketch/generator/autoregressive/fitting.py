@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import SpecMismatchError
 from streamsketch.generator.autoregressive.columns import order_of
-from streamsketch.generator.autoregressive.law import Law, fit_law, uniforms
+from streamsketch.generator.autoregressive.law import Law, best_law, uniforms
 from streamsketch.generator.autoregressive.model import Autoregressive
 from streamsketch.generator.autoregressive.targets import Targets, targets_of
 from streamsketch.generator.autoregressive.tilt import ROWS, Psi, fit_tilt
@@ -16,6 +16,8 @@ from streamsketch.generator.autoregressive.validation import GOOD, validated
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["fit_table"]
+
+WORSE = 1.25  # a held-out distance this much above another is more than its noise
 
 
 def fit_table(
@@ -42,7 +44,7 @@ def fit_table(
         )
     targets = targets_of(snapshot)
     order = order_of(layout) if start is None else start.law.order
-    law, went = fit_law(targets, order, seed, None if start is None else start.law)
+    law, went = best_law(targets, order, seed, None if start is None else start.law)
     theta, figures = _tilted(law, snapshot, targets, seed, None if start is None else start.theta)
     metrics: dict[str, Any] = {
         "objective": "likelihood",
@@ -71,19 +73,20 @@ def _tilted(
     targets: Targets,
     seed: int,
     start: NDArray[np.float64] | None,
+    warm: bool,
 ) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
     """The tilt, where it helps, and how good the generator is.
 
     From exact counts the law alone is as good as the stream's own noise on most tables; where its
-    held-out distance says that it is not, it is tilted if that brings the distance down. Noisy counts
+    held-out distance says that it is not, it is tilted unless that brings the distance up. Noisy counts
     are always worth it: each table is noisy by itself, and what a column is told by several is averaged.
     """
     figures = validated(law, None, snapshot, targets, seed)
-    if targets.exact and figures["heldout"] <= GOOD * figures["floor"]:
+    if targets.exact and (warm and start is None or figures["heldout"] <= GOOD * figures["floor"]):
         return None, figures
     codes, _ = law.draw(uniforms(len(law.order), ROWS, np.random.default_rng(seed + 3)))
     theta = fit_tilt(Psi(law.layout), targets, codes, start)
     better = validated(law, theta, snapshot, targets, seed)
-    if targets.exact and better["heldout"] >= figures["heldout"]:
+    if targets.exact and better["heldout"] > WORSE * figures["heldout"]:
         return None, figures
     return theta, better

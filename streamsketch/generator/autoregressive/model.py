@@ -13,7 +13,7 @@ from streamsketch.errors import ConfigError
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.columns import order_of
 from streamsketch.generator.autoregressive.conditions import allowed_cells, draw_where
-from streamsketch.generator.autoregressive.law import Law, fit_law
+from streamsketch.generator.autoregressive.law import Law, best_law
 from streamsketch.generator.autoregressive.targets import targets_of
 from streamsketch.generator.autoregressive.tilt import Psi, drawn, resampled
 from streamsketch.generator.generator import Generator
@@ -120,7 +120,7 @@ class Autoregressive(Generator):
         if first not in self._fitted_again:
             assert self.snapshot is not None
             order = order_of(self.layout, first)
-            self._fitted_again[first] = fit_law(targets_of(self.snapshot), order, 0)[0]
+            self._fitted_again[first] = best_law(targets_of(self.snapshot), order, 0)[0]
         return self._fitted_again[first]
 
     # --- latents
