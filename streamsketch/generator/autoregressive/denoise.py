@@ -9,6 +9,7 @@ __all__ = ["denoised"]
 
 F64 = NDArray[np.float64]
 
+VISIBLE = 2.0  # spreads within so many standard deviations of the noise's own are none
 CERTAIN = 2.0  # shares below so many standard deviations of their estimate are none
 
 
@@ -71,7 +72,9 @@ def _single(layout: CellLayout, cells: F64, sd: float, k: int, out: F64) -> F64:
 def _shrunk(table: F64, product: F64, sd: float) -> tuple[F64, float]:
     """The table shrunk towards a product of margins, and the spread tau that is not noise."""
     left = table - product
-    tau = max(0.0, float(np.square(left).sum()) - left.size * sd**2) / float(product.sum())
+    excess = float(np.square(left).sum()) - left.size * sd**2
+    by_chance = VISIBLE * np.sqrt(2 * left.size) * sd**2
+    tau = excess / float(product.sum()) if excess > by_chance else 0.0
     spread = tau * product
     kept = np.divide(spread, spread + sd**2, out=np.zeros_like(spread), where=spread > 0)
     return np.maximum(product + left * kept, 0.0), tau
