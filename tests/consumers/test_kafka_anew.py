@@ -166,3 +166,31 @@ def test_a_position_keeps_a_few_records_at_growing_distances(client):
     # the last one before the thousand, the four thousand, ... that the position is in
     expected = {offset - 1} | {(offset - 1) // step * step - 1 for step in STEPS}
     assert found == sorted((o for o in expected if o >= 0), reverse=True)
+
+
+def test_topics_by_pattern_and_those_that_come_later(broker):
+    for topic, low in (("rows-a", 0), ("rows-b", 10), ("other", 100)):
+        make(broker, topic)
+        produce(broker.bootstrap, topic, numbers(low, low + 10, 1))
+    shared = read_all(source(broker.bootstrap, "^rows-", until="end")).shared
+    assert shared.rows() == list(range(20))
+    settings = {"start": "latest", "metadata_seconds": 0.5}
+    stream, member = source(broker.bootstrap, ["^rows-", "other"], **settings), Member(shared)
+    stream.open(member)
+    read(stream, member, lambda: len(member.mine) == 3 and shared.parts["kafka:other:0"].position)
+    make(broker, "rows-c")
+    produce(broker.bootstrap, "rows-c", numbers(20, 30, 1))
+    read(stream, member, lambda: shared.rows() == list(range(30)))
+    stream.close()
+    with pytest.raises(SourceError, match=r"topic '\^no-' does not exist"):
+        source(broker.bootstrap, "^no-").open(Member(Shared()))
+
+
+def test_at_a_rate(broker):
+    topic = new_topic(broker.bootstrap, 2)
+    produce(broker.bootstrap, topic, numbers(0, 100, 2))
+    begin = time.monotonic()
+    stream = source(broker.bootstrap, topic, until="end", rate=50.0)
+    member = read_all(stream)
+    assert member.shared.rows() == list(range(100))
+    assert time.monotonic() - begin > 0.9  # the first 50 at once, then 50 a second

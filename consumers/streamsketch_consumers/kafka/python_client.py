@@ -1,6 +1,7 @@
 """kafka-python as the source's client."""
 
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -60,7 +61,13 @@ class PythonClient:
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         """Join the group."""
-        self._consumer.subscribe(list(topics), listener=_Rebalances(self, listener))
+        listening = _Rebalances(self, listener)
+        if any(name.startswith("^") for name in topics):
+            # one pattern for all: kafka-python takes names or a pattern
+            parts = [n if n.startswith("^") else f"^{re.escape(n)}$" for n in topics]
+            self._consumer.subscribe(pattern="|".join(parts), listener=listening)
+        else:
+            self._consumer.subscribe(list(topics), listener=listening)
         # Learn the partitions before joining, not after: that would mean to join twice.
         _translated(self._consumer.topics)
 

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,9 @@ class KafkaSettings(Connection):
     """The Kafka source's table in pipeline.toml.
 
     Attributes:
-        topic: Topic to read, or a list of topics.
+        topic: Topic to read, or a list of topics. A name that begins with ^ is a pattern (a regular
+            expression): all topics that it matches are read, those that come later from their
+            beginning.
         client: The library that reads: kafka-python, or confluent (faster on small messages).
         group: Consumer group; its members share the partitions.
         group_instance_id: Static membership: a name of this member that survives its restart.
@@ -150,6 +154,7 @@ class KafkaSettings(Connection):
         avro_schema: avro without a registry: the writer's schema as JSON text, or `file:PATH`.
         confluent_header: avro with avro_schema: skip the 5 bytes that a schema registry puts
             before values.
+        rate: Rows per second of this member; as fast as it goes if not set.
         max_records: Messages asked for at once.
         max_message_bytes: A larger message is a dead letter.
         max_rows: Most rows of an Arrow message.
@@ -185,6 +190,7 @@ class KafkaSettings(Connection):
     registry_key_password: str | None = field(default=None, repr=False)
     avro_schema: str = ""
     confluent_header: bool = False
+    rate: float | None = None
     max_records: int = 5000
     max_message_bytes: int = 8 << 20
     max_rows: int = 1 << 20
@@ -218,6 +224,13 @@ class KafkaSettings(Connection):
         for name in ("max_records", "max_message_bytes", "fetch_bytes", "session_timeout_ms"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.rate is not None and not self.rate > 0:
+            problems.append(f"rate = {self.rate} must be above 0")
+        for name in self.patterns:
+            try:
+                re.compile(name)
+            except re.error as e:
+                problems.append(f"topic = {name!r} is no pattern ({e})")
         if self.registry and (self.avro_schema or self.confluent_header):
             problems.append("registry and avro_schema or confluent_header: use one way")
         problem = evolution_problem(self.missing, self.extra)
@@ -231,6 +244,17 @@ class KafkaSettings(Connection):
         """The topics to read."""
         given = [self.topic] if isinstance(self.topic, str) else list(self.topic)
         return [name for name in given if name]
+
+    @property
+    def patterns(self) -> list[str]:
+        """Those of the topics that are patterns."""
+        return [name for name in self.topics if name.startswith("^")]
+
+    def matching(self, there: Iterable[str]) -> list[str]:
+        """The topics to read, of those that are there; named ones also where they are not."""
+        named = [name for name in self.topics if not name.startswith("^")]
+        found = {t for t in there if any(re.search(p, t) for p in self.patterns)}
+        return [*named, *sorted(found - set(named))]
 
     @property
     def start_ms(self) -> int | None:

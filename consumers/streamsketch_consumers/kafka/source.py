@@ -59,6 +59,7 @@ class KafkaSource:
         self.settings = settings
         self.finished = False
         self._messages = Messages(settings, schema)
+        self._most = min(settings.max_records, max(1, int(settings.rate or settings.max_records)))
         self._client: Client | None = None
         self._owner: Ownership | None = None
         self._parts: dict[Partition, Held] = {}
@@ -73,6 +74,8 @@ class KafkaSource:
         self._paused = False
         self._waiting = False  # for the schema registry
         self._closing = False
+        self._early = False  # for the declared rate
+        self._due = 0.0  # when the next rows may be handed out
 
     # --- the source protocol
 
@@ -104,8 +107,12 @@ class KafkaSource:
         Raises:
             SourceError: The stream cannot go on; a broker that is gone is waited for instead.
         """
-        if self._waiting or not (self._chunks or self._blocks):
-            self._fetch(timeout)
+        early = max(0.0, self._due - time.monotonic())
+        self._hold_back(early > 0)
+        if self._waiting or early or not (self._chunks or self._blocks):
+            self._fetch(min(timeout, early) if early else timeout)
+            if early:
+                return
         if not self._blocks:
             self._wait(False)
         while self._chunks or (self._blocks and self._decode()):
@@ -114,6 +121,10 @@ class KafkaSource:
             self._parts[at].position = chunk.position
             yield chunk
             self._received = time.monotonic()
+            if self.settings.rate is not None and chunk.batch is not None:
+                self._due = max(self._due, self._received)
+                self._due += chunk.batch.num_rows / self.settings.rate
+                return
         self.finished = not self._blocks and self._at_end()
 
     def _decode(self) -> bool:
@@ -137,8 +148,14 @@ class KafkaSource:
             self._waiting = waiting
             self._hold()
 
+    def _hold_back(self, early: bool) -> None:
+        """While the rate allows no rows nothing is fetched, and this member stays in its group."""
+        if early != self._early:
+            self._early = early
+            self._hold()
+
     def _hold(self) -> None:
-        if self._paused or self._waiting:
+        if self._paused or self._waiting or self._early:
             self._live.pause()
         else:
             self._live.resume()
@@ -196,8 +213,12 @@ class KafkaSource:
 
     def _subscribe(self) -> None:
         """Join the group once all topics are there."""
-        there = {t: self._live.partitions(t, ASK_SECONDS) for t in self.settings.topics}
+        names = self.settings.topics
+        if self.settings.patterns:
+            names = self.settings.matching(self._live.topics(ASK_SECONDS))
+        there = {t: self._live.partitions(t, ASK_SECONDS) for t in names}
         absent = [topic for topic, partitions in there.items() if not partitions]
+        absent = absent or ([] if there else self.settings.patterns)
         if absent and not self.settings.wait_for_topic:
             known = self._live.topics(ASK_SECONDS)
             raise SourceError(
@@ -223,8 +244,9 @@ class KafkaSource:
         topics = self._topics_read_before()
         for at in sorted(partitions):
             position = self._owned_by.claim(part_name(at))
-            topic_id = self._ids.get(at.topic)
-            part = self._parts[at] = Held(topic_id)
+            if at.topic not in self._ids:  # it came later, and matches a pattern
+                self._ids[at.topic] = self._live.topic_id(at.topic)
+            part = self._parts[at] = Held(self._ids[at.topic])
             if position is None:
                 part.added = at not in self._there or at.topic in topics
                 begin[at] = BEGINNING if part.added else None
@@ -282,7 +304,7 @@ class KafkaSource:
     def _poll(self, timeout: float) -> list[Records]:
         """The next messages, of logs that are as they were."""
         try:
-            found = self._live.poll(timeout, self.settings.max_records)
+            found = self._live.poll(timeout, self._most)
         except (OutOfRange, Diverged) as e:
             if not self._blocks:  # what was fetched before comes first
                 self._logs.lost(e)
