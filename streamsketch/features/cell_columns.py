@@ -163,6 +163,29 @@ class _Special:
         return regular
 
 
+class Edges:
+    """Sorted edges in [-1, 1], and the number of them that are at most a value.
+
+    Args:
+        edges: (k,) float32, sorted.
+    """
+
+    def __init__(self, edges: F32) -> None:
+        self.edges = edges
+        self.buckets = 4 * len(edges) + 1
+        self.scale = np.float32(self.buckets / 2)
+        place = ((edges + np.float32(1)) * self.scale).astype(np.int64).clip(0, self.buckets - 1)
+        self.first = np.searchsorted(place, np.arange(self.buckets)).astype(np.int32)
+
+    def below(self, x: F32) -> Codes:
+        """How many edges (n,) are at most each of x (n,)."""
+        from streamsketch.features.kernels.counts import find
+
+        code = np.empty(len(x), np.int32)
+        find(x, self.edges, self.first, self.scale, code)
+        return code
+
+
 class NumberCells:
     """One cell a value where there are at most `MANY`, else one an interval between knots."""
 
@@ -175,7 +198,7 @@ class NumberCells:
         else:
             ends = codec.positions if len(codec.knots) else np.linspace(-1, 1, INTERVALS + 1)
             self.at, edges = np.asarray(ends, np.float64), np.asarray(ends[1:-1], np.float64)
-        self.edges = edges.astype(np.float32)
+        self.edges = Edges(edges.astype(np.float32))
         regular = len(edges) + 1
         self.special = _Special(codec.states.width, 1, regular)
         centre = self.at if self.exact else (self.at[1:] + self.at[:-1]) / 2
@@ -186,8 +209,7 @@ class NumberCells:
 
     def codes(self, x: F32) -> list[Codes]:
         """See `Cells.codes`."""
-        code = np.searchsorted(self.edges, x[:, 0], "right").astype(np.int32)
-        return [self.special.mark(x, code)]
+        return [self.special.mark(x, self.edges.below(x[:, 0]))]
 
     def write(self, codes: list[Codes], within: list[F64], x: F32) -> None:
         """See `Cells.write`."""

@@ -57,7 +57,7 @@ class SketchTable(_Table):
     coarse: Annotated[int, Field(ge=0)] = 0
     triples: tuple[tuple[str, str, str], ...] = ()
     partners: dict[str, tuple[str, ...]] = {}
-    max_cells: Positive = 1 << 19
+    max_cells: Annotated[int, Field(gt=0, le=1 << 28)] = 1 << 19
 
     @field_validator("law")
     @classmethod

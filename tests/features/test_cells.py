@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from streamsketch import Schema
 from streamsketch.errors import ConfigError
+from streamsketch.features.cell_columns import Edges
 from streamsketch.features.cells import fitting_middle, layout_of, suits
-from streamsketch.features.kernels.counts import add_counts
+from streamsketch.features.kernels.counts import add_counts, cells_of_rows
 from streamsketch.schema import Column
 
 
@@ -133,6 +134,31 @@ def test_values_that_exist_come_back(rows) -> None:
     assert back["rate"].null_count == made["rate"].null_count
     zero = np.array(made["gain"]) == 0
     assert (np.array(back["gain"])[zero] == 0).all()
+
+
+def test_cells_of_rows_are_those_that_they_are_counted_in(rows) -> None:
+    schema, x = rows
+    layout = layout_of(
+        schema, 16, 4, [("sex", "age", "at.time")], [("sex", "age"), ("day.week", "gain")]
+    )
+    codes = layout.codes(x)
+    cells = cells_of_rows(layout, codes)
+    assert cells.shape == (len(x), layout.tables)
+    assert (np.bincount(cells.ravel(), minlength=layout.size) == counts_of(layout, x)).all()
+    assert (cells >= layout.starts[:-1]).all() and (cells < layout.starts[1:]).all()
+
+
+EDGE = st.floats(-1, 1, width=32)
+
+
+@given(st.lists(EDGE, max_size=40), st.lists(st.floats(-2, 2, width=32), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_cells_of_numbers_are_those_of_a_sorted_search(
+    edges: list[float], values: list[float]
+) -> None:
+    sorted_edges = np.sort(np.array(edges, np.float32))
+    x = np.array([*values, *edges], np.float32)  # values on an edge too
+    assert (Edges(sorted_edges).below(x) == np.searchsorted(sorted_edges, x, "right")).all()
 
 
 def test_the_layout_is_fixed_by_the_schema(rows) -> None:

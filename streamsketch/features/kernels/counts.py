@@ -1,9 +1,9 @@
-"""The compiled kernel of tables: one pass over the rows' cells adds to all counts.
+"""The compiled kernels of tables: which cell a number lies in, and counts of singles, pairs and triples.
 
 This module imports numba and compiles on first use: import it inside functions.
 """
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,84 +11,94 @@ from numpy.typing import NDArray
 
 from streamsketch.features.kernels.fused import jit
 
-__all__ = ["add_counts", "cells_of_rows"]
+__all__ = ["add_counts", "cells_of_rows", "find"]
 
+ROWS = 1024  # of a block: their cells stay in the second-level cache, one table at a time in the first
+
+F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
 @jit
-def _add(
-    codes: I32,
-    starts: I64,
-    middle: I64,
-    coarse: I64,
-    lookup: I32,
-    first: I32,
-    partners: I32,
-    triples: I32,
-    counts: I64,
-) -> None:
-    """Add the rows whose finest cells are codes (variables, n) to counts.
+def find(x: F32, edges: F32, first: I32, scale: np.float32, code: I32) -> None:
+    """How many edges are at most x, for each x (n,): `numpy.searchsorted` with side "right".
 
-    lookup holds, for each finest cell at starts[k] + code, its middle cell (row 0) and its coarse cell
-    (row 1); starts are those of the layout's tables; partners[first[j] : first[j + 1]] are the k of
-    pairs (j, k).
+    first[g] is the number of edges whose bucket int((edge + 1) scale), cut to those there are, is below
+    g: the bucket never falls as x grows, so those edges are below an x of bucket g.
     """
-    many, n = codes.shape
-    m = np.empty(many, np.int64)
-    c = np.empty(many, np.int64)
-    for i in range(n):
-        for k in range(many):
-            at = starts[k] + codes[k, i]
-            counts[at] += 1
-            m[k] = lookup[0, at]
-            c[k] = lookup[1, at]
-        table = many
-        for j in range(many):
-            mine = m[j]
-            for q in range(first[j], first[j + 1]):
-                k = partners[q]
-                counts[starts[table] + mine * middle[k] + m[k]] += 1
-                table += 1
-        for q in range(triples.shape[0]):
-            a, b, d = triples[q, 0], triples[q, 1], triples[q, 2]
-            counts[starts[table] + (c[a] * coarse[b] + c[b]) * coarse[d] + c[d]] += 1
-            table += 1
+    last = first.shape[0] - 1
+    for i in range(x.shape[0]):
+        v = x[i]
+        c = first[min(max(np.int64((v + np.float32(1)) * scale), 0), last)]
+        while c < edges.shape[0] and edges[c] <= v:
+            c += 1
+        code[i] = c
 
 
 @jit
-def _cells(
+def enter(at: I32, table: int, begin: int, counts: I64, cells: I32) -> None:
+    """Add one to the counts at `at` (rows,), or write them as the rows' cells of a table."""
+    if len(counts):
+        for i in range(at.shape[0]):
+            counts[at[i]] += 1
+    else:
+        for i in range(at.shape[0]):
+            cells[begin + i, table] = at[i]
+
+
+@jit
+def visit(
     codes: I32,
-    starts: I64,
-    middle: I64,
-    coarse: I64,
+    starts: I32,
+    middle: I32,
+    coarse: I32,
     lookup: I32,
-    first: I32,
-    partners: I32,
+    pairs: I32,
     triples: I32,
-    out: I32,
+    counts: I64,
+    cells: I32,
 ) -> None:
-    """Write which counts (n, tables) the rows add to; the arguments are those of `_add`."""
+    """Go through the tables of rows whose finest cells are codes (variables, n), a table at a time.
+
+    Args:
+        codes: (variables, n) finest cells.
+        starts: Of the layout's tables: singles, pairs, triples.
+        middle: Middle cells of each variable.
+        coarse: Coarse cells of each variable.
+        lookup: For each finest cell at starts[k] + code, its middle and its coarse cell.
+        pairs: (pairs, 2) variables.
+        triples: (triples, 3) variables.
+        counts: (size,) added to; empty to write cells instead.
+        cells: (n, tables) written where counts are empty: which count a row adds to.
+    """
     many, n = codes.shape
-    m = np.empty(many, np.int64)
-    c = np.empty(many, np.int64)
-    for i in range(n):
+    m = np.empty((many, min(n, ROWS)), np.int32)
+    c = np.empty((many, min(n, ROWS)), np.int32)
+    scratch = np.empty(min(n, ROWS), np.int32)
+    for begin in range(0, n, ROWS):
+        rows = min(n - begin, ROWS)
+        at = scratch[:rows]
         for k in range(many):
-            at = starts[k] + codes[k, i]
-            out[i, k] = at
-            m[k] = lookup[0, at]
-            c[k] = lookup[1, at]
+            code = codes[k, begin : begin + rows]
+            for i in range(rows):
+                at[i] = starts[k] + code[i]
+                m[k, i] = lookup[0, at[i]]
+                c[k, i] = lookup[1, at[i]]
+            enter(at, k, begin, counts, cells)
         table = many
-        for j in range(many):
-            mine = m[j]
-            for q in range(first[j], first[j + 1]):
-                k = partners[q]
-                out[i, table] = starts[table] + mine * middle[k] + m[k]
-                table += 1
-        for q in range(triples.shape[0]):
-            a, b, d = triples[q, 0], triples[q, 1], triples[q, 2]
-            out[i, table] = starts[table] + (c[a] * coarse[b] + c[b]) * coarse[d] + c[d]
+        for q in range(len(pairs)):
+            one, two, width = m[pairs[q, 0]], m[pairs[q, 1]], middle[pairs[q, 1]]
+            for i in range(rows):
+                at[i] = starts[table] + one[i] * width + two[i]
+            enter(at, table, begin, counts, cells)
+            table += 1
+        for q in range(len(triples)):
+            one, two, three = c[triples[q, 0]], c[triples[q, 1]], c[triples[q, 2]]
+            across, width = coarse[triples[q, 1]], coarse[triples[q, 2]]
+            for i in range(rows):
+                at[i] = starts[table] + (one[i] * across + two[i]) * width + three[i]
+            enter(at, table, begin, counts, cells)
             table += 1
 
 
@@ -97,34 +107,31 @@ class Counter:
 
     def __init__(self, layout: Any) -> None:
         v = layout.variables
-        self.starts = layout.starts
-        self.middle = np.array([one.middle for one in v], np.int64)
-        self.coarse = np.array([one.coarse for one in v], np.int64)
-        self.lookup = np.stack(
-            [
-                np.concatenate([one.middle_of for one in v]),
-                np.concatenate([one.coarse_of[one.middle_of] for one in v]),
-            ]
-        ).astype(np.int32)
-        pairs = np.array(layout.pairs, np.int32).reshape(-1, 2)
-        self.first = np.searchsorted(pairs[:, 0], np.arange(len(v) + 1)).astype(np.int32)
-        self.partners = np.ascontiguousarray(pairs[:, 1])
-        self.triples = np.array(layout.triples, np.int32).reshape(-1, 3)
+        self.tables = layout.tables
+        coarse = [one.coarse_of[one.middle_of] for one in v]
+        cells = [np.concatenate([one.middle_of for one in v]), np.concatenate(coarse)]
+        self.fixed = (
+            layout.starts.astype(np.int32),
+            np.array([one.middle for one in v], np.int32),
+            np.array([one.coarse for one in v], np.int32),
+            np.stack(cells).astype(np.int32),
+            np.array(layout.pairs, np.int32).reshape(-1, 2),
+            np.array(layout.triples, np.int32).reshape(-1, 3),
+        )
 
     def add(self, codes: I32, counts: I64) -> None:
         """Add rows of finest cells (variables, n), in place."""
-        fixed = (self.starts, self.middle, self.coarse, self.lookup)
-        _add(codes, *fixed, self.first, self.partners, self.triples, counts)
+        none = np.empty((0, 0), np.int32)
+        visit(np.ascontiguousarray(codes), *self.fixed, counts, none)
 
     def cells(self, codes: I32) -> I32:
         """Which counts (n, tables) rows of finest cells (variables, n) add to, one of each table."""
-        out = np.empty((codes.shape[1], len(self.starts) - 1), np.int32)
-        fixed = (self.starts, self.middle, self.coarse, self.lookup)
-        _cells(codes, *fixed, self.first, self.partners, self.triples, out)
+        out = np.empty((codes.shape[1], self.tables), np.int32)
+        visit(np.ascontiguousarray(codes), *self.fixed, np.empty(0, np.int64), out)
         return out
 
 
-@cache
+@lru_cache(maxsize=16)
 def _counter(layout: Any) -> Counter:
     return Counter(layout)
 
