@@ -1,5 +1,6 @@
 """A position belongs to a file, not to a name: renamed, rotated, replaced, linked, grown and late files."""
 
+import gzip
 import json
 import os
 import shutil
@@ -226,3 +227,20 @@ def test_at_any_row(tmp_path):
         next(tmp_path.iterdir()).rename(tmp_path / f"{k % 7}-{k}.jsonl")
         run.read(most=1)
     assert run.rows == list(range(40))
+
+
+@pytest.mark.parametrize("settings", [{}, FOLLOW], ids=["bounded", "follow"])
+@pytest.mark.parametrize("rows", [20, 2000])
+def test_a_file_that_is_compressed_after_it_was_read(rows, settings, tmp_path, caplog):
+    run = Run(tmp_path, **settings)
+    write(tmp_path / "a.jsonl", 0, rows)
+    write(tmp_path / "b.jsonl", rows, rows + 10)
+    run.read(seconds=3.0 if rows > 100 else 0.6)
+    for name in ("a.jsonl", "b.jsonl"):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(data))
+        (tmp_path / name).unlink()
+    assert run.read() == [] and "'a.jsonl.gz' is what 'a.jsonl' was" in caplog.text
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(data))
+    assert run.read() == list(range(rows, rows + 10))
+    assert run.read() == []

@@ -4,8 +4,8 @@ A mark is what a file was when it was read: its size, time of writing, device, i
 its beginning and its end. A file is the one that was read as long as its first bytes, up to that
 size, are the same; if it is longer by now it has grown. A file under another name is the one that
 was read if it has the same content and kept its time of writing (renamed, moved), or if another
-content has taken its old name (a log that was copied and cut). Files that are equal but for that
-are two files.
+content has taken its old name (a log that was copied and cut), or if it is the old one compressed.
+Files that are equal but for that are two files.
 """
 
 import hashlib
@@ -14,7 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from streamsketch.ingest.streams import Position
+from streamsketch_consumers.files.formats import COMPRESSED
 
 __all__ = ["Ledger", "Mark", "Place"]
 
@@ -171,7 +174,21 @@ class Ledger:
                 self._remove(folder, other)
                 self._add(self.root, {name: mark})
                 return Place(now, mark.rows, of=other)
-        return Place("new")
+        return self._compressed(name, path) or Place("new")
+
+    def _compressed(self, name: str, path: Path) -> Place | None:
+        """A new file that holds, compressed, what was read under the name without the ending."""
+        plain = Path(name).with_suffix("").as_posix()
+        if path.suffix not in COMPRESSED or plain not in self._read.get(self.root, {}):
+            return None
+        mark = Mark(*self._read[self.root][plain])
+        if mark.state(Path(self.root, plain)) in ("same", "grown"):
+            return None
+        if _unpacked_digest(path, mark.size) != mark.digest:
+            return None
+        self._remove(self.root, plain)
+        self._add(self.root, {name: Mark.of(path, mark.rows)})
+        return Place("same", mark.rows, of=plain)
 
     def _candidates(self, here: Mark) -> list[tuple[str, str]]:
         """Files that were read, of the same inode or the same size as a new one."""
@@ -205,3 +222,20 @@ def _digest(path: Path, size: int) -> str:
         file.seek(max(0, size - EDGE))
         h.update(file.read(min(size, EDGE)))
     return h.hexdigest()
+
+
+def _unpacked_digest(path: Path, size: int) -> str | None:
+    """As `_digest`, of what a compressed file holds; None if that is not `size` bytes."""
+    head = tail = b""
+    length = 0
+    try:
+        with pa.input_stream(str(path), compression="detect") as file:
+            while length <= size and (data := file.read(1 << 20)):
+                length += len(data)
+                head = (head + data)[:EDGE] if len(head) < EDGE else head
+                tail = (tail + data)[-EDGE:]
+    except (OSError, pa.ArrowException):
+        return None
+    if length != size:
+        return None
+    return hashlib.blake2b(head + tail, digest_size=8).hexdigest()
