@@ -21,6 +21,7 @@ from streamsketch.features.cells import (
 from streamsketch.features.spec import Spec
 from streamsketch.features.table import private_weight
 from streamsketch.privacy.clipping import user_limits
+from streamsketch.privacy.combine import check_same_promise
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
@@ -253,26 +254,19 @@ class Sketcher:
 
         Raises:
             SpecMismatchError: The operators differ.
-            ConfigError: The mechanism is not `none` and a release was already made, or users are
-                counted (their limits hold for one sketcher).
+            ConfigError: The promises differ, rows are in both, a private release was already made or a
+                query paid, or users are counted (their limits hold for one sketcher).
         """
         sketch = self.sketch.merge(other.sketch)
-        if self.releaser.private or other.releaser.private:
-            if self.releaser.released or other.releaser.released:
-                raise ConfigError(
-                    "sketchers that have released privately cannot be merged; merge before the first release"
-                )
-            if self.limits is not None or other.limits is not None:
-                raise ConfigError(
-                    'sketchers with unit "user" cannot be merged: each counted users by itself; '
-                    "learn all rows with one"
-                )
+        check_same_promise(self.releaser, other.releaser)
+        if self.releaser.private:
             for releaser in (self.releaser, other.releaser):
                 releaser.retire("its rows were merged into another sketcher")
         merged: Sketcher = object.__new__(Sketcher)
         merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
         merged.dead_letters = self.dead_letters
         merged.releaser, merged.limits = self.releaser.fresh(), None
+        merged.releaser.origins = (*self.releaser.origins, *other.releaser.origins)
         return merged
 
     def release(self) -> Snapshot:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from streamsketch.snapshot import Snapshot
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,6 +21,10 @@ def merge(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The merged file.")],
+    allow_overlap: Annotated[
+        bool,
+        typer.Option("--allow-overlap", help="Count rows twice that may be in two snapshots."),
+    ] = False,
 ) -> None:
     """Merge sketches of the same spec: the result is that of one pass over all rows.
 
@@ -32,6 +33,7 @@ def merge(
     """
     from streamsketch.cli.console import say
     from streamsketch.errors import ConfigError
+    from streamsketch.privacy.combine import average
     from streamsketch.sketch import Sketch
     from streamsketch.storage.files import write_atomic
 
@@ -47,7 +49,11 @@ def merge(
         raise ConfigError(msg)
     merged = loaded[0]
     for other in loaded[1:]:
-        merged = merged.merge(other) if isinstance(merged, Sketch) else _average(merged, other)
+        merged = (
+            merged.merge(other)
+            if isinstance(merged, Sketch)
+            else average(merged, other, allow_overlap)
+        )
     mode = 0o600 if isinstance(merged, Sketch) else 0o644
     write_atomic(Path(output), merged.to_bytes(), mode=mode)
     say(f"{len(parts)} {kinds.pop().lower()}s merged to {output}: {merged!r}")
@@ -72,43 +78,3 @@ def _load(part: str) -> Any:
         return Sketch.from_bytes(data)
     except DamagedFileError:
         return Snapshot.from_bytes(data, part)
-
-
-def _average(a: Snapshot, b: Snapshot) -> Snapshot:
-    """The snapshot of both streams' rows; noise adds up, and so does what was spent.
-
-    Spending is added because nothing here says whether the two streams share people.
-    """
-    from dataclasses import replace
-    from math import hypot
-
-    from streamsketch.errors import ConfigError, SpecMismatchError
-
-    if a.spec.fingerprint != b.spec.fingerprint:
-        raise SpecMismatchError.of("merge", a.spec.fingerprint, b.spec.fingerprint)
-    if a.release.private != b.release.private:
-        msg = (
-            f"Cannot merge a snapshot of mechanism {a.release.mechanism!r} with one of "
-            f"{b.release.mechanism!r}: the result could not state what it protects."
-        )
-        raise ConfigError(msg)
-    count = max(a.count, 0.0) + max(b.count, 0.0)
-    share = max(a.count, 0.0) / count if count else 0.5
-    release = replace(
-        a.release,
-        index=0,
-        stream=f"{a.release.stream}+{b.release.stream}",
-        rho=a.release.rho + b.release.rho,
-        epsilon=a.release.epsilon + b.release.epsilon,
-        delta=a.release.delta + b.release.delta,
-        noise_std=hypot(a.release.noise_std, b.release.noise_std),
-        count_std=hypot(a.release.count_std, b.release.count_std),
-        notes={"merged": [a.id, b.id], "spending": "added, as rows of both may be of one person"},
-    )
-    return replace(
-        a,
-        mean=share * a.mean + (1 - share) * b.mean,
-        count=count,
-        release=release,
-        span={"merged": [dict(a.span), dict(b.span)]},
-    )

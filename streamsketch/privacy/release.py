@@ -23,6 +23,7 @@ from streamsketch.errors import BudgetError, ConfigError, PrivacyError
 from streamsketch.features import FeatureMap, Map
 from streamsketch.features.kernels import ONE
 from streamsketch.privacy.accountant import sigma
+from streamsketch.privacy.combine import provenance
 from streamsketch.privacy.ledger import Ledger
 from streamsketch.privacy.mechanisms import Plan, lookup
 from streamsketch.privacy.memory import make_memory
@@ -94,6 +95,8 @@ class Releaser:
         self.seen_count: float = 0
         self._retired = ""
         self._test_generator = test_generator
+        #: Random names of the streams whose rows it releases: two releases that share one may share rows.
+        self.origins: tuple[str, ...] = (secrets.token_hex(8),)
         if self.private:
             self._start(test_generator)
 
@@ -121,6 +124,11 @@ class Releaser:
         #: Standard deviation of the independent noise z, in feature units.
         self.sigma = sigma(unit, self.rho, plan.participation)
         self._noiser = plan.noiser(len(self.seen) + 1, self.sigma * ONE)
+
+    @property
+    def test_mode(self) -> bool:
+        """Whether the noise is repeatable, so that it protects nobody."""
+        return self._test_generator is not None
 
     def fresh(self) -> Releaser:
         """A releaser of the same settings that has released nothing."""
@@ -177,7 +185,8 @@ class Releaser:
         value, weight = self.memory.update(pane, cast("int", count - self.seen_count))
         mean, cells = self.features.split(value, weight or 1)
         self.seen, self.seen_count = total.copy(), count
-        release = Release("none", self.memory_text, self.index, 0, self.stream)
+        notes = {"origins": provenance(self)}
+        release = Release("none", self.memory_text, self.index, 0, self.stream, notes=notes)
         snapshot = self._snapshot(mean, cells, float(weight), release, dict(span or {}))
         self.index += 1
         self.released += 1
@@ -261,6 +270,7 @@ class Releaser:
         s = self.settings
         assert s is not None
         notes: dict[str, Any] = {
+            "origins": provenance(self),
             "noise": "discrete" if s.strict else "rounded",
             "count_floor": floor,
             "ledger": self.ledger.head,

@@ -36,6 +36,7 @@ def saved_state(releaser: Releaser) -> tuple[dict[str, NDArray[Any]], dict[str, 
         "seen_count": releaser.seen_count,
         "index": releaser.index,
         "released": releaser.released,
+        "origins": list(releaser.origins),
     }
     if releaser.private:
         assert releaser.settings is not None
@@ -80,6 +81,7 @@ def restore_state(
     releaser.seen, releaser.seen_count = np.array(arrays["seen"]), body["seen_count"]
     releaser.index = int(body["index"])
     releaser.released = int(body.get("released", releaser.index))
+    releaser.origins = tuple(body.get("origins") or releaser.origins)
 
 
 def _restore_private(

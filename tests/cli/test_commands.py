@@ -335,12 +335,15 @@ def test_merged_sketches_are_one_pass_over_all_rows(call: Call, tmp_path: Path) 
 def test_merged_snapshots_weigh_by_count(call: Call, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "both.safetensors"
     names = [trained / "snapshots" / f"snapshot-0000000{i}.safetensors" for i in (0, 1)]
-    assert call("merge", *names, "-o", out).code == 0
+    refused = call("merge", *names, "-o", out)  # the second holds the rows of the first as well
+    assert refused.code == 2 and "count twice" in refused.err
+    assert call("merge", *names, "-o", out, "--allow-overlap").code == 0
     a, b, both = (Snapshot.load(p) for p in (*names, out))
     assert both.count == 4000
     assert np.allclose(both.mean, (1000 * a.mean + 3000 * b.mean) / 4000)
     assert call("merge", names[0], "-o", out).code == 2
-    assert call("merge", trained, trained, "-o", out).code == 0
+    assert call("merge", trained, trained, "-o", out).code == 2
+    assert call("merge", trained, trained, "-o", out, "--allow-overlap").code == 0
 
 
 # --- serve
