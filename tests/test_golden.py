@@ -8,11 +8,12 @@ import pytest
 
 from streamsketch import Generator, Sampler, Schema, Sketch, Snapshot, Store
 from streamsketch.features import FeatureMap
+from streamsketch.features.kernels.counts import add_counts
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.publish import release_now
 from streamsketch.privacy.release import Releaser
 from streamsketch.storage.files import read_file
-from tests.golden.make import points
+from tests.golden.make import points, table, table_schema
 
 FILES = Path(__file__).parent / "golden" / "format-1"
 SCHEMA = Schema.vectors(2, -1, 1)
@@ -37,6 +38,19 @@ def test_a_snapshot_draws_the_same_frequencies(folder):
     mean = snapshot.features.features(SCHEMA.encode_array(points())).mean(axis=0)
     assert np.abs(mean - snapshot.mean).max() < 1e-4
     assert snapshot.schema == SCHEMA and snapshot.release.mechanism == "none"
+
+
+def test_a_snapshot_counts_the_same_cells(folder):
+    """The layout is made again from schema and spec: what a cell means must never change."""
+    snapshot = Snapshot.load(folder / "cells-snapshot.safetensors")
+    schema, layout = snapshot.schema, snapshot.layout
+    assert schema == table_schema()
+    counts = np.zeros(layout.size, np.int64)
+    add_counts(layout, layout.codes(schema.encode(table()).x), counts)
+    assert (np.rint(snapshot.cells * snapshot.count) == counts).all()
+    sketch = Sketch.from_bytes(read_file(folder / "cells-sketch.safetensors"))
+    assert (sketch.total[16:] == counts).all() and sketch.spec == snapshot.spec
+    assert len(layout.pairs) == 6 and len(layout.triples) == 2
 
 
 def test_a_checkpoint_generates_and_its_history_goes_on(folder):

@@ -94,7 +94,9 @@ def _ordered(name: str, column: str, at: F64, special: int, middle: int, coarse:
     """A variable of ordered cells that lie at `at` in [0, 1], then `special` cells of their own."""
 
     def cut(many: int) -> Codes:
-        raw = np.minimum((at * many).astype(np.int64), many - 1)
+        raw = np.arange(len(at))
+        if len(at) > many:
+            raw = np.minimum((at * many).astype(np.int64), many - 1)
         used, code = np.unique(raw, return_inverse=True)
         return np.append(code, len(used) + np.arange(special)).astype(np.int32)
 

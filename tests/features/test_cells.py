@@ -161,6 +161,14 @@ def test_cells_of_numbers_are_those_of_a_sorted_search(
     assert (Edges(sorted_edges).below(x) == np.searchsorted(sorted_edges, x, "right")).all()
 
 
+def test_few_values_are_each_a_middle_cell() -> None:
+    column = Column("size", "numeric", "float64", low=0.5, high=36, levels=(0.5, 1.5, 2, 36))
+    (one,) = layout_of(Schema([column]), 8, 4).variables
+    assert (one.finest, one.middle, one.coarse) == (4, 4, 4)
+    (few,) = layout_of(Schema([column]), 3, 2).variables
+    assert few.finest == 4 and few.middle < 4
+
+
 def test_the_layout_is_fixed_by_the_schema(rows) -> None:
     schema, _ = rows
     again = Schema.from_dict(schema.to_dict())
