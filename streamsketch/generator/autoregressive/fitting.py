@@ -4,21 +4,19 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamsketch.errors import SpecMismatchError
 from streamsketch.generator.autoregressive.columns import order_of
-from streamsketch.generator.autoregressive.law import Law, best_law, uniforms
+from streamsketch.generator.autoregressive.law import best_law, uniforms
 from streamsketch.generator.autoregressive.model import Autoregressive
-from streamsketch.generator.autoregressive.targets import Targets, targets_of
+from streamsketch.generator.autoregressive.targets import targets_of
 from streamsketch.generator.autoregressive.tilt import ROWS, Psi, fit_tilt
-from streamsketch.generator.autoregressive.validation import GOOD, validated
+from streamsketch.generator.autoregressive.validation import validated
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["fit_table"]
 
 HIDDEN = 0.5  # share of the pairs below which it is said how many
-WORSE = 1.25  # a held-out distance this much above another is more than its noise
 
 
 def fit_table(
@@ -46,7 +44,12 @@ def fit_table(
     targets = targets_of(snapshot)
     order = order_of(layout) if start is None else start.law.order
     law, went = best_law(targets, order, seed, None if start is None else start.law)
-    theta, figures = _tilted(law, snapshot, targets, seed, start)
+    theta = None  # a tilt of exact counts is not worth its time: it was measured not to help
+    if not targets.exact:
+        codes, _ = law.draw(uniforms(len(order), ROWS, np.random.default_rng(seed + 3)))
+        begin = None if start is None else start.theta
+        theta = fit_tilt(Psi(layout), targets, codes, begin)
+    figures = validated(law, theta, snapshot, targets, seed)
     metrics: dict[str, Any] = {
         "objective": "likelihood",
         "steps": sum(one["iterations"] for one in went),
@@ -66,29 +69,3 @@ def fit_table(
             )
     metrics["tilted"] = theta is not None
     return Autoregressive(law, snapshot, metrics, theta)
-
-
-def _tilted(
-    law: Law,
-    snapshot: Snapshot,
-    targets: Targets,
-    seed: int,
-    start: Autoregressive | None,
-) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
-    """The tilt, where it helps, and how good the generator is.
-
-    From exact counts the law alone is as good as the stream's own noise on most tables; where its
-    held-out distance says that it is not, it is tilted unless that brings the distance up. Noisy counts
-    are always worth it: each table is noisy by itself, and what a column is told by several is averaged.
-    """
-    figures = validated(law, None, snapshot, targets, seed)
-    begin = None if start is None else start.theta
-    told = start is not None and begin is None  # that it does not help
-    if targets.exact and (told or figures["heldout"] <= GOOD * figures["floor"]):
-        return None, figures
-    codes, _ = law.draw(uniforms(len(law.order), ROWS, np.random.default_rng(seed + 3)))
-    theta = fit_tilt(Psi(law.layout), targets, codes, begin)
-    better = validated(law, theta, snapshot, targets, seed)
-    if targets.exact and better["heldout"] > WORSE * figures["heldout"]:
-        return None, figures
-    return theta, better

@@ -11,7 +11,7 @@ from streamsketch.generator.autoregressive.targets import Targets
 from streamsketch.generator.autoregressive.tilt import drawn
 from streamsketch.snapshot import Snapshot
 
-__all__ = ["GOOD", "validated"]
+__all__ = ["validated"]
 
 ROWS = 8192  # drawn for it; the distances are unbiased, their noise shrinks with this
 FREQUENCIES = 512
