@@ -2,8 +2,8 @@
 
 `make demo` runs this. The flights that left New York City in 2013 are produced to a broker that
 speaks the Kafka protocol, read once by two members of a consumer group over four partitions,
-kept as a sketch only, learned by a generator as they come, and 1000 new flights are drawn that
-differ from each other. They are judged against flights held out, which were never in the stream.
+kept as a sketch only (counts of pairs of cells beside random features), learned by a generator as they
+come, and 1000 new flights are drawn that differ from each other. They are judged against flights held out, which were never in the stream.
 """
 
 import json
@@ -76,6 +76,7 @@ def write_pipeline(out: Path, source: dict[str, Any], table: pa.Table, seconds: 
     path = out / "pipeline.toml"
     tables = {
         "source": source,
+        "sketch": {"cells": True, "frequencies": 1024},
         "snapshots": {"seconds": 4.0, "save_seconds": 1.0},
         "trainer": {"seconds": seconds},
         "sampler": {"rows": 1000, "path": "flights.parquet"},
