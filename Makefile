@@ -39,6 +39,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.sources
 
 quality: $(STAMP)
+	$(BIN)/python -m benchmarks.quality_tables
 	$(BIN)/python -m benchmarks.quality
 
 clean:

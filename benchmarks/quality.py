@@ -6,7 +6,7 @@
 | part | what |
 |---|---|
 | toys | the 2-D sets of Schellekens and Jacques, 2020 (benchmarks/toys.py has the picture and the paper's preset) |
-| tables | Adult and NYC flights against held-out rows, with floor and ceiling |
+| tables | networks on Adult and NYC flights, with floor and ceiling (others: benchmarks/quality_tables.py) |
 | objectives | five sets, every objective, equal CPU time |
 | steps | time per step against n |
 | drift | a mixture that moves: steps to the same held-out distance, warm and cold |
@@ -144,7 +144,9 @@ def tables(given: argparse.Namespace) -> Iterator[Record]:
             for trainer, conditional in (("sketch", False), ("sketch, conditional", True)):
                 if conditional and train.num_rows > 100_000:
                     continue  # one kind is enough where sketching takes long
-                sketcher = Sketcher(schema, frequencies, seed=seed, conditional=conditional)
+                sketcher = Sketcher(
+                    schema, frequencies, seed=seed, conditional=conditional, cells=False
+                )
                 sketcher.learn_many(train)
                 generator, took = apart(sketcher.release(), given.seconds, seed)
                 yield {

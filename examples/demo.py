@@ -1,9 +1,10 @@
 """The main job on real data: a broker, two consumers, a trainer, a sampler, a report.
 
 `make demo` runs this. The flights that left New York City in 2013 are produced to a broker that
-speaks the Kafka protocol, read once by two members of a consumer group over four partitions,
-kept as a sketch only (counts of pairs of cells beside random features), learned by a generator as they
-come, and 1000 new flights are drawn that differ from each other. They are judged against flights held out, which were never in the stream.
+speaks the Kafka protocol, read once by two members of a consumer group over four partitions, and
+kept as a sketch only: counts of pairs of cells beside random features. A generator learns them as
+they come, and 1000 new flights are drawn that differ from each other. They are judged against
+flights held out, which were never in the stream.
 """
 
 import json

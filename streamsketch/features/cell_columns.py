@@ -90,17 +90,31 @@ def cells_of(codec: Codec, middle: int, coarse: int) -> Cells:
     return NumberCells(codec, middle, coarse)
 
 
-def _ordered(name: str, column: str, at: F64, special: int, middle: int, coarse: int) -> Variable:
-    """A variable of ordered cells that lie at `at` in [0, 1], then `special` cells of their own."""
+def _ordered(
+    name: str,
+    column: str,
+    at: F64,
+    special: int,
+    middle: int,
+    coarse: int,
+    value: F64 | None = None,
+) -> Variable:
+    """A variable of ordered cells that lie at `at` in [0, 1], then `special` cells of their own.
 
-    def cut(many: int) -> Codes:
+    Cells of equal shares would put all of a long tail into one: they are cut again by width, at a quarter
+    as many equal steps of `value` (in [0, 1]). Where there are no more values than cells, each is one.
+    """
+
+    def cut(many: int, wide: int = 1) -> Codes:
         raw = np.arange(len(at))
         if len(at) > many:
             raw = np.minimum((at * many).astype(np.int64), many - 1)
+            if value is not None:
+                raw = raw * wide + np.minimum((value * wide).astype(np.int64), wide - 1)
         used, code = np.unique(raw, return_inverse=True)
         return np.append(code, len(used) + np.arange(special)).astype(np.int32)
 
-    middle_of = cut(middle)
+    middle_of = cut(middle, max(middle // 4, 1))
     first = np.unique(middle_of, return_index=True)[1]
     coarse_of = np.unique(cut(coarse)[first], return_inverse=True)[1].astype(np.int32)
     return Variable(name, column, middle_of, coarse_of)
@@ -204,9 +218,10 @@ class NumberCells:
         regular = len(edges) + 1
         self.special = _Special(codec.states.width, 1, regular)
         centre = self.at if self.exact else (self.at[1:] + self.at[:-1]) / 2
+        value = (codec._value(centre) - codec.low) / (codec.high - codec.low)
         name = codec.column.name
         self.variables: tuple[Variable, ...] = (
-            _ordered(name, name, centre / 2 + 0.5, self.special.many, middle, coarse),
+            _ordered(name, name, centre / 2 + 0.5, self.special.many, middle, coarse, value),
         )
 
     def codes(self, x: F32) -> list[Codes]:

@@ -1,6 +1,6 @@
 """How good the generators of tables are: real tables, floor and ceiling, private and not.
 
-    python -m benchmarks.tables [--seeds 3] [--sets adult,flights,diamonds,shuttle,segment] [--seconds 0]
+    python -m benchmarks.quality_tables [--seeds 3] [--sets adult,flights,diamonds,shuttle,segment] [--seconds 0]
 
 | column | what |
 |---|---|
@@ -268,7 +268,7 @@ def main() -> None:
     for record in measure(given):
         records.append(record)
         print(json.dumps(record), flush=True)
-        (results / f"tables_{given.sets.replace(',', '_')}.json").write_text(
+        (results / f"quality_tables_{given.sets.replace(',', '_')}.json").write_text(
             json.dumps(records, indent=1)
         )
     print(markdown(records))
