@@ -206,9 +206,7 @@ def history_path(store: str) -> str:
         return store
     from streamsketch.cli.console import open_store
 
-    opened = open_store(store)
-    name = "history.safetensors"
-    return opened.path(f"history/{name}") if opened.local else str(opened.state_dir / name)
+    return str(open_store(store).history)
 
 
 def label_value(generator: LatentModel, text: str | None) -> Any:

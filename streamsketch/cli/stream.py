@@ -170,7 +170,7 @@ def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
     say(f"{rows:,} rows learned")
     if not dead:
         return
-    letters = sorted((loaded.store().state_dir / "dead").glob("member-*.jsonl"))
+    letters = sorted(loaded.store().dead.glob("member-*.jsonl"))
     reasons = _first_reasons(letters)
     why = f", the first because {'; '.join(reasons)}" if reasons else ""
     kept = f"; all are in {', '.join(map(str, letters))}" if letters else ""

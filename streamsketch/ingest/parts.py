@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from streamsketch.errors import FencedError, LockedError, SpecMismatchError, StoreError
+from streamsketch.errors import FencedError, SpecMismatchError
 from streamsketch.features import Map
 from streamsketch.ingest.part import PartState
 from streamsketch.ingest.streams import Position
@@ -26,9 +26,11 @@ from streamsketch.storage.files import (
     pack,
     read_file,
     remove_leftovers,
+    secret_folder,
     unpack,
     write_atomic,
 )
+from streamsketch.storage.locks import SHARED, hold, locked
 
 if TYPE_CHECKING:
     from streamsketch.privacy.clipping import UserLimits
@@ -48,12 +50,7 @@ class State:
         self.folder = folder
         self.features = features
         self.parts_dir = folder / "parts"
-        try:
-            self.parts_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as e:
-            raise StoreError(
-                f"cannot make the state folder {self.parts_dir}: {e.strerror}"
-            ) from None
+        secret_folder(self.parts_dir)
         self._locks: dict[str, int] = {}
         self._torn: list[Path] | None = None
         self._closed: tuple[tuple[int, ...], int | None] = ((), None)
@@ -73,8 +70,8 @@ class State:
             SpecMismatchError: The saved sums are of another operator.
         """
         if exclusive and part not in self._locks:
-            self._locks[part] = _hold(self._file(part, ".owner"), part)
-        with self._settled(), _locked(self._file(part, ".lock")):
+            self._locks[part] = hold(self._file(part, ".owner"), f"part {part!r}")
+        with self._settled(), locked(self._file(part, ".lock")):
             self._sweep(self._file(part, ".safetensors"))
             state = self._load(part)
             state.epoch += 1
@@ -90,7 +87,7 @@ class State:
             FencedError: The part was claimed by another process since.
             StoreError: The disk refuses; the file still holds what was saved before.
         """
-        with self._settled(), _locked(self._file(state.part, ".lock")):
+        with self._settled(), locked(self._file(state.part, ".lock")):
             stored = self._load(state.part)
             if stored.epoch != state.epoch:
                 raise FencedError(
@@ -150,12 +147,12 @@ class State:
     @contextmanager
     def closing(self) -> Iterator[None]:
         """While a window is closed no part is saved: what the release reads is all there is of it."""
-        with _locked(self.folder / "windows.lock"):
+        with locked(self.folder / "windows.lock"):
             yield
 
     def _settled(self) -> AbstractContextManager[None]:
         """While a part is saved no window is closed."""
-        return _locked(self.folder / "windows.lock", fcntl.LOCK_SH)
+        return locked(self.folder / "windows.lock", SHARED)
 
     def _fold(self, state: PartState, stored: PartState) -> None:
         """Move closed windows to the sum, as they were released; rows that came since are late."""
@@ -292,33 +289,3 @@ class State:
         for found in self._torn:
             if found.name.startswith(f".{path.name}."):
                 found.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Hold a file lock for a moment."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as e:
-        raise StoreError(f"cannot open the lock {path}: {e.strerror}") from None
-    try:
-        fcntl.flock(handle, how)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _hold(path: Path, part: str) -> int:
-    """Take a lock for the life of this process; the kernel frees it however the process ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(handle)
-        raise LockedError(
-            f"part {part!r} is being read by another process (pid {owner}); stop it, or use another store"
-        ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
-    return handle

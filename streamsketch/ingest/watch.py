@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, StoreError
-from streamsketch.storage.files import Arrays
+from streamsketch.storage.files import Arrays, private
 
 if TYPE_CHECKING:
     from streamsketch.drift import SketchDrift
@@ -151,8 +151,9 @@ class Watch:
         if new and self.actions:
             # before the line that says so: a crash in between asks twice, which does no harm
             request = "reset" if "reset" in self.actions else ""
-            (self.folder / "release.request").write_text(request)
-        with path.open("a") as f:
+            with open(self.folder / "release.request", "w", opener=private) as f:
+                f.write(request)
+        with open(path, "a", opener=private) as f:
             f.write("\n" if text and not text.endswith("\n") else "")
             f.writelines(json.dumps({**e, "actions": self.actions}) + "\n" for e in new)
         watched.pending = []

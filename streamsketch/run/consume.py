@@ -41,9 +41,7 @@ def run_ingest(
         if pipeline.dead_letters.type == "file":
             path = settings.get("path")
             settings["path"] = (
-                pipeline.resolve(path)
-                if path
-                else str(store.state_dir / "dead" / f"member-{member}.jsonl")
+                pipeline.resolve(path) if path else str(store.dead / f"member-{member}.jsonl")
             )
         dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
     watch = None

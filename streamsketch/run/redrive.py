@@ -32,7 +32,7 @@ def collect(pipeline: "Pipeline", files: Sequence[str] = ()) -> tuple[Path | Non
     Raises:
         ConfigError: A file is not there.
     """
-    dead = pipeline.store().state_dir / "dead"
+    dead = pipeline.store().dead
     paths = [Path(f) for f in files] or sorted(dead.glob("member-*.jsonl*"))
     rows: list[str] = []
     other = 0
@@ -57,7 +57,9 @@ def collect(pipeline: "Pipeline", files: Sequence[str] = ()) -> tuple[Path | Non
     folder = dead / "redrive"
     if rows:
         write_atomic(
-            folder / f"{time.time_ns():020d}.jsonl", "".join(f"{r}\n" for r in rows).encode()
+            folder / f"{time.time_ns():020d}.jsonl",
+            "".join(f"{r}\n" for r in rows).encode(),
+            0o600,
         )
         for path, kept in done:
             _put_aside(path, dead / "redriven", kept)
@@ -82,4 +84,4 @@ def _put_aside(path: Path, folder: Path, kept: Sequence[str]) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     path.rename(folder / f"{path.name}.{time.time_ns()}")
     if kept:
-        write_atomic(path, "".join(f"{line}\n" for line in kept).encode())
+        write_atomic(path, "".join(f"{line}\n" for line in kept).encode(), 0o600)

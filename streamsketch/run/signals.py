@@ -1,18 +1,42 @@
-"""Ending on a signal, cleanly."""
+"""Ending on a signal, or with the process that started this one, cleanly."""
 
+import os
 import signal
 import threading
 
-__all__ = ["stop_on_signals"]
+__all__ = ["SUPERVISED", "end_with_parent", "stop_on_signals"]
+
+#: Set in the environment of a process whose standard input is a pipe from its supervisor.
+SUPERVISED = "STREAMSKETCH_SUPERVISED"
+GRACE_SECONDS = 20.0  # for saving; after it the process ends at once
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set, so that a process can end cleanly."""
+    """An event that SIGTERM, SIGINT and SIGHUP (the terminal is gone) set, so that a process can end cleanly."""
     stop = threading.Event()
 
     def handler(number: int, frame: object) -> None:
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, handler)
     return stop
+
+
+def end_with_parent(stop: threading.Event) -> None:
+    """Set `stop` when the supervisor is gone, however it ended; does nothing without one.
+
+    A supervised process has the reading end of a pipe as its standard input. Nobody writes to it,
+    and the kernel closes the other end when the supervisor dies.
+    """
+    if os.environ.get(SUPERVISED) is None:
+        return
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        stop.set()
+        threading.Event().wait(GRACE_SECONDS)
+        os._exit(1)  # what was saved is sound
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()

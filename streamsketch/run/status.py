@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamsketch.storage.files import write_atomic
+from streamsketch.storage.files import secret_folder, write_atomic
 
 __all__ = ["Status", "read_all"]
 
@@ -21,7 +21,7 @@ class Status:
     """
 
     def __init__(self, state_dir: Path, name: str) -> None:
-        self.path = state_dir / "status" / f"{name}.json"
+        self.path = secret_folder(state_dir / "status") / f"{name}.json"
         self.figures: dict[str, Any] = {}
         self.write({})
 
@@ -29,7 +29,7 @@ class Status:
         """Replace what is said."""
         self.figures = dict(figures)
         body = {"pid": os.getpid(), "phase": phase, "time": time.time(), **self.figures}
-        write_atomic(self.path, json.dumps(body).encode(), fsync=False)
+        write_atomic(self.path, json.dumps(body).encode(), mode=0o600, fsync=False)
 
     def end(self) -> None:
         """Say that the process has ended by itself."""

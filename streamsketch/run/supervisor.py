@@ -1,6 +1,7 @@
 """`streamsketch run`: consumers, trainer and sampler as processes, kept alive and ended cleanly."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from streamsketch.errors import StreamSketchError
+from streamsketch.run.signals import SUPERVISED
 from streamsketch.run.status import read_all
+from streamsketch.storage.files import private, secret_folder
+from streamsketch.storage.locks import hold
 
 __all__ = ["Child", "Supervisor", "finish", "finished"]
 
@@ -21,6 +25,7 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS = 60.0  # a process that ran this long starts again without delay
 GIVE_UP = 20  # restarts in a row
 END_SECONDS = 20.0  # a process asked to end is killed after this
+QUICK_SECONDS = 2.0  # as above, for one that has nothing to save: what it made lies in whole files
 
 
 @dataclass
@@ -32,11 +37,13 @@ class Child:
         argv: Its command.
         follows: Names of the processes that feed it: when these have ended by themselves, it is
             expected to finish what is left and end too.
+        saves: Whether it has something to save when it is asked to end.
     """
 
     name: str
     argv: Sequence[str]
     follows: tuple[str, ...] = ()
+    saves: bool = True
     process: "subprocess.Popen[bytes] | None" = None
     started: float = 0.0
     restarts: int = 0
@@ -58,9 +65,6 @@ class Supervisor:
         self.children = {c.name: c for c in children}
         self.state_dir = state_dir
         self.logs = state_dir / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
-        for old in (state_dir / "finished").glob("*"):
-            old.unlink(missing_ok=True)
 
     def run(
         self, stop: threading.Event, show: Callable[[list[str]], None] = lambda lines: None
@@ -73,7 +77,21 @@ class Supervisor:
 
         Returns:
             Exit code: 0, or that of a process that cannot succeed (a wrong configuration).
+
+        Raises:
+            LockedError: Another run works on this state folder; nothing was started.
         """
+        lock = hold(self.state_dir / "run.lock", f"the state folder {self.state_dir}")
+        try:
+            secret_folder(self.logs)
+            # marks of an earlier run; nobody else can be running now
+            for old in secret_folder(self.state_dir / "finished").iterdir():
+                old.unlink(missing_ok=True)
+            return self._run(stop, show)
+        finally:
+            os.close(lock)
+
+    def _run(self, stop: threading.Event, show: Callable[[list[str]], None]) -> int:
         code = 0
         try:
             while not stop.is_set() and not all(c.done for c in self.children.values()):
@@ -105,6 +123,7 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return 0
+        _let_go(child.process)
         child.process = None
         if code == 0:
             child.done = True
@@ -139,13 +158,14 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         child.log_path = self.logs / f"{child.name}.log"
-        with child.log_path.open("ab") as out:
+        with open(child.log_path, "ab", opener=private) as out:
             child.process = subprocess.Popen(
                 child.argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # ends when this process does, however it ends
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                env={**os.environ, SUPERVISED: "1"},
             )
         child.started = time.monotonic()
 
@@ -154,26 +174,32 @@ class Supervisor:
         for child in running:
             assert child.process is not None
             child.process.terminate()
-        deadline = time.monotonic() + END_SECONDS
-        for child in running:
+        asked = time.monotonic()
+        for child in sorted(running, key=lambda c: c.saves):
             assert child.process is not None
+            seconds = END_SECONDS if child.saves else QUICK_SECONDS
             try:
-                child.process.wait(max(deadline - time.monotonic(), 0.1))
+                child.process.wait(max(asked + seconds - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log.warning(
-                    "%s did not end within %g s and is killed; its saved state is sound",
-                    child.name,
-                    END_SECONDS,
-                )
+                if child.saves:
+                    log.warning(
+                        "%s did not end within %g s and is killed; its saved state is sound",
+                        child.name,
+                        seconds,
+                    )
                 child.process.kill()
                 child.process.wait()
+            _let_go(child.process)
+
+
+def _let_go(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def finish(state_dir: Path, name: str) -> None:
     """Note that a process has ended by itself, having done all there was to do."""
-    folder = state_dir / "finished"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).touch()
+    (secret_folder(state_dir / "finished") / name).touch(mode=0o600)
 
 
 def finished(state_dir: Path, names: Sequence[str]) -> bool:
@@ -190,11 +216,15 @@ def children_of(pipeline_file: str, members: int, sample: bool) -> list[Child]:
         for i, name in enumerate(consumers)
     ]
     children.append(
-        Child("trainer", [*worker, "train", pipeline_file, *consumers], tuple(consumers))
+        Child(
+            "trainer", [*worker, "train", pipeline_file, *consumers], tuple(consumers), saves=False
+        )
     )
     if sample:
         children.append(
-            Child("sampler", [*worker, "sample", pipeline_file, "trainer"], ("trainer",))
+            Child(
+                "sampler", [*worker, "sample", pipeline_file, "trainer"], ("trainer",), saves=False
+            )
         )
     return children
 

@@ -8,14 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamsketch.errors import ConfigError, StreamSketchError
 from streamsketch.ingest.streams import Sink, Source, plugin
 from streamsketch.run.config import Pipeline, load
 from streamsketch.run.consume import run_ingest
-from streamsketch.run.signals import stop_on_signals
+from streamsketch.run.signals import end_with_parent, stop_on_signals
 from streamsketch.run.status import Status
 from streamsketch.run.supervisor import finished
 from streamsketch.snapshot import Snapshot
@@ -168,11 +167,6 @@ def sample_new(
     from streamsketch.sampler import Sampler
 
     store, s = pipeline.store(), pipeline.sampler
-    history = (
-        Path(store.path("history/history.safetensors"))
-        if store.local
-        else store.state_dir / "history.safetensors"
-    )
     checkpoints = _Arrivals(store.checkpoints, Generator.from_bytes)
     drawn, seen = 0, None
     sink = make_sink(pipeline)
@@ -187,7 +181,7 @@ def sample_new(
                 continue
             seen, generator = newest
             # independent draws need no memory; each of the other methods keeps one
-            kept = None if s.method == "iid" else history
+            kept = None if s.method == "iid" else store.history
             table = Sampler(generator, s.target, kept, s.seed + drawn, method=s.method).sample(
                 s.rows
             )
@@ -233,6 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     # it warns of every busy moment
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     stop = stop_on_signals()
+    end_with_parent(stop)
     try:
         pipeline = load(file)
         if role == "consume":

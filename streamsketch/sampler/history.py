@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import DamagedFileError, SpecMismatchError, StoreError
 from streamsketch.sampler.unique import RowFilter
+from streamsketch.storage import locks
 from streamsketch.storage.files import pack, read_file, unpack, write_atomic
 
 Array = NDArray[np.float64]
@@ -337,19 +338,9 @@ def previous(path: str | os.PathLike[str]) -> Path:
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a history file for one change; other samplers wait their turn."""
-    import fcntl
-
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as e:
-        raise StoreError(f"cannot lock the history {path}: {e.strerror or e}.") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locks.locked(path.with_name(path.name + ".lock"), mode=0o644):
         yield
-    finally:
-        os.close(handle)
 
 
 def _keep(path: Path) -> None:

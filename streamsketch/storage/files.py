@@ -21,7 +21,9 @@ __all__ = [
     "digest",
     "pack",
     "read_file",
+    "private",
     "remove_leftovers",
+    "secret_folder",
     "sync_folder",
     "unpack",
     "write_atomic",
@@ -140,6 +142,28 @@ def remove_leftovers(path: str | Path) -> None:
         for found in path.parent.iterdir():
             if found.name.startswith(f".{path.name}.") and found.suffix == ".tmp":
                 found.unlink(missing_ok=True)
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: a file that it makes can be read by its owner only."""
+    return os.open(path, flags, 0o600)
+
+
+def secret_folder(folder: Path) -> Path:
+    """Make a folder that only its owner may enter, also where it was there before.
+
+    Raises:
+        StoreError: It cannot be made, or is another user's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as e:
+        raise StoreError(
+            f"cannot make the state folder {folder} private (mode 0700): {e.strerror or e}"
+        ) from None
+    return folder
 
 
 def read_file(path: str | Path) -> bytes:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
 from streamsketch.storage.clock import Clock
-from streamsketch.storage.files import remove_leftovers, write_atomic
+from streamsketch.storage.files import remove_leftovers, secret_folder, write_atomic
+from streamsketch.storage.locks import locked
 
 __all__ = ["Family", "Store"]
 
@@ -78,28 +79,40 @@ class Family:
 
         Args:
             data: Its bytes.
-            number: Its number; the next free one by default. Writing the same number again
-                replaces the file.
+            number: Its number; the next free one by default. What a number holds on local disk is
+                never replaced; writing the same bytes again changes nothing.
 
         Raises:
-            StoreError: The disk or the remote end refuses.
+            StoreError: The disk or the remote end refuses, or the number holds something else.
         """
+        if _is_local(self.fs):
+            with locked(_made(self.folder)):
+                name = self._name(number)
+                path = Path(self.path(name))
+                remove_leftovers(path)
+                if not path.exists():
+                    write_atomic(path, data)
+                elif path.read_bytes() != data:
+                    raise StoreError(
+                        f"{path} already holds another {self.kind}, which is never replaced; move it "
+                        "away, or use another store"
+                    )
+        else:
+            name = self._name(number)
+            try:
+                self.fs.makedirs(self.folder, exist_ok=True)
+                self.fs.pipe_file(self.path(name), data)
+            except OSError as e:
+                raise StoreError(f"cannot write {self.path(name)}: {e}") from None
+        self._put[name] = self.clock.now()
+        return name
+
+    def _name(self, number: int | None) -> str:
+        """The name of a number, or of the next one that is free."""
         if number is None:
             names = self.names()
             number = self.number(names[-1]) + 1 if names else 0
-        name = f"{self.kind}-{number:08d}.safetensors"
-        path = self.path(name)
-        self._put[name] = self.clock.now()
-        if _is_local(self.fs):
-            remove_leftovers(path)
-            write_atomic(path, data)
-            return name
-        try:
-            self.fs.makedirs(self.folder, exist_ok=True)
-            self.fs.pipe_file(path, data)
-        except OSError as e:
-            raise StoreError(f"cannot write {path}: {e}") from None
-        return name
+        return f"{self.kind}-{number:08d}.safetensors"
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -114,16 +127,23 @@ class Family:
         return data
 
     def newest(self, parse: Callable[[bytes, str], T]) -> tuple[str, T] | None:
-        """Name and value of the newest sound file; damaged ones are named in the log and passed over.
+        """Name and value of the newest sound file; others are named in the log and passed over.
 
         Args:
             parse: From bytes and the path (for messages) to the value.
+
+        Raises:
+            StoreError: None is sound, and the oldest could not even be read.
         """
+        unread: StoreError | None = None
         for name in reversed(self.names()):
             try:
                 return name, parse(self.read(name), self.path(name))
-            except DamagedFileError as e:
+            except StoreError as e:
+                unread = None if isinstance(e, DamagedFileError) else e
                 log.warning("%s; the previous %s is used", e, self.kind)
+        if unread is not None:
+            raise unread
         return None
 
     def retain(self, keep: int | None = None, max_age: float | None = None) -> list[str]:
@@ -193,11 +213,19 @@ class Store:
                 f'the store {self.url} is remote; declare a local folder for sums and positions, [store] state = "..."'
             )
         folder = self._state if self._state is not None else Path(self.root) / "state"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as e:
-            raise StoreError(f"cannot make the state folder {folder}: {e.strerror}") from None
-        return folder
+        return secret_folder(folder)
+
+    @property
+    def history(self) -> Path:
+        """The local file with what was drawn: no row is drawn twice by who shares it."""
+        if self.local:
+            return Path(self.path("history/history.safetensors"))
+        return self.state_dir / "history.safetensors"
+
+    @property
+    def dead(self) -> Path:
+        """The local folder with unusable rows, a file `member-N.jsonl` for each member."""
+        return secret_folder(self.state_dir / "dead")
 
     def path(self, name: str) -> str:
         """Path of a file in the store; for a local store, its folder is made."""
@@ -208,6 +236,15 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
+
+
+def _made(folder: str) -> Path:
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StoreError(f"cannot make the folder {folder}: {e.strerror or e}") from None
+    return path
 
 
 def _is_local(fs: Any) -> bool:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
+from streamsketch.errors import LockedError
 from streamsketch.run import supervisor
 from streamsketch.run.status import Status, read_all
 from streamsketch.run.supervisor import Child, Supervisor, finished
@@ -73,3 +75,55 @@ def test_status_lines_show_what_processes_say(tmp_path):
     lines = Supervisor([Child("consumer-0", ["true"])], tmp_path).lines()
     assert "rows=7" in lines[0] and "lag" not in lines[0]
     assert read_all(tmp_path)["consumer-0"]["pid"] == os.getpid()
+
+
+def test_a_second_run_on_one_state_folder_is_refused_and_starts_nothing(tmp_path, quick):
+    stop = threading.Event()
+    first = Supervisor([Child("a", python("import time; time.sleep(60)"))], tmp_path)
+    runner = threading.Thread(target=first.run, args=(stop,))
+    runner.start()
+    while first.children["a"].process is None:
+        time.sleep(0.02)
+    mark = tmp_path / "finished" / "a"
+    mark.touch()
+    second = Supervisor([Child("b", python(""))], tmp_path)
+    try:
+        with pytest.raises(LockedError, match=rf"held by another process \(pid {os.getpid()}\)"):
+            second.run(threading.Event())
+        assert second.children["b"].process is None and mark.exists()
+    finally:
+        stop.set()
+        runner.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_children_end_with_the_supervisor_however_it_ends(tmp_path, number):
+    child = f"""
+import os, pathlib
+from streamsketch.run.signals import end_with_parent, stop_on_signals
+stop = stop_on_signals()
+end_with_parent(stop)
+pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
+stop.wait(60)
+pathlib.Path({str(tmp_path / "saved")!r}).touch()
+"""
+    parent = f"""
+import pathlib, sys
+from streamsketch.run.signals import stop_on_signals
+from streamsketch.run.supervisor import Child, Supervisor
+children = [Child("a", [sys.executable, "-c", {child!r}])]
+sys.exit(Supervisor(children, pathlib.Path({str(tmp_path / "state")!r})).run(stop_on_signals()))
+"""
+    supervising = subprocess.Popen(python(parent))
+    for _ in range(600):
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            break
+        time.sleep(0.05)
+    supervising.send_signal(number)
+    assert supervising.wait() == (0 if number == signal.SIGHUP else -signal.SIGKILL)
+    for _ in range(200):
+        if (tmp_path / "saved").exists():
+            return
+        time.sleep(0.05)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    pytest.fail("the child outlives its supervisor")
