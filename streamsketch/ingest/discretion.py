@@ -8,8 +8,9 @@ the errors. The whole text goes to `details.log` in the secret state folder.
 
 import logging
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,17 +45,7 @@ def discreet(folder: Path) -> Iterator[None]:
         SourceError, DataError, SchemaError: As they come, without numbers.
     """
     details = _Details(folder / "details.log")
-    inner = logging.getLogRecordFactory()
-
-    def record(name: str, *more: Any, **kept: Any) -> logging.LogRecord:
-        made = inner(name, *more, **kept)
-        if not name.startswith(OWN):
-            details.add(made.getMessage())
-            made.msg, made.args = told(str(made.msg)), ()
-            made.exc_info = made.exc_text = made.stack_info = None
-        return made
-
-    logging.setLogRecordFactory(record)
+    _record.begin(details)
     try:
         yield
     except (SourceError, DataError, SchemaError) as e:
@@ -65,7 +56,44 @@ def discreet(folder: Path) -> Iterator[None]:
             f"{details.path})"
         ) from None
     finally:
-        logging.setLogRecordFactory(inner)
+        _record.end(details)
+
+
+class _Record:
+    """Makes the records of the log while private streams are read; there may be several at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reading: list[_Details] = []
+        self._inner: Callable[..., logging.LogRecord] = logging.LogRecord
+
+    def begin(self, details: "_Details") -> None:
+        """One more is read."""
+        with self._lock:
+            if not self._reading:
+                self._inner = logging.getLogRecordFactory()
+                logging.setLogRecordFactory(self)
+            self._reading = [*self._reading, details]
+
+    def end(self, details: "_Details") -> None:
+        """One less; after the last one all is as it was."""
+        with self._lock:
+            self._reading = [d for d in self._reading if d is not details]
+            if not self._reading:
+                logging.setLogRecordFactory(self._inner)
+
+    def __call__(self, name: str, *more: Any, **kept: Any) -> logging.LogRecord:
+        """A record that tells nothing of rows."""
+        made = self._inner(name, *more, **kept)
+        if not name.startswith(OWN):
+            for details in self._reading:
+                details.add(made.getMessage())
+            made.msg, made.args = told(str(made.msg)), ()
+            made.exc_info = made.exc_text = made.stack_info = None
+        return made
+
+
+_record = _Record()
 
 
 class _Details:

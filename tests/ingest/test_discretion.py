@@ -9,7 +9,7 @@ import pyarrow as pa
 from streamsketch_consumers import arrow, files
 
 from streamsketch.errors import SourceError
-from streamsketch.ingest.discretion import told
+from streamsketch.ingest.discretion import discreet, told
 from streamsketch.run import consume
 from streamsketch.run.config import load
 from streamsketch.run.status import read_all
@@ -139,3 +139,23 @@ def test_what_is_left_of_a_message():
         == "...: offsets ... to ..., of '...' (#.# s)"
     )
     assert told("%(name)s %-5.2f%%") == "... ...%%"
+
+
+def test_of_several_streams_the_last_one_restores_the_log(tmp_path, caplog):
+    before, log = logging.getLogRecordFactory(), logging.getLogger("some.source")
+    first, second = discreet(make(tmp_path / "a")), discreet(make(tmp_path / "b"))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    log.warning("row %d", 777)
+    second.__exit__(None, None, None)
+    log.warning("row %d", 888)
+    assert "777" not in caplog.text and "row 888" in caplog.text
+    assert logging.getLogRecordFactory() is before
+    assert "777" not in (tmp_path / "a/details.log").read_text()
+    assert "777" in (tmp_path / "b/details.log").read_text()
+
+
+def make(folder):
+    folder.mkdir()
+    return folder
