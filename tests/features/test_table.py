@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -156,6 +158,16 @@ def test_other_cells_are_another_operator() -> None:
     # specs of sketches without cells are written, and named, as ever
     assert not {"middle", "coarse", "triples", "cell_weight"} & set(made[0].spec.to_dict())
     assert Spec.from_dict(made[3].spec.to_dict()) == made[3].spec
+
+
+def test_a_snapshot_of_other_cells_is_refused() -> None:
+    snapshot = Sketcher(SCHEMA, 16, middle=8).release()
+    other = replace(snapshot, cells=snapshot.cells[1:])
+    with pytest.raises(ConfigError, match="written for other cells"):
+        _ = other.layout
+    many = Schema([Column("id", "categorical", "string", values=tuple(map(str, range(600_000))))])
+    with pytest.raises(ConfigError, match=r"'id' \(\d{6} cells\)"):
+        Sketcher(many, 1, cells=True)
 
 
 def test_what_cannot_have_cells_says_so() -> None:
