@@ -93,7 +93,8 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
         )
     saved = store.checkpoints.put(made.to_bytes())
     store.checkpoints.retain(keep=t.keep)
-    say(f"{saved}: {made!r}")
+    verdict = made.metrics.get("verdict")
+    say(f"{saved}: {made!r}" + (f"\n{verdict}" if verdict else ""))
 
 
 def _start(store: Store, fingerprint: str) -> Generator | None:
