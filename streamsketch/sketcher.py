@@ -87,15 +87,9 @@ def spec_of(
     spec = Spec(law, schema.d, frequencies, scale, seed, schema.hash, classes, map)
     plain = not conditional and map == "fourier"
     pairs = pairs_of(partners or {})
-    most = MIDDLE if not private else PRIVATE_MIDDLE
+    most = PRIVATE_MIDDLE if private else MIDDLE
     if cells == "auto":
-        cells = plain and suits(schema)
-        if cells and not middle and not largest_middle(schema, most, max_cells, pairs):
-            log.warning(
-                "counts of all pairs of %d columns do not fit into max_cells = %d: none are made; name the pairs that "
-                "matter as partners (`init` proposes them)", len(schema.columns), max_cells,
-            )  # fmt: skip
-            cells = False
+        cells = plain and _fits(schema, middle, most, max_cells, pairs)
     if not cells:
         return spec
     if not plain:
@@ -115,6 +109,21 @@ def spec_of(
     return replace(
         spec, middle=middle, coarse=coarse, triples=named, pairs=pairs, cell_weight=weight
     )
+
+
+def _fits(
+    schema: Schema, middle: int, most: int, max_cells: int, pairs: tuple[tuple[str, ...], ...]
+) -> bool:
+    """Whether cells are counted where nobody said so: for a table whose pairs fit."""
+    if not suits(schema):
+        return False
+    if middle or largest_middle(schema, most, max_cells, pairs):
+        return True
+    log.warning(
+        "counts of all pairs of %d columns do not fit into max_cells = %d: none are made; name the pairs that "
+        "matter as partners (`init` proposes them)", len(schema.columns), max_cells,
+    )  # fmt: skip
+    return False
 
 
 class Sketcher:

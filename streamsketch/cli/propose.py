@@ -11,9 +11,12 @@ import typer
 from streamsketch.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from streamsketch.features.cells import CellLayout
     from streamsketch.features.pilot import Advice
     from streamsketch.schema import Schema
+    from streamsketch.schema.propose import Proposal
 
 CHECK_SECONDS = 60.0  # of reading all rows as consume will
 
@@ -41,11 +44,10 @@ type = "files"            # or "kafka", "arrow", "flight"
 # group = "streamsketch"
 
 [sketch]
-{cells}frequencies = {frequencies: <12}# more frequencies: finer detail, larger snapshots
-law = "multiscale"
+{sketch}law = "multiscale"
 seed = 0                  # sketches merge only where law, scale and seed agree
 memory = "landmark"       # or "tumbling", "decayed:0.99", "sliding:24"
-{conditional}
+{last}
 [privacy]
 mechanism = "none"        # written into every snapshot; see docs/privacy.md for the others
 
@@ -114,10 +116,6 @@ def init(
     Reads the data, so what it proposes is not private until you have reviewed it. Every row is
     then read as `consume` will read it, and what it would refuse is told.
     """
-    from streamsketch.cli.console import err, say, working
-    from streamsketch.features.cells import suits
-    from streamsketch.features.frequencies import advised
-    from streamsketch.features.pilot import advise
     from streamsketch.ingest.streams import plugin
     from streamsketch.schema import Schema
     from streamsketch.schema.propose import proposal
@@ -128,51 +126,77 @@ def init(
     asked = {key: value for key, value in asked.items() if value is not None}
     found = tables.survey(file, rows, asked, _pairs(types or []))
     proposed = proposal(found.table, label, ids or [], ignore or [])
-    left_out = {**found.left_out, **proposed.left_out}
     schema = Schema(proposed.columns)
-    size, cells, frequencies = 0, "", max(4096, advised(schema.blocks))
-    conditional = (
-        "conditional = false       # true: one block per label value, to sample with --label\n"
-    )
-    if suits(schema):
-        frequencies = TABLE_FREQUENCIES
-        advice = advise(schema, found.table)
-        cells, layout = _cells(schema, advice)
-        size, conditional = 8 * (layout.size + 2 * frequencies), _partners(advice)
     name = Path(file.rstrip("/")).stem or "stream"
     settings = {**found.settings, "path": _absolute(found.settings["path"])}
+    sketch, last, size = _sketch(schema, found.table)
     text = _TEMPLATE.format(
         file=file,
         rows=found.table.num_rows,
-        frequencies=frequencies,
-        cells=cells,
-        conditional=conditional,
+        sketch=sketch,
+        last=last,
         warning="\n# ".join(_fold(WARNING)),
         source="\n".join(f"{key} = {_inline(value)}" for key, value in settings.items()),
         store=_quote(store or f"{name}-store"),
     )
     typer.echo(text + _columns(schema.to_dict()), nl=False)
-    console = err()
-    console.print(f"[bold yellow]NOT PRIVATE[/]: {WARNING}")
-    spread = (
-        "" if found.table.num_rows == found.rows else f" of {found.rows:,}, spread over the file,"
-    )
+    _tell(file, found, proposed, schema, size, set(asked))
+    _try(tables, settings, schema)
+
+
+def _sketch(schema: Schema, table: pa.Table) -> tuple[str, str, int]:
+    """First and last lines of [sketch], and a table's bytes in a snapshot (0 for others)."""
+    from streamsketch.features.cells import suits
+    from streamsketch.features.frequencies import advised
+    from streamsketch.features.pilot import advise
+
+    def lines(frequencies: int) -> str:
+        return (
+            f"frequencies = {frequencies: <12}# more frequencies: finer detail, larger snapshots\n"
+        )
+
+    if not suits(schema):
+        last = (
+            "conditional = false       # true: one block per label value, to sample with --label\n"
+        )
+        return lines(max(4096, advised(schema.blocks))), last, 0
+    advice = advise(schema, table)
+    cells, layout = _cells(schema, advice)
+    size = 8 * (layout.size + 2 * TABLE_FREQUENCIES)
+    return cells + lines(TABLE_FREQUENCIES), _partners(advice), size
+
+
+def _tell(
+    file: str, found: Any, proposed: Proposal, schema: Schema, size: int, asked: set[str]
+) -> None:
+    """Say what was found in the data, what was chosen and what was left out."""
+    from streamsketch.cli.console import err, say
+
+    err().print(f"[bold yellow]NOT PRIVATE[/]: {WARNING}")
+    whole = found.table.num_rows == found.rows
+    spread = "" if whole else f" of {found.rows:,}, spread over the file,"
     say(
         f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {found.table.num_rows:,} rows"
         f"{spread} of {file}."
     )
     if size:
         say(f"A snapshot will have {size / 1000:,.0f} kB, however many rows come.")
-    chosen = {key: value for key, value in found.settings.items() if key not in ("path", *asked)}
+    chosen = {k: v for k, v in found.settings.items() if k != "path" and k not in asked}
     if chosen:
         say("Read with " + ", ".join(f"{k} = {_inline(v)}" for k, v in chosen.items()) + ".")
     derived = [f"{c.name} (from {', '.join(c.keys)})" for c in schema.columns if c.keys]
     if derived:
         say(f"Not sketched, as others determine them: {', '.join(derived)}.")
-    for column, reason in left_out.items():
+    for column, reason in {**found.left_out, **proposed.left_out}.items():
         say(f"Left out: {column}: {reason}.")
     for note in (*found.notes, *proposed.notes):
         say(note)
+
+
+def _try(tables: Any, settings: dict[str, Any], schema: Schema) -> None:
+    """Read the rows as `consume` will, and say what it would refuse."""
+    from streamsketch.cli.console import say, working
+
     with working("Reading every row as consume will"):
         looked, refused, whole = tables.admitted(settings, schema, CHECK_SECONDS)
     if refused:

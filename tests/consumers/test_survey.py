@@ -86,7 +86,9 @@ def test_a_csv_file_is_admitted_to_the_last_row(tmp_path, file):
     except (ConfigError, DataError) as e:  # nothing to sketch, or no value in any row
         assert "no column to sketch" in str(e) or "without rows" in str(e)
         return
-    assert not refused or told(made), (refused, found.settings)
+    # a line that is no line of its file is refused too: `init` says so after reading all of it
+    values = {reason for reason in refused if "CSV parse error" not in reason}
+    assert not values or told(made), (refused, found.settings)
     assert found.rows <= rows
 
 
