@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from streamsketch.features import Map
     from streamsketch.features.spec import Spec
 
-__all__ = ["Sketch"]
+__all__ = ["MOST_ROWS", "Sketch"]
+
+#: One feature of a row is at most 2^16 units, so that sums of this many rows cannot wrap.
+MOST_ROWS = (2**63 - 1) // ONE
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Sketch:
 
         Raises:
             SpecMismatchError: The feature map is another one.
-            DataError: A value is not finite; nothing was added.
+            DataError: A value is not finite, or the sums could overflow; nothing was added.
             ConfigError: The sketch has classes and no labels were given.
         """
         if features.spec.fingerprint != self.spec.fingerprint:
@@ -62,6 +65,7 @@ class Sketch:
             raise DataError(
                 "rows hold values that are not finite; set them apart before sketching"
             )
+        _check_room(self.count + len(x))
         if self.spec.classes == 1:
             self.total += features.sum(x)
         else:
@@ -80,9 +84,11 @@ class Sketch:
 
         Raises:
             SpecMismatchError: The operators differ; both fingerprints are shown.
+            DataError: The sums could overflow.
         """
         if self.spec.fingerprint != other.spec.fingerprint:
             raise SpecMismatchError.of("merge", self.spec.fingerprint, other.spec.fingerprint)
+        _check_room(self.count + other.count)
         return Sketch(self.spec, self.total + other.total, self.count + other.count)
 
     __add__ = merge
@@ -113,11 +119,41 @@ class Sketch:
             DamagedFileError: The bytes are not a sketch's.
         """
         from streamsketch.features.spec import Spec
-        from streamsketch.storage.files import unpack
+        from streamsketch.storage.files import parsing, unpack
 
         arrays, body = unpack(data, "sketch")
-        return cls(Spec.from_dict(body["spec"]), arrays["total"], body["count"])
+        with parsing("the sketch"):
+            return cls.checked(Spec.from_dict(body["spec"]), arrays["total"], body["count"])
+
+    @classmethod
+    def checked(cls, spec: "Spec", total: NDArray[Any], count: int) -> "Sketch":
+        """The sketch of values that were read: of a shape, type and range that rows can make.
+
+        Raises:
+            ValueError: They are not.
+        """
+        from streamsketch.storage.files import vector, whole
+
+        whole({"count": count}, "count", 0, MOST_ROWS)
+        fourier = spec.map == "fourier"
+        least = spec.classes * 2 * spec.m if fourier else None
+        plain = least if not spec.middle else None
+        total = vector({"total": total}, "total", np.int64, plain)
+        if least is not None and len(total) < least:
+            raise ValueError(f"total has {len(total)} numbers, fewer than the {least} of its spec")
+        # compared as floats: the absolute value of -2^63 is no int64
+        if fourier and len(total) and np.abs(total.astype(np.float64)).max() > count * float(ONE):
+            raise ValueError(f"total holds sums that {count} rows cannot make")
+        return cls(spec, total, count)
 
     def __repr__(self) -> str:
         # no sum and no count: a repr ends in logs
         return f"Sketch(law={self.spec.law}, m={self.spec.m}, fingerprint={self.spec.fingerprint})"
+
+
+def _check_room(count: int) -> None:
+    if count > MOST_ROWS:
+        raise DataError(
+            f"a sketch holds at most {MOST_ROWS} rows, as sums of more could overflow; release it, and "
+            "begin a new one"
+        )

@@ -1,7 +1,8 @@
 """The snapshot: what was released, the only thing that trainers and samplers see."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,15 @@ from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap, build
 from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
-from streamsketch.storage.files import digest, pack, read_file, unpack, write_atomic
+from streamsketch.storage.files import (
+    digest,
+    pack,
+    parsing,
+    read_file,
+    unpack,
+    vector,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     from streamsketch.features.cells import CellLayout
 
 __all__ = ["Release", "Snapshot"]
+
+#: A mean feature is at most 1; noise on few rows may add orders of magnitude, not this many.
+MOST_MEAN = 1e15
 
 
 @dataclass(frozen=True)
@@ -162,17 +174,29 @@ class Snapshot:
             DamagedFileError: The bytes are not a snapshot's.
         """
         arrays, body = unpack(data, "snapshot", name)
-        return cls(
-            arrays["mean"],
-            body["count"],
-            Spec.from_dict(body["spec"]),
-            Schema.from_dict(dict(body["schema"])),
-            Release(**body["release"]),
-            body["span"],
-            arrays.get("omega"),
-            body["created"],
-            arrays.get("cells"),
-        )
+        with parsing(name):
+            spec, release = Spec.from_dict(body["spec"]), _release(body["release"])
+            count = body["count"]
+            if isinstance(count, bool) or not isinstance(count, int | float):
+                raise TypeError(f"count is {str(count)[:40]}, not a number")
+            # noise may take a released count below zero; nothing else does
+            if not math.isfinite(count) or (count < 0 and not release.private):
+                raise ValueError(f"count is {count}")
+            length = spec.classes * 2 * spec.m if spec.map == "fourier" else None
+            mean = vector(arrays, "mean", np.float64, length)
+            if len(mean) and np.abs(mean).max() > MOST_MEAN:
+                raise ValueError(f"mean holds values beyond {MOST_MEAN:g}")
+            omega = arrays.get("omega")
+            if omega is not None:
+                if omega.shape != (spec.d, spec.m) or not np.isfinite(omega).all():
+                    raise ValueError(f"omega has shape {omega.shape}, or is not finite")
+            cells = vector(arrays, "cells", np.float64) if "cells" in arrays else None
+            if not isinstance(body["span"], dict) or not isinstance(body["created"], str):
+                raise TypeError("span or created is of a wrong type")
+            return cls(
+                mean, count, spec, Schema.from_dict(dict(body["schema"])), release, body["span"],
+                omega, body["created"], cells,
+            )  # fmt: skip
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write it to a file, atomically."""
@@ -195,3 +219,16 @@ class Snapshot:
             f"Snapshot({shown}law={self.spec.law}, m={self.spec.m}, d={self.spec.d}, "
             f"mechanism={r.mechanism}, index={r.index}, id={self.id})"
         )
+
+
+def _release(values: dict[str, Any]) -> Release:
+    """How a snapshot of a file was released. Raises TypeError or ValueError where it is no such."""
+    made = Release(**values)
+    for f in fields(Release):
+        value, kind = getattr(made, f.name), type(f.default)
+        allowed = {float: (int, float), int: (int,), str: (str,)}.get(kind, (dict,))
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise TypeError(f"release.{f.name} is of type {type(value).__name__}")
+        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"release.{f.name} is {value}")
+    return made

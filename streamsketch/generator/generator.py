@@ -185,12 +185,21 @@ class Generator(ABC):
             schema = Schema.from_dict(dict(body["schema"]))
             kind = _kind(body.get("model", "network"))
             generator = kind._from_parts(schema, snapshot, arrays, body)
-        except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as e:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            RuntimeError,
+            ConfigError,
+        ) as e:
             reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise DamagedFileError(
                 f"{name} holds a checkpoint whose parts do not fit together ({reason})"
             ) from None
-        generator.metrics = dict(body["metrics"])
+        metrics = body.get("metrics", {})
+        generator.metrics = dict(metrics) if isinstance(metrics, dict) else {}
         return generator
 
     def save(self, path: "str | os.PathLike[str]") -> None:

@@ -11,7 +11,7 @@ from streamsketch.features.spec import Spec
 from streamsketch.ingest.dedup import RecentIds
 from streamsketch.ingest.streams import Position
 from streamsketch.sketch import Sketch
-from streamsketch.storage.files import Arrays
+from streamsketch.storage.files import Arrays, whole
 
 if TYPE_CHECKING:
     from streamsketch.ingest.intake import Accepted
@@ -118,9 +118,11 @@ class PartState:
     @classmethod
     def restored(cls, spec: Spec, arrays: Arrays, body: dict[str, Any]) -> "PartState":
         """The part of a file, whose operator is `spec`."""
-        sketch = Sketch(spec, np.asarray(arrays["total"], np.int64), body["count"])
+        sketch = Sketch.checked(spec, arrays["total"], body["count"])
+        for key in ("epoch", "dead", "late", "duplicates"):
+            whole({"late": 0, "duplicates": 0, **body}, key)
         held = zip(body.get("windows", ()), arrays.get("windows", ()), strict=True)
-        windows = {k: Sketch(spec, np.array(total, np.int64), n) for (k, n), total in held}
+        windows = {k: Sketch.checked(spec, np.array(total), n) for (k, n), total in held}
         hashes = arrays.get("ids")
         extras = {
             name: (_named(arrays, f"{name}."), values)

@@ -24,6 +24,7 @@ from streamsketch.ingest.streams import Position
 from streamsketch.sketch import Sketch
 from streamsketch.storage.files import (
     pack,
+    parsing,
     read_file,
     remove_leftovers,
     secret_folder,
@@ -248,7 +249,9 @@ class State:
         """Take up what users have added so far, if anything was saved."""
         path = self.folder / "users.safetensors"
         if path.exists():
-            limits.restore(*unpack(read_file(path), "users", str(path)))
+            arrays, body = unpack(read_file(path), "users", str(path))
+            with parsing(str(path)):
+                limits.restore(arrays, body)
 
     def save_limits(self, limits: "UserLimits") -> None:
         """Write what users have added so far."""
@@ -272,11 +275,11 @@ class State:
     def _read(self, path: Path) -> PartState:
         arrays, body = unpack(read_file(path), "resume", str(path))
         mine = self.features.spec
-        if body["fingerprint"] != mine.fingerprint:
-            raise SpecMismatchError.of(
-                f"resume from {path.name}", mine.fingerprint, body["fingerprint"]
-            )
-        return PartState.restored(mine, arrays, body)
+        with parsing(str(path)):
+            theirs = str(body["fingerprint"])
+            if theirs == mine.fingerprint:
+                return PartState.restored(mine, arrays, body)
+        raise SpecMismatchError.of(f"resume from {path.name}", mine.fingerprint, theirs)
 
     def _write(self, state: PartState) -> None:
         data = pack("resume", *state.state())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import DamagedFileError, SpecMismatchError, StoreError
 from streamsketch.sampler.unique import RowFilter
 from streamsketch.storage import locks
-from streamsketch.storage.files import pack, read_file, unpack, write_atomic
+from streamsketch.storage.files import pack, parsing, read_file, unpack, write_atomic
 
 Array = NDArray[np.float64]
 Points = NDArray[np.float32]
@@ -266,21 +266,22 @@ class History:
             DamagedFileError: The bytes are not a history's.
         """
         arrays, body = unpack(data, _KIND, name)
-        history = cls(body["fingerprint"], body["writer"])
-        history.parts = {writer: Part(counts) for writer, counts in body["counts"].items()}
-        for label, array in arrays.items():
-            if label.startswith("owed/"):
-                _, writer, key = label.split("/", 2)
-                history.parts[writer].residuals[key] = array
-            elif label.startswith("window/"):
-                history.windows[label.removeprefix("window/")] = array
-            elif label.startswith("pool/"):
-                history.pool_means[label.removeprefix("pool/")] = array
-        history.operators, history.pools = body["operators"], body["pools"]
-        history.ids, history.versions = body["ids"], body["versions"]
-        history.draws, history.salt = body["draws"], body["salt"]
-        if body["capacity"] is not None:
-            history.rows = RowFilter(body["capacity"], arrays["rows"])
+        with parsing(name):
+            history = cls(body["fingerprint"], body["writer"])
+            history.parts = {writer: Part(counts) for writer, counts in body["counts"].items()}
+            for label, array in arrays.items():
+                if label.startswith("owed/"):
+                    _, writer, key = label.split("/", 2)
+                    history.parts[writer].residuals[key] = array
+                elif label.startswith("window/"):
+                    history.windows[label.removeprefix("window/")] = array
+                elif label.startswith("pool/"):
+                    history.pool_means[label.removeprefix("pool/")] = array
+            history.operators, history.pools = body["operators"], body["pools"]
+            history.ids, history.versions = body["ids"], body["versions"]
+            history.draws, history.salt = body["draws"], body["salt"]
+            if body["capacity"] is not None:
+                history.rows = RowFilter(body["capacity"], arrays["rows"])
         return history
 
     def save(self, path: str | os.PathLike[str]) -> None:

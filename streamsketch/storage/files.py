@@ -8,24 +8,29 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsketch.errors import DamagedFileError, StoreError
+from streamsketch.errors import ConfigError, DamagedFileError, StoreError
 
 __all__ = [
     "FORMAT",
     "digest",
     "pack",
+    "parsing",
     "read_file",
     "private",
     "remove_leftovers",
     "secret_folder",
     "sync_folder",
     "unpack",
+    "vector",
+    "whole",
     "write_atomic",
 ]
 
@@ -86,7 +91,7 @@ def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict
         tensors = load(data)
         found, text, checksum = meta["kind"], meta["body"], meta["sha256"]
         number = int(meta["format"])
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as e:
+    except (SafetensorError, *_UNFIT) as e:
         raise DamagedFileError(
             f"{name} is damaged or not a streamsketch file ({e or type(e).__name__})"
         ) from None
@@ -98,8 +103,74 @@ def unpack(data: bytes, kind: str, name: str = "the data") -> tuple[Arrays, dict
         raise DamagedFileError(f"{name} holds a {found}, not a {kind}")
     if checksum != _digest(kind, text, tensors):
         raise DamagedFileError(f"{name} is damaged: its checksum does not match its content")
-    body: dict[str, Any] = json.loads(text)
+    with parsing(name):
+        body: dict[str, Any] = json.loads(text)
+        if not isinstance(body, dict):
+            raise TypeError("its body is no table")
     return tensors, body
+
+
+#: What code raises that is handed values of a wrong type, shape or size.
+_UNFIT = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    ConfigError,
+)
+
+
+@contextmanager
+def parsing(name: str) -> Iterator[None]:
+    """A checksum is no validation: what does not fit together in here is a damaged file.
+
+    Args:
+        name: The file, for the message.
+
+    Raises:
+        DamagedFileError: The block met a missing key, or a value of a wrong type, shape or range.
+
+    >>> with parsing("a.safetensors"):
+    ...     whole({"count": -5}, "count")
+    Traceback (most recent call last):
+    streamsketch.errors.DamagedFileError: a.safetensors is damaged: count is -5, not a whole number of 0 or more
+    """
+    try:
+        yield
+    except _UNFIT as e:
+        first = (str(e).splitlines() or [""])[0]
+        reason = f"{first} is missing" if isinstance(e, KeyError) else first
+        raise DamagedFileError(f"{name} is damaged: {reason or type(e).__name__}") from None
+
+
+def whole(body: dict[str, Any], key: str, least: int = 0, most: int = (1 << 63) - 1) -> int:
+    """A whole number of a body, within bounds. Raises KeyError or ValueError."""
+    value = body[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(
+            f"{key} is {str(value)[:40]}, not a whole number of {least} or more"
+            + ("" if most == (1 << 63) - 1 else f" and at most {most}")
+        )
+    return value
+
+
+def vector(arrays: Arrays, key: str, kind: Any, length: int | None = None) -> NDArray[Any]:
+    """A vector of a file: of this type, finite, and of this length where one is given.
+
+    Raises KeyError or ValueError.
+    """
+    found = arrays[key]
+    if found.ndim != 1 or found.dtype != kind or (length is not None and len(found) != length):
+        wanted = "" if length is None else f"{length} "
+        raise ValueError(
+            f"{key} has shape {found.shape} and type {found.dtype}, not {wanted}numbers of {np.dtype(kind)}"
+        )
+    if not np.isfinite(found).all():
+        raise ValueError(f"{key} holds values that are not finite")
+    return found
 
 
 def write_atomic(path: str | Path, data: bytes, mode: int = 0o644, fsync: bool = True) -> None:
