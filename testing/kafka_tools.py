@@ -17,8 +17,8 @@ SCHEMA = Schema.vectors(1, 0, 10**9)
 CLIENT = "kafka-python"  # of the sources that are made; tests run with each
 
 
-def new_topic(bootstrap, partitions=4):
-    name = f"t{uuid.uuid4().hex[:10]}"
+def new_topic(bootstrap, partitions=4, name=None):
+    name = name or f"t{uuid.uuid4().hex[:10]}"
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1}})
     admin.close()

@@ -113,7 +113,7 @@ def figures(said: dict[str, Any]) -> str:
     hidden = ("pid", "phase", "time")
     parts = []
     for key, value in said.items():
-        if key not in hidden and value is not None:
+        if key not in hidden and value is not None and not isinstance(value, dict):
             text = f"{value:,}" if isinstance(value, int) else value
             text = f"{value:.4g}" if isinstance(value, float) else text
             parts.append(f"{key.replace('_per_s', '/s')} {text}")

@@ -12,8 +12,10 @@ Delivery: exactly once for sources that can be read again from a position (files
 with sequence numbers), at most once for pipes and sockets. Dead letters: at least once.
 """
 
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -52,6 +54,9 @@ class Progress:
         dead: Rows set apart.
         saves: Times that it saved, whether there was something new or not.
         releases: Snapshots made.
+        reasons: Rows set apart, by reason, the numbers in it left out.
+        save_seconds: How long the last save took.
+        release_seconds: How long the last release took.
         started: When it started, by the monotonic clock.
     """
 
@@ -60,6 +65,9 @@ class Progress:
     dead: int = 0
     saves: int = 0
     releases: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    save_seconds: float = 0.0
+    release_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
 
@@ -183,6 +191,7 @@ class Ingest:
         self.progress.read += len(chunk.dead)
         self.progress.read += 0 if chunk.batch is None else chunk.batch.num_rows
         self.progress.dead += len(rows.dead)
+        self.progress.reasons.update(_kind(dead.reason) for dead in rows.dead)
         if rows.readable:
             self.idleness.heard(part)
             self.parts.watch.look(part.part, rows.x, dict(chunk.position))
@@ -195,7 +204,9 @@ class Ingest:
     def save(self, last: bool = False) -> bool:
         """Save all parts that changed; False where the disk refuses for now (see `Held.save`)."""
         self.progress.saves += 1
+        begun = time.monotonic()
         saved = self.parts.save(last=last)
+        self.progress.save_seconds = time.monotonic() - begun
         if saved:
             self.releases.saved(self.progress.read)
         return saved
@@ -210,7 +221,15 @@ class Ingest:
         Returns:
             The last snapshot that was made.
         """
+        begun = time.monotonic()
         made = self.releases.release(wait, last)
+        if made:
+            self.progress.release_seconds = time.monotonic() - begun
         self.progress.releases += len(made)
         self.limits.released()
         return made[-1] if made else None
+
+
+def _kind(reason: str) -> str:
+    """A reason without its numbers, so that few different ones are counted."""
+    return re.sub(r"[-+]?\d[\w.:+-]*", "#", reason)[:80]

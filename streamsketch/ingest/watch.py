@@ -128,6 +128,16 @@ class Watch:
         watched.rows += len(x)
 
     @property
+    def nearest(self) -> tuple[float | None, float | None]:
+        """Statistic and threshold of the part that is nearest to an alarm; None while all warm up."""
+        found = [
+            (float(d.statistic), float(d.threshold))
+            for d in (watched.detector for watched in self._parts.values())
+            if np.isfinite(d.threshold) and d.threshold > 0
+        ]
+        return max(found, key=lambda one: one[0] / one[1], default=(None, None))
+
+    @property
     def waiting(self) -> bool:
         """Whether an alarm waits for its part to be saved."""
         return any(watched.pending for watched in self._parts.values())

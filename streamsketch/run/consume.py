@@ -2,7 +2,7 @@
 
 import gc
 import threading
-import time
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,15 @@ from streamsketch.ingest.streams import Source, plugin
 from streamsketch.ingest.watch import Watch
 from streamsketch.ingest.windows import iso
 from streamsketch.privacy.clipping import user_limits
+from streamsketch.run.figures import LagSeconds, Rate
 from streamsketch.run.status import Status
 
 if TYPE_CHECKING:
     from streamsketch.run.config import Pipeline
 
 __all__ = ["run_ingest"]
+
+SHOWN = 20  # parts and reasons that a status tells one by one
 
 
 def run_ingest(
@@ -57,6 +60,7 @@ def run_ingest(
     status = Status(store.state_dir, f"consumer-{member}")
     private = pipeline.privacy.mechanism != "none"
 
+    figures = _Figures(ingest, private)
     settled = False
 
     def tick() -> None:
@@ -67,7 +71,7 @@ def run_ingest(
             gc.collect()
             gc.freeze()
             settled = True
-        status.write(_figures(ingest, private))
+        status.write(figures())
 
     try:
         return ingest.run(stop, tick)
@@ -75,22 +79,54 @@ def run_ingest(
         status.end()
 
 
-def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
+class _Figures:
     """What a status line may show: no exact count where a mechanism is on."""
-    p = ingest.progress
-    public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
-    if private:
-        return public
-    seconds = max(time.monotonic() - p.started, 1e-9)
-    lags = [v for v in ingest.source.lag().values() if v is not None]
-    return {
-        **public,
-        "rows": p.rows,
-        "rows_per_s": round(p.rows / seconds),
-        "dead": p.dead,
-        "lag": sum(lags) if lags else None,
-        **_cut_figures(ingest),
-    }
+
+    def __init__(self, ingest: Ingest, private: bool) -> None:
+        self.ingest, self.private = ingest, private
+        self._rate = Rate()
+        self._lags: defaultdict[str, LagSeconds] = defaultdict(LagSeconds)
+
+    def __call__(self) -> Mapping[str, Any]:
+        """The figures now."""
+        ingest, p = self.ingest, self.ingest.progress
+        public = {"releases": p.releases, "saves": p.saves, "parts": len(ingest.parts)}
+        if self.private:
+            return public
+        by_part = self._lag()
+        return {
+            **public,
+            "rows": p.rows,
+            "stored": sum(part.rows for part in ingest.parts.values()),
+            "rows_per_s": round(self._rate(p.rows)),
+            "dead": p.dead,
+            "reasons": dict(p.reasons.most_common(SHOWN)),
+            "lag": sum(rows for rows, _ in by_part.values()) if by_part else None,
+            "lag_s": max(seconds for _, seconds in by_part.values()) if by_part else None,
+            "lags": dict(sorted(by_part.items(), key=lambda one: -one[1][0])[:SHOWN]),
+            "save_s": round(p.save_seconds, 4),
+            "release_s": round(p.release_seconds, 4),
+            **_cut_figures(ingest),
+            **_drift_figures(ingest),
+        }
+
+    def _lag(self) -> dict[str, tuple[int, float]]:
+        """Rows and seconds behind the end, per part where known."""
+        parts = self.ingest.parts
+        found = {}
+        for name, behind in self.ingest.source.lag().items():
+            if behind is not None and name in parts:
+                found[name] = (behind, self._lags[name](parts[name].rows, behind))
+        return found
+
+
+def _drift_figures(ingest: Ingest) -> dict[str, Any]:
+    """The part that is nearest to an alarm, and the alarms so far."""
+    watch = ingest.parts.watch
+    if not isinstance(watch, Watch):
+        return {}
+    statistic, threshold = watch.nearest
+    return {"alarms": watch.alarms, "drift": statistic, "drift_threshold": threshold}
 
 
 def _cut_figures(ingest: Ingest) -> dict[str, Any]:

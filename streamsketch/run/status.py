@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streamsketch.run.figures import History
 from streamsketch.storage.files import secret_folder, write_atomic
 
 __all__ = ["Status", "read_all"]
@@ -24,12 +25,15 @@ class Status:
         self.path = secret_folder(state_dir / "status") / f"{name}.json"
         self.figures: dict[str, Any] = {}
         self.write({})
+        self.history = History(self.path.with_suffix(".history"))
 
     def write(self, figures: Mapping[str, Any], phase: str = "running") -> None:
         """Replace what is said."""
         self.figures = dict(figures)
         body = {"pid": os.getpid(), "phase": phase, "time": time.time(), **self.figures}
         write_atomic(self.path, json.dumps(body).encode(), mode=0o600, fsync=False)
+        if figures:
+            self.history.add({"time": body["time"], **self.figures})
 
     def end(self) -> None:
         """Say that the process has ended by itself."""
@@ -37,11 +41,14 @@ class Status:
 
 
 def read_all(state_dir: Path) -> dict[str, dict[str, Any]]:
-    """The status of every process, by name; files being written are left out."""
+    """The status of every process, by name; files being written, and what is none, are left out."""
     found = {}
     for path in sorted((state_dir / "status").glob("*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text())
+            # what JSON does not know (NaN, Infinity) is what it stands for here: no number
+            said = json.loads(path.read_text(), parse_constant=lambda _: None)
         except (OSError, ValueError):
             continue
+        if isinstance(said, dict) and isinstance(said.get("time"), int | float):
+            found[path.stem] = said
     return found

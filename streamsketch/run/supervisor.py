@@ -231,7 +231,9 @@ def children_of(pipeline_file: str, members: int, sample: bool) -> list[Child]:
 
 def _line(child: Child, said: Mapping[str, Any]) -> str:
     figures = "  ".join(
-        f"{k}={v}" for k, v in said.items() if k not in ("pid", "phase", "time") and v is not None
+        f"{k}={v}"
+        for k, v in said.items()
+        if k not in ("pid", "phase", "time") and v is not None and not isinstance(v, dict)
     )
     if child.done:
         phase = "done"

@@ -4,11 +4,14 @@ The trainer and the sampler see released objects only: snapshots, and checkpoint
 """
 
 import logging
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
 
 from streamsketch.errors import ConfigError, StreamSketchError
 from streamsketch.ingest.streams import Sink, Source, plugin
@@ -21,6 +24,8 @@ from streamsketch.snapshot import Snapshot
 from streamsketch.storage.store import Family
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from streamsketch.generator import Generator, Progress
 
 __all__ = ["main", "make_sink", "make_source", "sample_new", "train_new"]
@@ -33,6 +38,7 @@ PATHS = {
     "arrow": ("path",),
     "flight": ("samples", "token_file", "tls_cert", "tls_key", "tls_client_ca"),
 }
+MOST_COMPARED = 5000  # rows whose features are taken for a status
 LOOK_SECONDS = 0.5  # how often the store is looked at for something new
 
 
@@ -128,7 +134,15 @@ def train_new(
         report(figures)
 
         def progress(p: "Progress", figures: dict[str, Any] = figures) -> None:
-            report({**figures, "loss": round(p.loss, 5), "left_s": round(t.seconds - p.seconds)})
+            report(
+                {
+                    **figures,
+                    "loss": _rounded(p.loss),
+                    "heldout": _rounded(p.heldout),
+                    "floor": _rounded(p.floor),
+                    "left_s": round(t.seconds - p.seconds),
+                }
+            )
             if stop.is_set():
                 raise _Stopped
 
@@ -188,10 +202,29 @@ def sample_new(
             sink.write(table)
             sink.flush()
             drawn += table.num_rows
-            report({"checkpoint": seen, "rows": drawn})
+            report({"checkpoint": seen, "rows": drawn, **_discrepancy(generator, table)})
     finally:
         sink.close()
     return drawn
+
+
+def _discrepancy(generator: "Generator", rows: "pa.Table") -> dict[str, Any]:
+    """How far the rows are from the target, beside as many independent draws."""
+    snapshot = generator.snapshot
+    if snapshot is None or not 0 < rows.num_rows <= MOST_COMPARED or snapshot.spec.classes > 1:
+        return {}
+    from streamsketch.features import ONE
+
+    mean = snapshot.mean
+
+    def distance(table: "pa.Table") -> float | None:
+        x = snapshot.schema.encode(table).x
+        total = snapshot.features.sum(x)[: len(mean)]
+        square = float(np.square(total / ONE / max(len(x), 1) - mean).sum())
+        return _rounded(square / snapshot.spec.m)
+
+    independent = generator.sample(rows.num_rows, seed=0)
+    return {"discrepancy": distance(rows), "discrepancy_iid": distance(independent)}
 
 
 def _trained_snapshot(pipeline: Pipeline) -> str | None:
@@ -210,10 +243,15 @@ def _trained_snapshot(pipeline: Pipeline) -> str | None:
 
 def _short(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
-        k: float(f"{v:.4g}") if isinstance(v, float) else v
+        k: _rounded(v) if isinstance(v, float) else v
         for k, v in metrics.items()
-        if isinstance(v, int | float)
+        if isinstance(v, int | float) or k == "verdict"
     }
+
+
+def _rounded(value: float) -> float | None:
+    """Four digits; None where it is no number (yet)."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -202,6 +202,13 @@ class Store:
         self._state = Path(state) if state is not None else None
 
     @property
+    def state_path(self) -> Path | None:
+        """Where the secret state is or would be, not made; None where no folder was declared."""
+        if self._state is not None:
+            return self._state
+        return Path(self.root) / "state" if self.local else None
+
+    @property
     def state_dir(self) -> Path:
         """The local folder of secret state, made (mode 0700) when first asked for.
 

@@ -24,6 +24,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from streamsketch import Schema, Sketcher, Store, fit  # noqa: E402
 from streamsketch.dashboard import make_app  # noqa: E402
+from streamsketch.dashboard.server import config  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,7 @@ def url(store: Store) -> Iterator[str]:
 
 
 def served(store: Store) -> Iterator[str]:
-    config = uvicorn.Config(make_app(store, most=500), port=0, log_level="error", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(make_app(store, most=500)))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -68,25 +68,35 @@ def test_the_page_loads_nothing_from_elsewhere(url: str) -> None:
         text = answer.read().decode()
         policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
-    assert not re.search(r"(src|href)=", text)
-    assert "innerHTML" not in text  # names of columns are shown as text, never as markup
-    assert set(re.findall(r'fetch\("(\w+)', text)) == {"status", "sample"}
-    for name in re.findall(r'at\("(\w+)"\)', text):
+    assert "unsafe" not in policy
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', text)
+    for address in addresses:
+        assert re.match(r"static/|#|data:,|docs|metrics|status", address)
+        if address.startswith("static/"):
+            assert get(f"{url}/{address}")
+    script = get(f"{url}/static/page.js").decode()
+    assert "innerHTML" not in script  # names of columns are shown as text, never as markup
+    assert set(re.findall(r'fetch\("(\w+)', script)) == {"history", "marginals", "sample"}
+    for name in re.findall(r'at\("([\w-]+)"\)', script):
         assert f'id="{name}"' in text
 
 
 def test_status_is_what_inspect_tells(url: str, store: Store) -> None:
     from streamsketch.cli.inspect import facts_of
 
-    assert json.loads(get(f"{url}/status")) == facts_of(store.url, 50)
-    assert json.loads(get(f"{url}/status"))["snapshots"][0]["rows"] == 300
+    told = json.loads(get(f"{url}/status"))
+    assert told == facts_of(store.url, 50) | {"store": Path(store.url).name}
+    assert told["snapshots"][0]["rows"] == 300
 
 
 def test_metrics_are_prometheus_text(url: str) -> None:
-    lines = get(f"{url}/metrics").decode().splitlines()
-    assert "streamsketch_snapshots 3" in lines
-    assert "streamsketch_snapshot_rows 300" in lines
-    assert all(re.fullmatch(r'\w+(\{\w+="[^"]*"\})? [-+.\de]+', line) for line in lines)
+    from prometheus_client.parser import text_string_to_metric_families
+
+    text = get(f"{url}/metrics").decode()
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    assert families["streamsketch_snapshots"].samples[0].value == 3
+    assert families["streamsketch_snapshot_rows"].samples[0].value == 300
+    assert all(f.documentation and f.type != "unknown" for f in families.values())
 
 
 def test_rows_in_every_format(url: str) -> None:
@@ -115,6 +125,11 @@ def test_seeds_and_labels(url: str) -> None:
         ("n=-1", 422, "greater"),
         ("format=xls", 422, "json"),
         ("label=c", 400, "There are no rows of label 'c'"),
+        ("where=y=1", 400, "y"),
+        ("where=nothing", 400, "nothing"),
+        ("m=1", 422, "m: is unknown"),
+        ("n=1&n=2", 422, "n: is given twice"),
+        ("seed=-1", 422, "greater"),
     ],
 )
 def test_wrong_questions_are_answered(url: str, query: str, code: int, words: str) -> None:
