@@ -151,7 +151,7 @@ class Problem:
     def __init__(self, features: Features, targets: Targets, index: I32) -> None:
         self.features, self.index, self.n = features, index, len(index)
         counted = np.bincount(index.ravel(), minlength=features.rows) / self.n
-        masses = np.split(counted, [1, *features.starts[1:-1]])
+        masses = np.split(counted, features.starts[:-1])
         own = targets.middle(features.column)
         coarse = np.bincount(features.layout.variables[features.column].coarse_of, own).astype(
             float
