@@ -1,4 +1,4 @@
-"""What the README shows runs, in its order."""
+"""What the README and the page Start show runs, in their order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from streamsketch import Schema, Sketcher
 from tests.cli.conftest import Call, call  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
+START = (ROOT / "docs" / "index.md").read_text()
 COLUMNS = ["origin", "distance", "air_time"]
 
 
@@ -25,6 +26,7 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     table = table.take(pa.array(rows))
     schema = Schema.propose(table)
     Path("pipeline.toml").write_text(schema.to_toml())
+    csv.write_csv(table, "rows.csv")
     here, there = Sketcher(schema, 16), Sketcher(schema, 16)
     names = {
         "stream": table.slice(0, 400).to_pylist(),
@@ -32,15 +34,18 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "there": there,
         "held_out": table.slice(400),
     }
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 6
-    for block in blocks:
-        quick = block.replace("seconds=30", "steps=2")
-        exec(compile(quick, "README.md", "exec"), names)
-    drawn = names["table"]
-    assert isinstance(drawn, pa.Table)
-    assert drawn.num_rows == 1000
-    assert drawn.column_names == COLUMNS
+    blocks = re.findall(r"```python\n(.*?)```", TEXT + START, re.DOTALL)
+    assert len(blocks) == 7
+    for block in blocks[:2]:
+        exec(compile(block, "README.md", "exec"), names)
+    drawn = [names["table"]]
+    for block in blocks[2:]:
+        exec(compile(block, "docs/index.md", "exec"), names)
+    drawn.append(names["rows"])
+    for rows in drawn:
+        assert isinstance(rows, pa.Table)
+        assert rows.num_rows == 1000
+        assert rows.column_names == COLUMNS
 
 
 def test_its_commands_exist(call: Call) -> None:  # noqa: F811

@@ -1,7 +1,10 @@
 """Pages of the site that are written from the code: the command and the public names."""
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 import click
 import typer
@@ -29,7 +32,11 @@ PUBLIC = [
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    pages = {"reference/command.md": command(), "reference/python.md": python()}
+    pages = {
+        "reference/command.md": command(),
+        "reference/pipeline.md": pipeline(),
+        "reference/python.md": python(),
+    }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -66,6 +73,108 @@ def _command(name: str, one: click.Command, parent: click.Context) -> Iterator[s
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+PARTS = [  # tables of pipeline.toml whose further keys belong to what `type` (or `sink`, `mechanism`) names
+    ("source", 'type = "files"', "streamsketch_consumers.files.settings.FileSettings"),
+    ("source", 'type = "arrow"', "streamsketch_consumers.arrow.settings.ArrowSettings"),
+    ("source", 'type = "flight"', "streamsketch_consumers.flight.settings.FlightSettings"),
+    ("source", 'type = "kafka"', "streamsketch_consumers.kafka.settings.KafkaSettings"),
+    (
+        "source",
+        'type = "kafka"`, with `registry',
+        "streamsketch_consumers.decode.registry.RegistrySettings",
+    ),
+    ("privacy", "any mechanism but none", "streamsketch.privacy.settings.Settings"),
+    ("sampler", 'sink = "file"', "streamsketch_consumers.sinks.files.SinkSettings"),
+    ("sampler", 'sink = "kafka"', "streamsketch_consumers.kafka.sink.SinkSettings"),
+    ("dead_letters", 'type = "file"', "streamsketch_consumers.dead_letter.FileSettings"),
+    ("dead_letters", 'type = "kafka"', "streamsketch_consumers.kafka.settings.TopicSettings"),
+    ("schema.<column>", "one table for each column", "streamsketch.schema.columns.Column"),
+]
+
+
+def pipeline() -> str:
+    """Every table and key of pipeline.toml with its default and meaning."""
+    from streamsketch.run import config
+
+    lines = [
+        "# pipeline.toml",
+        "",
+        "Written from the code. `streamsketch init` writes a file with comments. Unknown keys and wrong values are all",
+        "reported at once. Paths are relative to the file.",
+        "",
+    ]
+    own = {name: field.annotation for name, field in config._File.model_fields.items()}
+    for name, annotation in own.items():
+        table = annotation if isinstance(annotation, type) else annotation.__args__[0]
+        summary, meanings = described(table)
+        rows = [(key, default(f.get_default(call_default_factory=True), f.is_required()), meanings[key])
+                for key, f in table.model_fields.items()]  # fmt: skip
+        lines += [f"## {name}", "", summary, "", *_keys(rows)]
+        for part, when, path in PARTS:
+            if part == name:
+                lines += [
+                    f"With `{when}`" if "=" in when else f"With {when}",
+                    "",
+                    *_settings(path),
+                ]
+    part, when, path = PARTS[-1]
+    return "\n".join([*lines, f"## {part}", "", f"The columns: {when}.", "", *_settings(path)])
+
+
+def _settings(path: str) -> list[str]:
+    module, name = path.rsplit(".", 1)
+    kind = getattr(import_module(module), name)
+    _, meanings = described(kind)
+    rows = []
+    for f in dataclasses.fields(kind):
+        factory = f.default_factory
+        value = f.default if factory is dataclasses.MISSING else factory()
+        if f.name != "name" and not f.name.startswith("_"):
+            rows.append((f.name, default(value, value is dataclasses.MISSING), meanings[f.name]))
+    return _keys(rows)
+
+
+def _keys(rows: list[tuple[str, str, str]]) -> list[str]:
+    return [
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *(f"| `{key}` | {value} | {_cell(meaning)} |" for key, value, meaning in rows),
+        "",
+    ]
+
+
+def default(value: Any, required: bool) -> str:
+    """A default as TOML has it."""
+    if required:
+        return "required"
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, tuple | list):
+        return f"`[{', '.join(default(v, False).strip('`') for v in value)}]`"
+    return f"`{value}`"
+
+
+def described(kind: type) -> tuple[str, dict[str, str]]:
+    """First line of a class's docstring, and what it and its bases say of each attribute."""
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        found = re.search(
+            r"^ *Attributes:\n(.*?)(?:\n\n|\Z)", base.__doc__ or "", re.DOTALL | re.MULTILINE
+        )
+        if found is None:
+            continue
+        for item in re.split(r"\n {8}(?=\w)", "\n" + found.group(1)):
+            names, _, text = item.strip().partition(": ")
+            for name in names.split(", "):
+                meanings[name] = " ".join(text.split())
+    summary = (kind.__doc__ or "").strip().splitlines()[0]
+    return summary, meanings
 
 
 def python() -> str:
