@@ -56,7 +56,7 @@ def test_a_snapshot_counts_the_same_cells(folder):
 def test_a_checkpoint_generates_and_its_history_goes_on(folder):
     generator = Generator.load(folder / "checkpoint.safetensors")
     assert generator.snapshot.id == Snapshot.load(folder / "snapshot.safetensors").id
-    sampler = Sampler(generator, history=folder / "history.safetensors", seed=0, window=8)
+    sampler = Sampler(generator, history=folder / "history.safetensors", seed=0, recent=8)
     assert sampler.history.count == 5
     assert sampler.sample(3).num_rows == 3 and sampler.history.count == 8
 

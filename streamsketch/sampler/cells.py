@@ -112,7 +112,7 @@ class CellMatching:
         cells = self.herding.cells(pool.rows)
         chosen, after = self.herding.choose(before, self.mean, cells, k)
         rows = pool.rows[chosen]
-        history.record(self.key, after, rows, str(request.generator.id), request.window)
+        history.record(self.key, after, rows, str(request.generator.id), request.recent)
         return rows
 
 

@@ -1,6 +1,6 @@
 """The memory of a sampler: what it issued, in a few kilobytes that never grow.
 
-A history holds one residual per target (see `herding`), a short window of recent outputs, counts,
+A history holds one residual per target (see `herding`), the few most recent outputs, counts,
 and which generators wrote it. It lives in one file, replaced atomically; the file before it is
 kept as ``NAME.prev``. Samplers that share the file take turns under a lock; samplers apart keep
 forks, and `merge` adds them, counting what they have in common once.
@@ -60,7 +60,7 @@ class History:
         operators: Per target, the feature map its residual is kept in (JSON values).
         pools: Per target that is estimated from draws: which generator, and how many rows; the
             estimate is in ``pool_means``.
-        windows: Per target, the most recent outputs in its space, oldest first.
+        recent: Per target, the most recent outputs in its space, oldest first.
         ids: Ids of the most recent outputs.
         versions: Generators that wrote here: ``[id, outputs]``, in order of first use.
         draws: Candidate batches drawn, so that no batch is drawn twice.
@@ -79,7 +79,7 @@ class History:
     operators: dict[str, dict[str, Any]] = field(default_factory=dict)
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
     pool_means: dict[str, Array] = field(default_factory=dict)
-    windows: dict[str, Points] = field(default_factory=dict)
+    recent: dict[str, Points] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     versions: list[list[Any]] = field(default_factory=list)
     draws: int = 0
@@ -132,7 +132,7 @@ class History:
         return total
 
     def record(
-        self, key: str, residual: Array, points: Points, generator: str, window: int
+        self, key: str, residual: Array, points: Points, generator: str, keep: int
     ) -> list[str]:
         """Enter outputs that were just issued.
 
@@ -141,7 +141,7 @@ class History:
             residual: Residual over all writers after them; ``(0,)`` where none is kept.
             points: The outputs in the target's space, ``(k, d)``.
             generator: Id of the generator that made them.
-            window: Outputs to remember exactly.
+            keep: Outputs to remember exactly.
 
         Returns:
             Their ids.
@@ -155,8 +155,8 @@ class History:
         ids = [f"{self.writer}-{part.count + i}" for i in range(len(points))]
         part.counts[key] = part.counts.get(key, 0) + len(points)
         self.ids = (self.ids + ids)[-_RECENT_IDS:]
-        before = self.windows.get(key, points[:0])
-        self.windows[key] = np.concatenate([before, points])[-window:] if window else points[:0]
+        before = self.recent.get(key, points[:0])
+        self.recent[key] = np.concatenate([before, points])[-keep:] if keep else points[:0]
         if not self.versions or self.versions[-1][0] != generator:
             self.versions = [*self.versions, [generator, 0]][-_VERSIONS:]
         self.versions[-1][1] += len(points)
@@ -171,7 +171,7 @@ class History:
             {key: dict(value) for key, value in self.operators.items()},
             {key: dict(value) for key, value in self.pools.items()},
             dict(self.pool_means),
-            dict(self.windows),
+            dict(self.recent),
             list(self.ids),
             [list(version) for version in self.versions],
             self.draws,
@@ -203,10 +203,10 @@ class History:
         for name, part in other.parts.items():
             if name not in merged.parts or merged.parts[name].count < part.count:
                 merged.parts[name] = part.copy()
-        for key, points in other.windows.items():
-            held = merged.windows.get(key, points[:0])
+        for key, points in other.recent.items():
+            held = merged.recent.get(key, points[:0])
             both = _interleave(held, points)
-            merged.windows[key] = both[-max(len(held), len(points)) :]
+            merged.recent[key] = both[-max(len(held), len(points)) :]
         merged.ids = list(dict.fromkeys([*merged.ids, *other.ids]))[-_RECENT_IDS:]
         seen = {version[0] for version in merged.versions}
         merged.versions += [list(v) for v in other.versions if v[0] not in seen]
@@ -227,7 +227,7 @@ class History:
             "operator": self.fingerprint,
             "writers": {name: part.count for name, part in self.parts.items()},
             "targets": {key: dict(operator) for key, operator in self.operators.items()},
-            "window": {key: len(points) for key, points in self.windows.items()},
+            "recent": {key: len(points) for key, points in self.recent.items()},
             "generators": [{"id": v[0], "outputs": v[1]} for v in self.versions],
             "last_id": self.ids[-1] if self.ids else None,
             "unique": self.rows is not None,
@@ -240,7 +240,7 @@ class History:
         arrays: dict[str, NDArray[Any]] = {}
         for name, part in self.parts.items():
             arrays |= {f"owed/{name}/{key}": residual for key, residual in part.residuals.items()}
-        arrays |= {f"window/{key}": points for key, points in self.windows.items()}
+        arrays |= {f"window/{key}": points for key, points in self.recent.items()}
         arrays |= {f"pool/{key}": mean for key, mean in self.pool_means.items()}
         if self.rows is not None:
             arrays["rows"] = self.rows.bits
@@ -274,7 +274,7 @@ class History:
                     _, writer, key = label.split("/", 2)
                     history.parts[writer].residuals[key] = array
                 elif label.startswith("window/"):
-                    history.windows[label.removeprefix("window/")] = array
+                    history.recent[label.removeprefix("window/")] = array
                 elif label.startswith("pool/"):
                     history.pool_means[label.removeprefix("pool/")] = array
             history.operators, history.pools = body["operators"], body["pools"]

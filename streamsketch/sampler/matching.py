@@ -89,7 +89,7 @@ class Matching:
         """Choose ``k`` candidates, enter them in the history, and return their rows."""
         history = self.request.history
         residual = history.residual(self.key, self.mean.size)
-        recent = history.windows.get(self.key)
+        recent = history.recent.get(self.key)
         choice = self.selector.choose(residual, self.mean, pool.points, k, recent)
         chosen, residual = pool.take(choice.rows), choice.residual
         if self.request.solver == "optimize":
@@ -98,7 +98,7 @@ class Matching:
                 history.residual(self.key, self.mean.size), self.mean, chosen.points
             )
         history.record(
-            self.key, residual, chosen.points, str(self.request.generator.id), self.request.window
+            self.key, residual, chosen.points, str(self.request.generator.id), self.request.recent
         )
         return chosen.rows
 

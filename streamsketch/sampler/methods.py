@@ -66,12 +66,12 @@ def sobol(request: Request, n: int) -> Points:
 
 
 def energy(request: Request, n: int) -> Points:
-    """Latents by HAW-C against the window of latents issued before (`energy_points`)."""
+    """Latents by HAW-C against the recent latents issued before (`energy_points`)."""
     check_latents(request.generator, request.label)
     target = GaussianTarget(request.generator.latent_dim)
 
     def draw(k: int) -> tuple[Points, Points]:
-        before = request.history.windows.get("energy")
+        before = request.history.recent.get("energy")
         z = energy_points(target, min(k, _ENERGY_BATCH), before, request.next_seed(), steps=300)
         points = z.astype(np.float32)
         return _rows(request, points), points
@@ -132,7 +132,7 @@ def _filtered(
         x, space = x[keep], space[keep]
         request.enter(x)
         none = np.zeros(0)
-        request.history.record(key, none, space, str(request.generator.id), request.window)
+        request.history.record(key, none, space, str(request.generator.id), request.recent)
         issued.append(x)
         have += len(x)
     return _concatenated(issued, request.generator.schema.d)

@@ -30,7 +30,7 @@ class Request:
     history_frequencies: int
     forget: float
     guard: float
-    window: int
+    recent: int
     solver: str
     unique: bool
 

@@ -44,8 +44,8 @@ class Sampler:
         history_frequencies: Features of the residual where the target is not the data's sketch.
         forget: Factor on the residual per output in (0, 1]; below 1 old outputs fade.
         guard: Near-duplicates closer than this share of the candidates' typical nearest
-            distance to one of the last ``window`` outputs are passed over.
-        window: Recent outputs kept exactly.
+            distance to one of the last ``recent`` outputs are passed over.
+        recent: Recent outputs kept exactly.
         solver: "greedy", or "optimize" to move latents by gradients from the greedy choice.
         unique: Never issue a row twice, by a filter of fixed size over decoded rows.
         unique_capacity: Rows for which a new row is refused with probability 1e-4 at most; more
@@ -76,7 +76,7 @@ class Sampler:
         history_frequencies: int = 2048,
         forget: float = 1.0,
         guard: float = 0.5,
-        window: int = 256,
+        recent: int = 256,
         solver: Literal["greedy", "optimize"] = "greedy",
         unique: bool = False,
         unique_capacity: int = 100_000,
@@ -91,7 +91,7 @@ class Sampler:
             ("seed", seed, 0),
             ("candidates", candidates, 1),
             ("history_frequencies", history_frequencies, 1),
-            ("window", window, 0),
+            ("recent", recent, 0),
             ("unique_capacity", unique_capacity, 1),
         ):
             if value < least:
@@ -107,7 +107,7 @@ class Sampler:
             "history_frequencies": history_frequencies,
             "forget": forget,
             "guard": guard,
-            "window": window,
+            "recent": recent,
             "solver": solver,
             "unique": unique,
         }

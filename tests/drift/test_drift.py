@@ -116,7 +116,7 @@ def test_spread_and_skewness_of_distances_of_averages():
 # --- the detector
 
 
-def test_mean_time_between_false_alarms_is_the_one_asked_for():
+def test_rows_between_false_alarms_is_the_one_asked_for():
     asked, rows, alarms = 3000, 0, 0
     for d in (1, 5):
         rng = np.random.default_rng(7 + d)

@@ -86,7 +86,7 @@ def main(folder):
         schema, snapshot, NetworkConfig(latent=2, width=4, depth=1), seed=0
     )
     generator.save(folder / "checkpoint.safetensors")
-    Sampler(generator, history=folder / "history.safetensors", seed=0, window=8).sample(5)
+    Sampler(generator, history=folder / "history.safetensors", seed=0, recent=8).sample(5)
     state = State(folder / "state", sketcher.features)
     part = state.claim("rows")
     part.sketch, part.position = sketcher.sketch, {"row": 50}

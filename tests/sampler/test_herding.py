@@ -92,7 +92,7 @@ def test_sketch_distance_is_the_energy_distance():
     assert selector.spread(z) == pytest.approx(GAUSSIAN.spread, rel=0.02)
 
 
-def test_choice_is_the_greedy_minimum_and_the_debt_is_what_it_says():
+def test_choice_is_the_greedy_minimum_and_the_residual_is_what_it_says():
     rng = np.random.default_rng(2)
     fm = FeatureMap.from_frequencies(rng.standard_normal((2, 40)) * 2.0)
     v = rng.random(40)
@@ -109,7 +109,7 @@ def test_choice_is_the_greedy_minimum_and_the_debt_is_what_it_says():
     assert np.allclose(choice.residual, w)
 
 
-def test_forgetting_fades_the_debt_per_output():
+def test_forgetting_fades_the_residual_per_output():
     fm = FeatureMap.from_frequencies([[1.0, 2.0, 0.5]])
     selector = Herding(fm, np.ones(3), forget=0.9)
     z = np.full(6, 0.3)
@@ -144,7 +144,7 @@ def drifting(rule, seed):
     return squared_distance(out, over_time)
 
 
-def test_under_drift_the_debt_beats_iid_fivefold_and_the_literal_rule_is_far_worse():
+def test_under_drift_the_residual_beats_iid_fivefold_and_the_literal_rule_is_far_worse():
     residual, iid, literal = (
         np.mean([drifting(rule, seed) for seed in (0, 1)])
         for rule in ("residual", "iid", "literal")

@@ -34,7 +34,7 @@ def test_round_trip_keeps_everything(tmp_path):
     loaded = History.load(path)
     assert state(loaded) == state(sampler.history)
     assert loaded.inspect() == sampler.history.inspect()
-    assert (loaded.windows["data"] == sampler.history.windows["data"]).all()
+    assert (loaded.recent["data"] == sampler.history.recent["data"]).all()
     assert (loaded.rows.bits == sampler.history.rows.bits).all()
 
 
@@ -51,7 +51,7 @@ def test_going_on_from_the_file_equals_not_stopping(tmp_path):
 
 def test_state_is_of_constant_size(tmp_path):
     path = tmp_path / "h"
-    sampler = Sampler(GENERATOR, history=path, window=64, candidates=50)
+    sampler = Sampler(GENERATOR, history=path, recent=64, candidates=50)
     sampler.sample(300)
     size = path.stat().st_size
     sampler.sample(1200)
@@ -76,7 +76,7 @@ def test_a_generator_update_goes_on_and_another_operator_is_refused(tmp_path):
     assert sampler.sample(2).num_rows == 2
 
 
-def test_settings_that_change_the_debt_s_map_are_refused():
+def test_settings_that_change_the_residual_s_map_are_refused():
     sampler = Sampler(GENERATOR, target="latent", history_frequencies=64)
     sampler.sample(4)
     with pytest.raises(SpecMismatchError, match="m=128"):

@@ -147,7 +147,7 @@ def test_more_rows_than_candidates_are_served_in_rounds():
         {"target": "nothing"},
         {"solver": "nothing"},
         {"candidates": 0},
-        {"window": -1},
+        {"recent": -1},
         {"seed": -1},
         {"history_frequencies": 0},
         {"unique_capacity": 0},
