@@ -144,7 +144,7 @@ def operator() -> list[Mutant]:
                "covariance *= 1 / count", by_drift),
         Mutant("drift/snapshots.py", "(old.noise_std * (1 + share)) ** 2", "0.0", by_drift),
         Mutant("drift/snapshots.py", "(1 + share)", "share", by_drift),
-        Mutant("drift/snapshots.py", "noise = old.noise_std**2 + new.noise_std**2", "noise = new.noise_std**2", by_drift),
+        Mutant("drift/snapshots.py", "old.noise_std**2 + new.noise_std**2", "new.noise_std**2", by_drift),
     ]  # fmt: skip
 
 
