@@ -23,6 +23,7 @@ from streamsketch.cli import (
     train,
 )
 from streamsketch.errors import StreamSketchError
+from streamsketch.plain import PlainFormatter, plain
 
 __all__ = ["app", "main"]
 
@@ -67,7 +68,9 @@ def options(
     `streamsketch run pipeline.toml`.
     """
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 @app.command()
@@ -138,5 +141,5 @@ def _fill_closed_streams() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {plain(message, keep=chr(10))}", err=True)
     raise SystemExit(code)

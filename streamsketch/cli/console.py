@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamsketch.errors import ConfigError
+from streamsketch.plain import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +36,7 @@ def err() -> Console:
 
 def say(message: str) -> None:
     """One line to standard error."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(plain(message, keep="\n") + "\n")
 
 
 def print_json(value: Any) -> None:
@@ -51,7 +52,9 @@ def working(message: str) -> Iterator[None]:
         say(message)
         yield
         return
-    with console.status(message):
+    from rich.markup import escape
+
+    with console.status(escape(plain(message))):
         yield
 
 

@@ -151,10 +151,10 @@ def _processes(store: Store) -> list[dict[str, Any]]:
 
     from streamsketch.run.status import read_all
 
-    if not store.local:
+    folder = store.state_path  # not state_dir: looking must not make the folder
+    if folder is None:
         return []
-    # Not state_dir: looking must not make the folder.
-    said = read_all(Path(store.root) / "state")
+    said = read_all(folder)
     return [
         {"name": name, "seconds_ago": max(0.0, round(time.time() - figures.get("time", 0.0), 1))}
         | {k: v for k, v in figures.items() if k not in ("time", "pid")}
@@ -195,8 +195,9 @@ def _privacy(store: str) -> str:
         msg = f"The store {opened.url} has released nothing yet, so nothing was spent."
         raise StoreError(msg)
     texts = [f"{newest[0]}\n{explain(newest[1])}"]
-    state = Path(opened.root) / "state" / "release.safetensors"
-    if opened.local and state.exists():
+    folder = opened.state_path
+    state = None if folder is None else folder / "release.safetensors"
+    if state is not None and state.exists():
         body = unpack(read_file(state), "release", str(state))[1]["releaser"]
         if "ledger" in body:
             ledger = Ledger.from_dict(body["ledger"], body["stream"])
@@ -235,8 +236,14 @@ def _said(process: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    from streamsketch.plain import plain
+
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(plain(str(value)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamsketch.errors import ConfigError
+from streamsketch.plain import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +132,7 @@ def init(
     settings = {**found.settings, "path": _absolute(found.settings["path"])}
     sketch, last, size = _sketch(schema, found.table)
     text = _TEMPLATE.format(
-        file=file,
+        file=plain(file),
         rows=found.table.num_rows,
         sketch=sketch,
         last=last,
@@ -177,7 +178,7 @@ def _tell(
     spread = "" if whole else f" of {found.rows:,}, spread over the file,"
     say(
         f"Proposed {len(schema.columns)} columns (d = {schema.d}) from {found.table.num_rows:,} rows"
-        f"{spread} of {file}."
+        f"{spread} of {plain(file)}."
     )
     if size:
         say(f"A snapshot will have {size / 1000:,.0f} kB, however many rows come.")
@@ -186,11 +187,11 @@ def _tell(
         say("Read with " + ", ".join(f"{k} = {_inline(v)}" for k, v in chosen.items()) + ".")
     derived = [f"{c.name} (from {', '.join(c.keys)})" for c in schema.columns if c.keys]
     if derived:
-        say(f"Not sketched, as others determine them: {', '.join(derived)}.")
+        say(plain(f"Not sketched, as others determine them: {', '.join(derived)}."))
     for column, reason in {**found.left_out, **proposed.left_out}.items():
-        say(f"Left out: {column}: {reason}.")
+        say(plain(f"Left out: {column}: {reason}."))
     for note in (*found.notes, *proposed.notes):
-        say(note)
+        say(plain(note))
 
 
 def _try(tables: Any, settings: dict[str, Any], schema: Schema) -> None:

@@ -409,6 +409,10 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
         file = _File.model_validate(tables)
     except ValidationError as e:
         problems = [_problem(error) for error in e.errors()] + problems
+        # what contradicts between the other tables is told as well
+        wrong = {error["loc"][0] for error in e.errors()}
+        sound = {key: table for key, table in tables.items() if key not in wrong}
+        file = _File.model_validate({"store": {"path": ""}, **sound})
     if declared is None:
         problems.append(
             "schema: no [schema.<column>] tables; propose some with `streamsketch init`"
@@ -444,10 +448,25 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
 
 
 def _privacy_problems(file: _File) -> list[str]:
-    """What no mechanism covers: one row would decide about others."""
+    """What the mechanism itself refuses, and what none covers: one row would decide about others."""
+    from streamsketch.privacy.resolve import resolve
+
     problems: list[str] = []
+    try:
+        resolve(file.privacy.mechanism, file.sketch.memory, file.privacy.settings or None)
+    except (ConfigError, TypeError) as e:
+        problems.append(f"privacy: {e}")
     if file.privacy.mechanism == "none":
         return problems
+    if file.dead_letters.on_error == "fail":
+        problems.append(
+            "dead_letters.on_error: with a mechanism on, one row's value must not end the stream; set "
+            'on_error = "dlq" or "skip"'
+        )
+    if file.privacy.settings.get("unit") == "user" and file.source.members > 1:
+        problems.append(
+            'source.members: users are counted by one process where unit = "user"; set members = 1'
+        )
     if file.drift is not None:
         problems.append(
             "drift: watches raw rows, which no budget pays for; remove the table, and compare "

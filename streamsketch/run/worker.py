@@ -15,6 +15,7 @@ import numpy as np
 
 from streamsketch.errors import ConfigError, StreamSketchError
 from streamsketch.ingest.streams import Sink, Source, plugin
+from streamsketch.plain import PlainFormatter
 from streamsketch.run.config import Pipeline, load
 from streamsketch.run.consume import run_ingest
 from streamsketch.run.signals import end_with_parent, stop_on_signals
@@ -257,9 +258,9 @@ def _rounded(value: float) -> float | None:
 def main(arguments: Sequence[str]) -> int:
     """Run one role; returns the exit code."""
     role, file, *rest = arguments
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("kafka", "httpx2"):  # the latter tells of each schema that is fetched
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # it warns of every busy moment

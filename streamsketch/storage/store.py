@@ -215,11 +215,11 @@ class Store:
         Raises:
             ConfigError: The store is remote and no folder was declared.
         """
-        if self._state is None and not self.local:
+        folder = self.state_path
+        if folder is None:
             raise ConfigError(
                 f'the store {self.url} is remote; declare a local folder for sums and positions, [store] state = "..."'
             )
-        folder = self._state if self._state is not None else Path(self.root) / "state"
         return secret_folder(folder)
 
     @property

@@ -1,6 +1,7 @@
 """pipeline.toml: what is right loads, all that is wrong is shown at once."""
 
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,3 +137,24 @@ def test_the_map_and_a_pilot_s_scale_are_settings_of_the_sketch(tmp_path):
     wrong = GOOD.replace("frequencies = 64", 'map = "moments"')
     with pytest.raises(ConfigError, match="fourier, signature, quadratic, quartic"):
         parse(tomllib.loads(wrong), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"privacy": {"mechanism": "tooplitz", "epsilon": 1.0}}, "privacy: .*tooplitz"),
+        ({"privacy": {"mechanism": "toeplitz", "epsilonn": 1.0}}, "privacy: .*epsilonn"),
+        ({"privacy": {"mechanism": "toeplitz", "epsilon": "x"}}, "privacy: "),
+        ({"privacy": {"mechanism": "toeplitz"}}, "privacy: "),
+        ({"privacy": {"epsilon": 1.0}}, "privacy: "),
+        ({"dead_letters": {"on_error": "fail"}}, "dead_letters.on_error: "),
+        ({"source": {"members": 4}, "privacy": {"unit": "user"}}, "source.members: "),
+    ],
+)
+def test_what_the_mechanism_refuses_is_told_with_every_other_mistake(tables, told):
+    whole = {"mechanism": "toeplitz", "epsilon": 1.0} if tables.keys() != {"privacy"} else {}
+    tables = {**tables, "privacy": {**whole, **tables.get("privacy", {})}}
+    column = {"kind": "numeric", "low": 0, "high": 1}
+    given = {"store": {"path": "s"}, "schema": {"x": column}, "drifts": {}, **tables}
+    with pytest.raises(ConfigError, match=f"(?s)drifts: unknown key.*{told}"):
+        parse(given, Path())

@@ -18,15 +18,18 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsketch.errors import ConfigError, DataError, LockedError, SchemaError, StoreError
 from streamsketch.storage.files import sync_folder
 from streamsketch_consumers.settings import parse
 from streamsketch_consumers.sinks.writers import WRITERS, Writer
 
-__all__ = ["FileSink", "SinkSettings", "StdoutSink", "make", "make_stdout"]
+__all__ = ["FileSink", "SinkSettings", "StdoutSink", "harmless", "make", "make_stdout"]
 
 log = logging.getLogger(__name__)
+
+_FORMULA = r"^[=+\-@\t\r]"  # what a spreadsheet takes for one, at the beginning of a text
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -49,12 +52,15 @@ class SinkSettings:
         format: parquet, arrow, arrows (an Arrow stream), csv or jsonl; by the suffix if not set.
         mode: `file` writes one file, which appears at the end; `parts` one file per flush.
         part_rows: With parts: also begin a new one after so many rows.
+        escape_formulas: CSV only: write an apostrophe before a text that a spreadsheet would
+            run (it begins with =, +, -, @, a tab or a carriage return). It changes the text.
     """
 
     path: str
     format: str | None = None
     mode: str = "file"
     part_rows: int = 1_000_000
+    escape_formulas: bool = False
 
     def __post_init__(self) -> None:
         if self.format is None and Path(self.path).suffix.lower() not in SUFFIXES:
@@ -122,6 +128,8 @@ class FileSink:
                 f"({_line(self._schema)}) to "
                 f"({_line(table.schema)}); write them to another path"
             )
+        if self.settings.escape_formulas and self.settings.kind == "csv":
+            table = harmless(table)
         if self.settings.mode == "file":
             self._write(table)
             return
@@ -222,10 +230,14 @@ class StdoutSink:
     Args:
         kind: csv, jsonl or arrows.
         file: Where to, instead of standard output.
+        formulas: Whether CSV may hold texts that a spreadsheet would run.
     """
 
-    def __init__(self, kind: str = "csv", file: BinaryIO | None = None) -> None:
+    def __init__(
+        self, kind: str = "csv", file: BinaryIO | None = None, formulas: bool = True
+    ) -> None:
         self._kind = kind
+        self._formulas = formulas or kind != "csv"
         self._file = file
         self._writer: Writer | None = None
 
@@ -250,6 +262,7 @@ class StdoutSink:
         self.flush()
 
     def _write(self, out: BinaryIO, table: pa.Table) -> None:
+        table = table if self._formulas else harmless(table)
         if self._writer is None:
             self._writer = WRITERS[self._kind](out, table.schema.remove_metadata())
         self._writer.write_table(table)
@@ -269,6 +282,7 @@ class StdoutSink:
 @dataclass(frozen=True)
 class _StdoutSettings:
     format: str = "csv"
+    escape_formulas: bool = False
 
 
 def make(settings: Mapping[str, Any]) -> FileSink:
@@ -294,10 +308,11 @@ def make_stdout(settings: Mapping[str, Any]) -> StdoutSink:
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
-    kind = parse(_StdoutSettings, settings, "sink 'stdout'").format
+    checked = parse(_StdoutSettings, settings, "sink 'stdout'")
+    kind = checked.format
     if kind not in ("csv", "jsonl", "arrow", "arrows"):
         raise ConfigError(f"sink 'stdout': format = {kind!r} is not one of csv, jsonl, arrow")
-    return StdoutSink("arrows" if kind == "arrow" else kind)
+    return StdoutSink("arrows" if kind == "arrow" else kind, formulas=not checked.escape_formulas)
 
 
 def _create(path: Path) -> BinaryIO:
@@ -312,6 +327,25 @@ def _create(path: Path) -> BinaryIO:
         ) from None
     file.truncate()
     return file
+
+
+def harmless(table: pa.Table) -> pa.Table:
+    """The table with an apostrophe before every name and text that a spreadsheet would run.
+
+    >>> harmless(pa.table({"=a": ["=1+1", "x", None]})).to_pydict()
+    {"'=a": ["'=1+1", 'x', None]}
+    """
+    columns = []
+    for column in table.columns:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            text = column.cast(pa.large_string())
+            runs = pc.match_substring_regex(text, _FORMULA)
+            quote, nothing = pa.scalar("'", pa.large_string()), pa.scalar("", pa.large_string())
+            column = pc.if_else(runs, pc.binary_join_element_wise(quote, text, nothing), text)
+        columns.append(column)
+    names = [f"'{n}" if re.match(_FORMULA, n) else n for n in table.column_names]
+    return pa.table(columns, names=names)
 
 
 def _line(schema: pa.Schema) -> str:
