@@ -41,6 +41,7 @@ import torch
 from benchmarks.quality import ROOT, Record, adult, flights, judged, shuffled
 from streamsketch import Generator, Schema, Sketcher, fit
 from streamsketch.evaluate import two_sample_auc
+from streamsketch.features.pilot import advise
 from streamsketch.snapshot import Snapshot
 
 ROWS = 32561  # made, and real for floor and ceiling
@@ -188,6 +189,13 @@ def snapshots(
     plain = Sketcher(schema, seed=seed)
     plain.learn_many(train)
     yield "autoregressive", plain.release()
+    advice = advise(schema, train)  # what `init` proposes
+    if advice.triples:
+        more = Sketcher(
+            schema, seed=seed, middle=advice.middle, coarse=advice.coarse, triples=advice.triples
+        )
+        more.learn_many(train)
+        yield "with the triples that init proposes", more.release()
     if not private:
         return
     budget = {"epsilon": 1.0, "delta": 1e-5, "releases": 1}

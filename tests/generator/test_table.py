@@ -309,3 +309,12 @@ def test_private_tables(epsilon: float, close: bool) -> None:
 def test_uniforms_have_one_value_in_each_part() -> None:
     u = uniforms(3, 50, np.random.default_rng(0))
     assert (np.sort((u * 50).astype(int), 1) == np.arange(50)).all()
+
+
+def test_values_fill_their_finest_cells(made) -> None:
+    u = uniforms(made.latent_dim, 20_000, np.random.default_rng(0))
+    codes, within = made.law.draw(u)
+    k = next(k for k, v in enumerate(made.layout.variables) if v.name == "x")
+    for cell in np.flatnonzero(np.bincount(codes[k]) > 200):
+        places = within[k][codes[k] == cell]
+        assert places.min() < 0.1 and places.max() > 0.9 and abs(places.mean() - 0.5) < 0.1
