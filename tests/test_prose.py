@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_python_blocks_compile(path: Path) -> None:
         r"^( *)```python\n(.*?)^\1```", path.read_text(), re.DOTALL | re.MULTILINE
     ):
         ast.parse("\n".join(line.removeprefix(indent) for line in block.splitlines()))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
+def test_toml_blocks_are_toml(path: Path) -> None:
+    text = path.read_text()
+    for indent, block in re.findall(r"^( *)```toml\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE):
+        tomllib.loads("\n".join(line.removeprefix(indent) for line in block.splitlines()))
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=names(TUTORIALS))
