@@ -148,7 +148,22 @@ def operator() -> list[Mutant]:
     ]  # fmt: skip
 
 
-ROOMS = (sampler, training, inverse, operator)
+def privacy() -> list[Mutant]:
+    """What the promise rests on."""
+    release, mechanisms = "privacy/release.py", "privacy/mechanisms.py"
+    factors = "privacy/test_factorization.py"
+    return [
+        Mutant(release, "self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE)\n        self.epoch",
+               "self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE / 2)\n        self.epoch",
+               "privacy/test_release.py"),
+        Mutant(release, "self._past_variance += last * last", "self._past_variance += 0.0", "privacy/test_release.py"),
+        Mutant(mechanisms, "if not sigma <= MOST_SIGMA:", "if False:", factors),
+        Mutant("privacy/factorization.py", "times[0] = windows", "times[0] = 1", factors),
+        Mutant("privacy/factorization.py", "** -1.39", "** -0.5", factors),
+    ]  # fmt: skip
+
+
+ROOMS = (sampler, training, inverse, operator, privacy)
 MUTANTS = [mutant for room in ROOMS for mutant in room()]
 
 

@@ -126,11 +126,14 @@ class DoubleCount(Releaser):
 
 
 def maker(
-    kind: type[Releaser] = Releaser, cells: bool = False, **settings: Any
+    kind: type[Releaser] = Releaser,
+    cells: bool = False,
+    mechanism: str = "toeplitz",
+    **settings: Any,
 ) -> Callable[[], Releaser]:
     chosen = Settings(**{"rho": RHO, "releases": RELEASES, **settings})
     features, schema = (CELLS, TABLE) if cells else (FM, SCHEMA)
-    return lambda: kind(features, schema, mechanism="toeplitz", settings=chosen)
+    return lambda: kind(features, schema, mechanism=mechanism, settings=chosen)
 
 
 def stream(w_max: float = 1.0, clip: bool = True, cells: bool = False) -> dict[str, Any]:
@@ -166,6 +169,7 @@ CORRECT: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] 
     "correct": (Releaser, {}, {}, False),
     "correct, killed once": (Releaser, {}, {}, True),
     "correct, strict": (Releaser, {"strict": True}, {}, True),
+    "correct, unbounded": (Releaser, {"mechanism": "unbounded", "releases": None}, {}, True),
     "correct, cells": (Releaser, {"cells": True}, {"cells": True}, True),
 }
 MUTANTS: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] = {

@@ -107,7 +107,7 @@ def audit(
     runs: int = 1000,
     crash_after: int | None = None,
 ) -> Verdict:
-    """Audit a releaser of the mechanism toeplitz, landmark memory, default or strict noise.
+    """Audit a releaser of the mechanism toeplitz or unbounded, landmark memory, default or strict noise.
 
     Args:
         make: Makes a releaser that has released nothing, with noise of its own each time.
@@ -129,12 +129,11 @@ def audit(
     assert settings is not None
     releases = len(without)
     count_units = settings.count_units(pattern.features.norm_bound)
-    c = coefficients(fx.square_root(settings.releases or releases), releases)
-    whole = fx.square_root(settings.releases or releases)
+    c, norm = _encoder(settings.releases, releases)
     # From the published settings alone, by a route of its own.
     rho = settings.budget
     unit = settings.unit_norm(pattern.features.norm_bound, pattern.features.replace_bound)
-    sigma = unit * float(np.linalg.norm(whole))
+    sigma = unit * norm
     sigma *= 2**16 / math.sqrt(2.0 * rho)
     encoder = np.array(
         [np.concatenate([c[t::-1], np.zeros(releases - 1 - t)]) for t in range(releases)]
@@ -168,6 +167,18 @@ def audit(
     variance_z, correlation_z = _noise_tests(np.array(noise))
     promised = math.sqrt(2.0 * rho)
     return Verdict(mu, error, promised, variance_z, correlation_z, off_lattice, versions)
+
+
+def _encoder(planned: int | None, releases: int) -> tuple[Floats, float]:
+    """First coefficients of C, and its column norm over all the releases that may come."""
+    if planned is not None:
+        whole = fx.square_root(planned)
+        return coefficients(whole, releases), float(np.linalg.norm(whole))
+    blt = fx.unbounded()
+    theta, omega = np.array(blt.theta), np.array(blt.omega)
+    tail = sum(a * b / (1.0 - s * t) for a, s in zip(omega, theta, strict=True)
+               for b, t in zip(omega, theta, strict=True))  # fmt: skip
+    return blt.coefficients(releases), math.sqrt(1.0 + float(tail))
 
 
 class Rehearsal:

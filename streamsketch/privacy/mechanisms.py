@@ -33,6 +33,8 @@ Series: TypeAlias = "fx.Blt | Array"
 
 #: Strict mode rounds the encoder to multiples of 2**-12, so that encoded sums are whole numbers.
 DYADIC_BITS = 12
+#: Largest noise in units of 2**-16: with 64 times as much every unit still fits a double and int64.
+MOST_SIGMA = 2.0**46
 #: Below this an encoder's coefficient no longer counts.
 TAIL = 1e-18
 
@@ -73,6 +75,12 @@ MECHANISMS: dict[str, Mechanism] = {
         "Releases of the running sum share correlated noise from a few buffers.",
         lambda s: fx.fit_blt(s.releases, buffers=s.buffers),
     ),
+    "unbounded": Mechanism(
+        "landmark",
+        True,
+        "Releases of the running sum share correlated noise from a few buffers, without end.",
+        lambda _: fx.unbounded(),
+    ),
     "decayed": Mechanism(
         "decayed",
         True,
@@ -108,7 +116,12 @@ class Plan:
         if releases is None and not mechanism.endless:
             raise ConfigError(
                 f'mechanism "{self.name}" needs a planned number of releases; set releases, or '
-                'use "decayed" or "tumbling" for an endless stream.'
+                'use "unbounded", "decayed" or "tumbling" for an endless stream.'
+            )
+        if self.name == "unbounded" and self.settings.strict:
+            raise ConfigError(
+                'mechanism "unbounded" has no strict mode, which would keep every window; set '
+                'strict = false, or plan the releases and use "toeplitz".'
             )
         if self.name == "gaussian" and releases != 1:
             raise ConfigError(
@@ -151,8 +164,8 @@ class Plan:
         Two rows in different windows come together where C does not change signs; only there does the
         difference of two rows bound that of their encoded windows.
         """
-        n = self._horizon(self.encoder)
-        apart = bool((coefficients(self.encoder, n) < 0).any())
+        # the coefficients of the buffered form are never negative
+        apart = not isinstance(self.encoder, fx.Blt) and bool((self.encoder < 0).any())
         bound = None if apart else features.replace_bound
         return self.settings.unit_norm(features.norm_bound, bound)
 
@@ -162,6 +175,8 @@ class Plan:
         s = self.settings
         if isinstance(self.encoder, fx.Blt) and s.windows == 1:
             return self.encoder.column_norm(s.releases)
+        if isinstance(self.encoder, fx.Blt) and s.releases is None:
+            return self.encoder.participation_norm(s.windows, s.separation)
         span = (s.windows - 1) * s.separation
         n = s.releases or self._horizon(self.encoder) + span
         return fx.participation_norm(
@@ -184,7 +199,12 @@ class Plan:
 
     @cached_property
     def factor(self) -> float:
-        """Worst standard deviation of any release, in units of ``sensitivity / sqrt(2 rho)``."""
+        """Worst standard deviation of any release, in units of ``sensitivity / sqrt(2 rho)``.
+
+        Infinite for an unbounded sum, whose noise grows slowly without end.
+        """
+        if self.name == "unbounded" and self.settings.releases is None:
+            return math.inf
         if isinstance(self.encoder, fx.Blt):
             decay = self.settings.decay if self.memory == "decayed" else 1.0
             worst = fx.decoder_norm(self.encoder, self.settings.releases, decay)
@@ -198,7 +218,15 @@ class Plan:
         Args:
             width: Length of a window's vector, count coordinate included.
             sigma: Standard deviation of ``z`` in units of 2**-16.
+
+        Raises:
+            ConfigError: If so much noise exceeds the arithmetic: its low digits would be missing.
         """
+        if not sigma <= MOST_SIGMA:
+            raise ConfigError(
+                f"the budget asks for noise of {sigma / 2**16:.3g} on each coordinate and exact arithmetic ends at "
+                f"{MOST_SIGMA / 2**16:.3g}; set a larger epsilon or rho, or fewer frequencies."
+            )
         if self.settings.strict:
             assert not isinstance(self.encoder, fx.Blt)
             return Lattice(self.encoder, width, sigma)

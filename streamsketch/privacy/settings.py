@@ -31,7 +31,7 @@ class Settings:
         rho: The same budget as zero-concentrated differential privacy.
         delta: Failure probability that goes with epsilon.
         releases: T_max, the planned number of releases of an epoch; None for an endless stream
-            (mechanisms decayed and tumbling only; in a pipeline file "endless", their default).
+            (mechanisms unbounded, decayed and tumbling only; in a pipeline file "endless", their default).
         epochs: How many times a stream may start again after T_max releases. A row lies in one
             epoch only, so epochs cost no budget, but their variances add. Rows only: with
             unit "user" it must be 1.

@@ -122,6 +122,7 @@ def test_participation_is_the_worst_pattern():
     [
         ("toeplitz", {"releases": 30}),
         ("blt", {"releases": 30}),
+        ("unbounded", {"releases": None}),
         ("decayed", {"releases": None, "decay": 0.8}),
         ("tumbling", {"releases": None}),
         ("sliding", {"releases": 30, "panes": 7}),
@@ -162,7 +163,7 @@ def test_worst_noise_at_rho_half_is_eighty(strict):
 
 def test_registry_is_covered_and_errors_name_the_remedy():
     assert set(MECHANISMS) == {
-        "none", "gaussian", "toeplitz", "blt", "decayed", "tumbling", "sliding",
+        "none", "gaussian", "toeplitz", "blt", "unbounded", "decayed", "tumbling", "sliding",
     }  # fmt: skip
     with pytest.raises(ConfigError, match="choose one of none, gaussian"):
         noise_multiplier("laplace")
@@ -184,3 +185,53 @@ def test_registry_is_covered_and_errors_name_the_remedy():
         fx.memory_series("ring", 3)
     with pytest.raises(ConfigError, match="endless"):
         fx.fit_blt(None)
+
+
+def planned_variance(releases: int) -> float:
+    """Worst variance of the square root planned for so many releases, in its closed form."""
+    return ((math.log(releases) + np.euler_gamma + 4 * math.log(2)) / math.pi) ** 2
+
+
+def test_unbounded_stays_near_the_bounded_optimum_at_every_release():
+    plan = Plan("unbounded", Settings(rho=1.0, releases=None))
+    horizon = planned_variance(2**24) ** 0.5
+    for k in range(7, 25):
+        variance = (plan.participation * plan.error(2**k - 1)) ** 2
+        # the square root planned for 2**24, at the same release; and the one planned for 2**k
+        assert variance <= 1.5 * horizon * planned_variance(2**k) ** 0.5
+        assert variance <= 2.1 * planned_variance(2**k)
+    assert (plan.participation * plan.error(2**40 - 1)) ** 2 < 3 * planned_variance(2**40)
+
+
+def test_unbounded_is_one_mechanism_for_ever_with_smooth_noise_and_bounded_memory():
+    plan = Plan("unbounded", Settings(rho=1.0, releases=None))
+    c = plan.encoder.coefficients(2**16)
+    assert np.linalg.norm(c) < plan.participation  # over all releases, not the first ones
+    b = np.cumsum(fx.inverse(c))
+    norms = fx.row_norms(b)
+    assert np.allclose([plan.error(t) for t in (0, 9, 999, 65535)], norms[[0, 9, 999, 65535]])
+    assert np.all(np.diff(norms) >= 0) and np.diff(norms)[1:].max() < 0.1
+    noiser = plan.noiser(3, 1.0)
+    entropy = seeded_entropy(np.random.default_rng(0))
+    for _ in range(100):
+        noiser.next(np.zeros(3, np.int64), entropy)
+    assert sum(a.size for a in noiser.arrays().values()) == 20 * 3
+    with pytest.raises(ConfigError, match="strict"):
+        Plan("unbounded", Settings(rho=1.0, releases=None, strict=True))
+
+
+@pytest.mark.parametrize(("windows", "separation"), [(1, 1), (3, 2), (5, 100)])
+def test_several_participations_without_end_in_closed_form(windows, separation):
+    blt = fx.Blt((0.9, 0.5), (0.2, 0.3))
+    long = fx.participation_norm(blt.coefficients(3000), windows=windows, separation=separation)
+    assert blt.participation_norm(windows, separation) == pytest.approx(long, rel=1e-12)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("rho", [1e-20, 1e-24, 1e-30])
+def test_noise_that_the_arithmetic_cannot_hold_is_refused(rho, strict):
+    settings = Settings(rho=rho, releases=1, strict=strict)
+    plan = Plan("gaussian", settings)
+    sigma = settings.unit_norm(4.0) * 2**16 / math.sqrt(2 * rho)
+    with pytest.raises(ConfigError, match="larger epsilon or rho"):
+        plan.noiser(17, sigma)
