@@ -39,6 +39,10 @@ PRIVATE_MIDDLE = 12  # fewer, larger cells stand out of the noise
 DeadLetters = Callable[[Sequence[Rejected], Any], None]
 
 
+#: Numbers of an encoded row, 4 bytes each: a batch of a thousand rows then has at most 512 MiB.
+MOST_NUMBERS = 1 << 17
+
+
 def spec_of(
     schema: Schema,
     frequencies: int = 1024,
@@ -75,10 +79,17 @@ def spec_of(
         private: Whether noise will be added: the weight of counts is chosen for it.
 
     Raises:
-        ConfigError: m below 1, conditional without a label column, or cells that do not fit.
+        ConfigError: Rows too wide, m below 1, conditional without a label column, or cells that do not fit.
     """
     if frequencies < 1:
         raise ConfigError(f"frequencies = {frequencies} must be at least 1")
+    if schema.d > MOST_NUMBERS:
+        wide = max(schema.columns, key=lambda column: len(column.values))
+        raise ConfigError(
+            f"a row of the schema is encoded to {schema.d:,} numbers, more than the {MOST_NUMBERS:,} that "
+            f"batches are held in memory for; the most values, {len(wide.values):,}, are those of {wide.name!r}: "
+            "declare the frequent ones, and others as one"
+        )
     if conditional and schema.label is None:
         raise ConfigError(
             'a conditional sketch needs a label column; declare one with kind = "label"'

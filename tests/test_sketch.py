@@ -202,3 +202,14 @@ def test_a_river_users_loop():
     ):
         sketcher.learn_one(x)
     assert sketcher.release().count == 2
+
+
+def test_rows_too_wide_for_memory_are_refused_before_any_is_read():
+    from streamsketch import Schema, Sketcher
+    from streamsketch.errors import ConfigError
+    from streamsketch.schema import Column
+
+    values = tuple(str(i) for i in range(200_000))
+    schema = Schema([Column("city", "categorical", "string", values=values)])
+    with pytest.raises(ConfigError, match="200,000, are those of 'city'"):
+        Sketcher(schema, 16)
