@@ -54,8 +54,8 @@ class ForgottenNorm(Releaser):
 class ForgottenTables(Releaser):
     """Takes the norm of a row for that of its Fourier features: its counts are forgotten."""
 
-    def _start(self, *args: Any) -> None:
-        super()._start(*args)
+    def _arm(self, plan: Any) -> None:
+        super()._arm(plan)
         whole, part = self.features.norm_bound, self.features.fourier.norm_bound
         self.sigma *= self.settings.unit_norm(part) / self.settings.unit_norm(whole)
         self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
