@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {
     "shapes": (["--points", "2000", "--seconds", "0.3"], ["shapes.png"]),
     "files": (
-        ["--rows", "1200", "--seconds", "0.5"],
+        ["--rows", "1200"],
         [
             "flights-columns.png",
             "flights-pairs.png",

@@ -387,11 +387,11 @@ def load(path: str | Path) -> Pipeline:
 def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -> Pipeline:
     """Validate the tables of a pipeline file. Raises ConfigError as `load`.
 
-    >>> parse({"source": {"members": 0}, "sketch": {"frequency": 3}}, Path("."))
+    >>> parse({"source": {"members": 0}, "snapshots": {"second": 3}}, Path("."))
     Traceback (most recent call last):
     streamsketch.errors.ConfigError: the pipeline has 4 mistakes:
       source.members: input should be greater than or equal to 1 (found 0)
-      sketch.frequency: unknown key; known are frequencies, law, scale, seed, memory, conditional
+      snapshots.second: unknown key; known are rows, seconds, save_seconds, keep, max_age
       store: the table is missing
       schema: no [schema.<column>] tables; propose some with `streamsketch init`
     """

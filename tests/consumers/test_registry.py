@@ -424,7 +424,7 @@ def test_a_registry_that_goes_and_comes_back_costs_no_rows(
     assert not member.dead and not other.dead
 
 
-def wait_for(condition, limit=20.0):
+def wait_for(condition, limit=90.0):
     end = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < end, f"not within {limit} s"

@@ -137,7 +137,7 @@ def test_two_readers_of_one_store(tmp_path):
         while "files" not in first.parts:
             time.sleep(0.01)
         second = ingest(tmp_path / "a", "streamsketch_consumers.files", settings, SCHEMA)
-        with pytest.raises(LockedError, match="being read by another process"):
+        with pytest.raises(LockedError, match="held by another process"):
             second.run(threading.Event())
         second.letters.close()
     finally:

@@ -1,5 +1,6 @@
 """The mechanism inside the real pipeline: write-ahead, ledger copy, users, the end of the budget."""
 
+import re
 import threading
 
 import numpy as np
@@ -198,6 +199,8 @@ def test_a_private_run_says_nothing_exact(tmp_path, caplog, capfd):
         one = run(tmp_path, 1237, rho=1e-4)
     said = caplog.text + "".join(capfd.readouterr()) + "\n".join(copy_lines(tmp_path))
     said += str(consumer._figures(one, private=True)) + repr(one.releases.new_releaser())
-    assert "1237" not in said
+    assert not re.search(
+        r"(?<![0-9a-f])1237(?![0-9a-f])", said
+    )  # random names may hold the digits
     total = one.state.cut()[0].total
     assert not [v for v in total if len(str(v)) > 6 and str(v) in said]
