@@ -75,9 +75,13 @@ def sample(
     """Draw new rows that differ from those drawn before: the history is kept between calls."""
     from streamsketch.cli.console import say
     from streamsketch.cli.rows import write_rows
+    from streamsketch.run.verdict import verdict
     from streamsketch.sampler import Sampler
 
     name, generator = open_generator(store)
+    good, said = verdict(getattr(generator, "metrics", {}))
+    if not good:
+        say(f"WARNING: {name} is no good generator: {said}")
     if where:
         _sample_where(name, generator, count, seed, label, where, output)
         return

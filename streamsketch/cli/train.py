@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from streamsketch.generator import Generator
     from streamsketch.run.config import Pipeline
     from streamsketch.storage.store import Store
+
+
+CHECKPOINT_SECONDS = 2.0  # an interrupted training keeps what it had then
+INTERRUPTED = 130
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,6 +70,7 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
     from streamsketch.cli.progress import bar
     from streamsketch.errors import StoreError
     from streamsketch.generator import Progress, fit
+    from streamsketch.run.verdict import verdict
     from streamsketch.snapshot import Snapshot
 
     store, t = loaded.store(), loaded.trainer
@@ -76,25 +82,37 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
         raise StoreError(msg)
     name, snapshot = newest
     start = None if fresh else _start(store, snapshot.spec.fingerprint)
+    so_far: deque[Generator] = deque(maxlen=1)
+    interrupted = False
     with bar(f"{'training on' if start is None else 'going on with'} {name}") as update:
 
         def progress(p: Progress) -> None:
             update(p.done, f"loss {p.loss:.3g}, held-out {p.heldout:.3g} (best {p.floor:.3g})")
 
-        made = fit(
-            snapshot,
-            seconds=t.seconds,
-            seed=t.seed,
-            device=t.device,
-            objective=t.objective,
-            start=start,
-            progress=progress,
-            **t.settings,
-        )
+        try:
+            made = fit(
+                snapshot,
+                seconds=t.seconds,
+                seed=t.seed,
+                device=t.device,
+                objective=t.objective,
+                start=start,
+                progress=progress,
+                on_checkpoint=so_far.append,
+                checkpoint_every=CHECKPOINT_SECONDS,
+                **t.settings,
+            )
+        except KeyboardInterrupt:
+            if not so_far:
+                raise
+            say("stopping: saving the generator so far")
+            made, interrupted = so_far[-1], True
     saved = store.checkpoints.put(made.to_bytes())
     store.checkpoints.retain(keep=t.keep)
-    verdict = made.metrics.get("verdict")
-    say(f"{saved}: {made!r}" + (f"\n{verdict}" if verdict else ""))
+    good, said = verdict(made.metrics)
+    say(f"{saved}: {made!r}\n{said if good else f'WARNING: {said}'}")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _start(store: Store, fingerprint: str) -> Generator | None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from streamsketch.run.verdict import verdict as judged
+
 __all__ = ["verdict"]
 
 SILENT_SECONDS = 30.0
@@ -98,18 +100,11 @@ def _model(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     newest = next((c for c in facts["checkpoints"] if "damaged" not in c), None)
     if newest is None:
         return []
-    text = str(newest.get("verdict") or "")
-    heldout, floor = newest.get("heldout"), newest.get("floor")
-    steps = newest.get("steps")
-    if steps == 0 or "do not use" in text or "drawn independently" in text:
-        why = text or "it was trained for 0 steps"
-        return [("bad", f"The newest generator is no good: {why}.", "Do not use its rows.")]
-    poor = isinstance(heldout, int | float) and isinstance(floor, int | float) and not text
-    if poor and heldout > 30 * max(floor, 1e-12):
-        return [(
-            "warn", f"The newest generator is {heldout / max(floor, 1e-12):.0f} times off the floor.",
-            "Train longer ([trainer] seconds), or sketch with more frequencies.",
-        )]  # fmt: skip
+    good, said = judged(newest)
+    if not good:
+        return [("bad", f"The newest generator is no good: {said}.", "Do not use its rows.")]
+    if "poor" in said:
+        return [("warn", f"The newest generator: {said}.", "See its panels below.")]
     return []
 
 

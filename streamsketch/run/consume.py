@@ -97,7 +97,7 @@ class _Figures:
         return {
             **public,
             "rows": p.rows,
-            "stored": sum(part.rows for part in ingest.parts.values()),
+            "stored": sum(part.rows - part.dead for part in ingest.parts.values()),
             "rows_per_s": round(self._rate(p.rows)),
             "dead": p.dead,
             "reasons": dict(p.reasons.most_common(SHOWN)),

@@ -21,6 +21,7 @@ from streamsketch.run.consume import run_ingest
 from streamsketch.run.signals import end_with_parent, stop_on_signals
 from streamsketch.run.status import Status
 from streamsketch.run.supervisor import finished
+from streamsketch.run.verdict import verdict
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.store import Family
 
@@ -160,7 +161,12 @@ def train_new(
             break
         checkpoint = store.checkpoints.put(generator.to_bytes())
         store.checkpoints.retain(t.keep)
-        report({"snapshot": name, "checkpoint": checkpoint, **_short(generator.metrics)})
+        good, said = verdict(generator.metrics)
+        log.log(logging.INFO if good else logging.WARNING, "%s: %s", checkpoint, said)
+        report(
+            {"snapshot": name, "checkpoint": checkpoint, **_short(generator.metrics)}
+            | {"verdict": said}
+        )
         done, written = snapshot.id, written + 1
         if not watch:
             break
@@ -246,7 +252,7 @@ def _short(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         k: _rounded(v) if isinstance(v, float) else v
         for k, v in metrics.items()
-        if isinstance(v, int | float) or k == "verdict"
+        if isinstance(v, int | float)
     }
 
 

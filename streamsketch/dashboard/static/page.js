@@ -147,7 +147,7 @@ function training() {
 function state() {
   const b = facts.privacy, p = panel("state", "p-privacy", "Privacy budget", "What releases have spent of the declared budget, and when it ends at this pace.");
   if (!b) fill(p, make("div"), "No mechanism is on: snapshots are exact and not private.");
-  else fill(p, table(["", ""], [["mechanism", b.mechanism], ["epsilon of the epoch", b.epsilon], ["delta", b.delta], ["unit", b.unit],
+  else fill(p, table(["of the budget", "value"], [["mechanism", b.mechanism], ["epsilon of the epoch", b.epsilon], ["delta", b.delta], ["unit", b.unit],
     ["releases made", `${b.made} of ${b.releases}`], ["releases left", b.left], ["ends", b.ends ? day(b.ends) : "–"]], "Privacy budget"),
     `${Math.round(b.share * 100)} % spent, ${b.left} releases left${b.ends ? `; at this pace it ends on ${when(b.ends)}` : ""}`);
   const bytes = Object.entries(facts.bytes), total = bytes.reduce((a, [, v]) => a + v, 0);
@@ -191,7 +191,7 @@ function law(c) {
       a.style.width = `${100 * v.sketch / top}%`; b.style.width = `${100 * (v.generator ?? 0) / top}%`;
       return make("span", {class: "bars", "aria-hidden": "true"}, a, b); };
     const share = (x, e) => x === null ? "–" : `${(100 * x).toFixed(1)} %${e ? ` ± ${(100 * e).toFixed(1)}` : ""}`;
-    fill(p, table(["value", "sketch", "generator", ""], c.values.map(v => [v.value, share(v.sketch, v.error), share(v.generator), bars(v)]), c.name),
+    fill(p, table(["value", "sketch", "generator", "compared"], c.values.map(v => [v.value, share(v.sketch, v.error), share(v.generator), bars(v)]), c.name),
       c.more ? `The ${c.values.length} most frequent of ${c.values.length + c.more} values.` : `${c.values.length} values.`);
     return;
   }
@@ -221,7 +221,7 @@ async function laws() {
       const bars = v => { const a = make("i", {class: "a"}), b = make("i", {class: "b"});
         a.style.width = `${100 * v.sketch}%`; b.style.width = `${100 * (v.generator ?? 0)}%`;
         return make("span", {class: "bars", "aria-hidden": "true"}, a, b); };
-      fill(p, table(["pair", "sketch", "generator", ""], found.pairs.map(v => [v.pair.join(", "), short(v.sketch), short(v.generator), bars(v)]), "Pairs of columns"),
+      fill(p, table(["pair", "sketch", "generator", "compared"], found.pairs.map(v => [v.pair.join(", "), short(v.sketch), short(v.generator), bars(v)]), "Pairs of columns"),
         `The ${found.pairs.length} strongest pairs.`);
     }
     at("laws-note").textContent = found.columns.length ? `From ${found.snapshot}${found.checkpoint ? `, the generator of ${found.checkpoint}` : "; no generator yet"}.`
