@@ -73,7 +73,7 @@ def _lag(alive: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 def _letters(alive: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     dead = sum(p.get("dead") or 0 for p in alive)
     rows = sum(p.get("rows") or 0 for p in alive)
-    if dead <= 0.01 * (rows + dead):
+    if dead <= 0.02 * (rows + dead):
         return []
     return [(
         "warn", f"{dead / (rows + dead):.0%} of the rows are refused.",
