@@ -39,6 +39,8 @@ def serve(
     from streamsketch.errors import ConfigError
 
     try:
+        import uvicorn  # noqa: F401  # the server that the page runs on
+
         from streamsketch import dashboard
     except ModuleNotFoundError as error:
         msg = (
