@@ -104,10 +104,10 @@ def hook() -> ModuleType:
 
 
 def test_every_key_of_the_pipeline_is_described(hook: ModuleType) -> None:
-    from streamsketch.run.config import _File
+    from streamsketch.run.tables import PipelineFile
 
     page = hook.pipeline()  # raises KeyError where a key has no meaning in its docstring
-    for table in _File.model_fields:
+    for table in PipelineFile.model_fields:
         assert f"## {table}\n" in page
     for key in (
         "watermark",

@@ -96,7 +96,7 @@ PARTS = [  # tables of pipeline.toml whose further keys belong to what `type` (o
 
 def pipeline() -> str:
     """Every table and key of pipeline.toml with its default and meaning."""
-    from streamsketch.run import config
+    from streamsketch.run.tables import PipelineFile
 
     lines = [
         "# pipeline.toml",
@@ -105,7 +105,7 @@ def pipeline() -> str:
         "reported at once. Paths are relative to the file.",
         "",
     ]
-    own = {name: field.annotation for name, field in config._File.model_fields.items()}
+    own = {name: field.annotation for name, field in PipelineFile.model_fields.items()}
     for name, annotation in own.items():
         table = annotation if isinstance(annotation, type) else annotation.__args__[0]
         summary, meanings = described(table)

@@ -95,7 +95,8 @@ def replay(
     from dataclasses import replace
     from pathlib import Path
 
-    from streamsketch.run.config import SourceTable, load
+    from streamsketch.run.config import load
+    from streamsketch.run.tables import SourceTable
 
     loaded = load(pipeline)
     paths = [f if "://" in f else str(Path(f).absolute()) for f in files]
@@ -128,8 +129,9 @@ def redrive(
     from dataclasses import replace
 
     from streamsketch.cli.console import say
-    from streamsketch.run.config import SourceTable, load
+    from streamsketch.run.config import load
     from streamsketch.run.redrive import collect
+    from streamsketch.run.tables import SourceTable
 
     loaded = load(pipeline)
     folder, count, other = collect(loaded, files or [])

@@ -5,29 +5,47 @@ result states what holds for all rows in it, and what was spent adds up, because
 two streams share people. Rows that are in both would count twice: every release carries its provenance.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import hypot
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from streamsketch.errors import ConfigError, SpecMismatchError
+from streamsketch.privacy.settings import Settings
 from streamsketch.snapshot import Release, Snapshot
-
-if TYPE_CHECKING:
-    from streamsketch.privacy.release import Releaser
 
 __all__ = ["average", "check_same_promise", "overlap", "provenance"]
 
 APART = ("tumbling",)  # memories whose releases of one stream share no rows
 
 
-def provenance(releaser: "Releaser") -> list[str]:
-    """What a release of this releaser holds the rows of: streams, or single windows of one."""
-    if releaser.memory_text not in APART:
-        return list(releaser.origins)
-    return [f"{origin}/{releaser.epoch}/{releaser.index}" for origin in releaser.origins]
+class Promise(Protocol):
+    """What of a releaser decides whether its rows may be joined with another's."""
+
+    origins: tuple[str, ...]
+    mechanism: str
+    memory_text: str
+    private: bool
+    released: int
+    settings: Settings | None
+    stream: str
+
+    @property
+    def test_mode(self) -> bool:
+        """Whether the noise is repeatable."""
+
+    @property
+    def paid(self) -> float:
+        """What queries have cost before the first release, rho."""
+
+
+def provenance(origins: Sequence[str], memory: str, epoch: int, index: int) -> list[str]:
+    """What a release holds the rows of: streams, or single windows of one."""
+    if memory not in APART:
+        return list(origins)
+    return [f"{origin}/{epoch}/{index}" for origin in origins]
 
 
 def overlap(a: Iterable[str], b: Iterable[str]) -> list[str]:
@@ -44,7 +62,7 @@ def overlap(a: Iterable[str], b: Iterable[str]) -> list[str]:
     )
 
 
-def check_same_promise(a: "Releaser", b: "Releaser") -> None:
+def check_same_promise(a: Promise, b: Promise) -> None:
     """Refuse two releasers whose rows cannot be released together under the promise given to each.
 
     Raises:
@@ -72,7 +90,7 @@ def check_same_promise(a: "Releaser", b: "Releaser") -> None:
             raise ConfigError(
                 "sketchers that have released privately cannot be merged; merge before the first release"
             )
-        if one.private and one.ledger.spent:
+        if one.paid:
             raise ConfigError(
                 f"the ledger of stream {one.stream!r} has paid queries, which the result would forget; merge before "
                 "they are paid, and charge the result"
@@ -84,7 +102,7 @@ def check_same_promise(a: "Releaser", b: "Releaser") -> None:
             )
 
 
-def _settings(a: "Releaser", b: "Releaser") -> list[tuple[str, Any, Any]]:
+def _settings(a: Promise, b: Promise) -> list[tuple[str, Any, Any]]:
     mine = {} if a.settings is None else a.settings.to_dict()
     theirs = {} if b.settings is None else b.settings.to_dict()
     return [(name, mine.get(name), theirs.get(name)) for name in sorted({*mine, *theirs})]

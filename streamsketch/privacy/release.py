@@ -130,6 +130,11 @@ class Releaser:
         """Whether the noise is repeatable, so that it protects nobody."""
         return self._test_generator is not None
 
+    @property
+    def paid(self) -> float:
+        """What was spent before the first release, rho: paid queries."""
+        return self.ledger.spent if self.private else 0.0
+
     def fresh(self) -> Releaser:
         """A releaser of the same settings that has released nothing."""
         return Releaser(
@@ -185,7 +190,7 @@ class Releaser:
         value, weight = self.memory.update(pane, cast("int", count - self.seen_count))
         mean, cells = self.features.split(value, weight or 1)
         self.seen, self.seen_count = total.copy(), count
-        notes = {"origins": provenance(self)}
+        notes = {"origins": provenance(self.origins, self.memory_text, self.epoch, self.index)}
         release = Release("none", self.memory_text, self.index, 0, self.stream, notes=notes)
         snapshot = self._snapshot(mean, cells, float(weight), release, dict(span or {}))
         self.index += 1
@@ -270,7 +275,7 @@ class Releaser:
         s = self.settings
         assert s is not None
         notes: dict[str, Any] = {
-            "origins": provenance(self),
+            "origins": provenance(self.origins, self.memory_text, self.epoch, self.index),
             "noise": "discrete" if s.strict else "rounded",
             "count_floor": floor,
             "ledger": self.ledger.head,
