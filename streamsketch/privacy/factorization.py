@@ -218,7 +218,7 @@ def unbounded() -> Blt:
     root planned for 2**24, at every release.
 
     >>> round(unbounded().column_norm(None) ** 2, 1)
-    4.4
+    4.3
     """
     gaps = 0.392 * 4.0 ** -np.arange(20.0)
     omega = 0.5 * np.sqrt(gaps) * (1.0 - 0.047 * np.log(gaps)) ** -1.39

@@ -166,7 +166,7 @@ def test_a_snapshot_of_other_cells_is_refused() -> None:
     with pytest.raises(ConfigError, match="written for other cells"):
         _ = other.layout
     many = Schema([Column("id", "categorical", "string", values=tuple(map(str, range(600_000))))])
-    with pytest.raises(ConfigError, match=r"'id' \(\d{6} cells\)"):
+    with pytest.raises(ConfigError, match="'id'"):
         Sketcher(many, 1, cells=True)
 
 
