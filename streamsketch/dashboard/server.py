@@ -13,6 +13,9 @@ REQUEST_SECONDS = (
     10.0  # from the connection, or the answer before, to the whole of a request's head
 )
 READ_SECONDS = 60.0  # that a client takes nothing of its answer
+# As many are accepted at once, before the oldest is cut off: fewer than there are descriptors, or
+# asyncio writes a traceback for each, and stops once nobody reads them.
+BACKLOG = 128
 MOST_WAITING = 200  # connections whose request has not come; the oldest goes for a new one
 
 
@@ -82,5 +85,5 @@ def config(app: Any, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
     """How `streamsketch serve` runs an application."""
     return uvicorn.Config(
         app, host=host, port=port, http=Patient, ws="none", lifespan="off", log_level="error",
-        server_header=False, timeout_graceful_shutdown=1, timeout_keep_alive=8,
+        server_header=False, timeout_graceful_shutdown=1, timeout_keep_alive=8, backlog=BACKLOG,
     )  # fmt: skip
