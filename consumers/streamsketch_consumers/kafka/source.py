@@ -383,7 +383,8 @@ class KafkaSource:
         except Unavailable as e:
             self._contact.failed(e)
         else:
-            self._contact.answered()
+            if self._contact.answered():  # they were away, and it was a question that found them back
+                self._logs.doubt(self._parts)
 
 
 def _connected(settings: KafkaSettings) -> Client:
