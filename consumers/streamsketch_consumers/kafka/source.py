@@ -383,7 +383,7 @@ class KafkaSource:
         except Unavailable as e:
             self._contact.failed(e)
         else:
-            if self._contact.answered():  # they were away, and it was a question that found them back
+            if self._contact.answered():  # they were away: are these still the same logs?
                 self._logs.doubt(self._parts)
 
 
