@@ -75,8 +75,8 @@ def sample(
     """Draw new rows that differ from those drawn before: the history is kept between calls."""
     from streamsketch.cli.console import say
     from streamsketch.cli.rows import write_rows
-    from streamsketch.run.verdict import verdict
     from streamsketch.sampler import Sampler
+    from streamsketch.verdict import verdict
 
     name, generator = open_generator(store)
     good, said = verdict(getattr(generator, "metrics", {}))

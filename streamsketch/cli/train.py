@@ -70,7 +70,7 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
     from streamsketch.cli.progress import bar
     from streamsketch.errors import StoreError
     from streamsketch.generator import Progress, fit
-    from streamsketch.run.verdict import verdict
+    from streamsketch.run.checkpoints import put
     from streamsketch.snapshot import Snapshot
 
     store, t = loaded.store(), loaded.trainer
@@ -107,10 +107,9 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
                 raise
             say("stopping: saving the generator so far")
             made, interrupted = so_far[-1], True
-    saved = store.checkpoints.put(made.to_bytes())
-    store.checkpoints.retain(keep=t.keep)
-    good, said = verdict(made.metrics)
-    say(f"{saved}: {made!r}\n{said if good else f'WARNING: {said}'}")
+    kept = put(store, made, t.keep)
+    name = kept.name or "not kept"
+    say(f"{name}: {made!r}\n{kept.said if kept.good else f'WARNING: {kept.said}'}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 

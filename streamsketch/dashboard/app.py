@@ -21,6 +21,7 @@ from streamsketch.dashboard.laws import Laws
 from streamsketch.dashboard.metrics import metrics_text
 from streamsketch.dashboard.rows import FORMATS, Format, Newest, encoded
 from streamsketch.errors import ConfigError, DataError, StoreError, StreamSketchError
+from streamsketch.verdict import verdict
 
 if TYPE_CHECKING:
     from streamsketch.storage.store import Store
@@ -226,13 +227,14 @@ def _rows(app: fastapi.FastAPI, newest: Newest, draw: _Worker, most: int) -> Non
         """Independent draws of the newest checkpoint, streamed; the same seed gives the same rows."""
         used = secrets.randbits(32) if seed is None else seed
 
-        def begin() -> tuple[str, Iterator[bytes]]:
+        def begin() -> tuple[str, str, Iterator[bytes]]:
             name, generator = newest.load()
             tables = newest.draw(generator, n, used, label, where or [])
-            return name, encoded(tables, format)
+            good, said = verdict(generator.metrics)
+            return name, said if good else f"WARNING: {said}", encoded(tables, format)
 
-        name, parts = await draw(begin)
-        headers = {"X-Checkpoint": name, "X-Seed": str(used)}
+        name, said, parts = await draw(begin)
+        headers = {"X-Checkpoint": name, "X-Seed": str(used), "X-Verdict": said}
         return StreamingResponse(draw.each(parts), media_type=FORMATS[format], headers=headers)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streamsketch.run.verdict import verdict as judged
+from streamsketch.verdict import verdict as judged
 
 __all__ = ["verdict"]
 

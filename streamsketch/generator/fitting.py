@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", TrainingConfig, NetworkConfig)
 
 WARM_RATE = 0.5  # of the full learning rate, after a warm start or from a mixture
+GOOD = 3.0  # times the floor
+POOR = (
+    0.25  # of the distance of rows that know nothing; columns drawn independently are about there
+)
 WORSE = 1.25  # a held-out distance this much above the least seen is more than its noise
 
 
@@ -310,6 +314,7 @@ class _Fit:
         fresh = Generator.create(self.snapshot.schema, self.snapshot, c.model.config, 0)
         fresh.network.load_state_dict(c.average.state_dict())
         fresh.network.eval()
+        taught = c.steps > 0 or c.ahead
         fresh.metrics = {
             "objective": self.objective,
             "steps": c.steps,
@@ -317,6 +322,8 @@ class _Fit:
             "loss": c.loss if math.isfinite(c.loss) else None,
             "heldout": c.heldout if math.isfinite(c.heldout) else None,
             "floor": self.held.floor,
+            "noise": self.held.noise,
+            "useful": taught and c.heldout <= max(GOOD * self.held.floor, POOR * self.held.noise),
             "batch": c.problem.batch,
             "stopped": stopped,
             "snapshot": self.snapshot.id,

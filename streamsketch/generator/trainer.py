@@ -72,6 +72,11 @@ class HeldOut:
     targets: Tensor
     floor: float
 
+    @property
+    def noise(self) -> float:
+        """Distance of rows that know nothing: spread so far that their mean features are zero."""
+        return float((self.targets**2).sum()) / self.omega.shape[1]
+
     def distance(self, model: Model, seed: int = 0) -> float:
         """Unbiased mean squared distance of the model's features to the targets."""
         rng = torch.Generator().manual_seed(seed)

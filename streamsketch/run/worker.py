@@ -16,14 +16,15 @@ import numpy as np
 from streamsketch.errors import ConfigError, StreamSketchError
 from streamsketch.ingest.streams import Sink, Source, plugin
 from streamsketch.plain import PlainFormatter
+from streamsketch.run.checkpoints import put
 from streamsketch.run.config import Pipeline, load
 from streamsketch.run.consume import run_ingest
 from streamsketch.run.signals import end_with_parent, stop_on_signals
 from streamsketch.run.status import Status
 from streamsketch.run.supervisor import finished
-from streamsketch.run.verdict import verdict
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.store import Family
+from streamsketch.verdict import verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,24 +149,22 @@ def train_new(
             if stop.is_set():
                 raise _Stopped
 
-        def put(trained: "Generator") -> None:
-            store.checkpoints.put(trained.to_bytes())
-            store.checkpoints.retain(t.keep)
+        def keep(trained: "Generator") -> None:
+            put(store, trained, t.keep)
 
         try:
             generator = fit(
                 snapshot, seconds=t.seconds, seed=t.seed, device=t.device, objective=t.objective, start=start,
-                progress=progress, on_checkpoint=put, checkpoint_every=t.checkpoint_seconds, **t.settings,
+                progress=progress, on_checkpoint=keep, checkpoint_every=t.checkpoint_seconds, **t.settings,
             )  # fmt: skip
         except _Stopped:
             break
-        checkpoint = store.checkpoints.put(generator.to_bytes())
-        store.checkpoints.retain(t.keep)
-        good, said = verdict(generator.metrics)
-        log.log(logging.INFO if good else logging.WARNING, "%s: %s", checkpoint, said)
+        made = put(store, generator, t.keep)
+        level = logging.INFO if made.good else logging.WARNING
+        log.log(level, "%s: %s", made.name or "a generator", made.said)
         report(
-            {"snapshot": name, "checkpoint": checkpoint, **_short(generator.metrics)}
-            | {"verdict": said}
+            {"snapshot": name, "checkpoint": made.name, **_short(generator.metrics)}
+            | {"verdict": made.said}
         )
         done, written = snapshot.id, written + 1
         if not watch:
@@ -182,7 +181,7 @@ def sample_new(
     """Draw [sampler] rows from each new checkpoint into the sink; returns the rows drawn.
 
     The history of everything drawn is kept beside the checkpoints, so that a later checkpoint
-    goes on where an earlier one stopped.
+    goes on where an earlier one stopped. From a generator that is of no use nothing is drawn.
     """
     from streamsketch.generator import Generator
     from streamsketch.sampler import Sampler
@@ -201,6 +200,11 @@ def sample_new(
                 stop.wait(LOOK_SECONDS)
                 continue
             seen, generator = newest
+            good, said = verdict(generator.metrics)
+            if not good:
+                log.warning("no rows are drawn from %s: %s", seen, said)
+                report({"checkpoint": seen, "rows": drawn, "verdict": said})
+                continue
             # independent draws need no memory; each of the other methods keeps one
             kept = None if s.method == "iid" else store.history
             table = Sampler(generator, s.target, kept, s.seed + drawn, method=s.method).sample(

@@ -63,6 +63,7 @@ def fit_table(
     if not targets.exact:
         metrics["informed"] = targets.informed
         if targets.informed < HIDDEN:
+            metrics["useful"] = False
             metrics["verdict"] = (
                 f"the noise hides all dependence but in {targets.informed:.0%} of the pairs, "
                 f"columns are drawn independently else; {figures['verdict']}"

@@ -45,7 +45,15 @@ def validated(
         "independent": distance(law.layout.rows(*shuffled)),
         "floor": max(1 - square, 0.0) / n + 2 * (std / n) ** 2,
     }
-    return figures | {"pairs": _pairs(law, targets, codes), "verdict": verdict(**figures)}
+    return figures | {
+        "pairs": _pairs(law, targets, codes),
+        "useful": _useful(**figures),
+        "verdict": verdict(**figures),
+    }
+
+
+def _useful(heldout: float, independent: float, floor: float) -> bool:
+    return heldout <= GOOD * floor or heldout < independent
 
 
 def _pairs(law: Law, targets: Targets, codes: NDArray[np.int32]) -> float:
@@ -67,7 +75,7 @@ def verdict(heldout: float, independent: float, floor: float) -> str:
     times = f"held-out distance {max(heldout, 0.0) / floor:.1f} times its floor"
     if heldout <= GOOD * floor:
         return f"{times}: good"
-    if heldout >= independent:
+    if not _useful(heldout, independent, floor):
         return f"{times}, worse than independent columns: do not use"
     left = heldout / independent
     return f"{times}, {left:.0%} of independent columns': {'fair' if left <= FAIR else 'poor'}"
