@@ -228,7 +228,7 @@ def _print_table(console: Any, title: str, rows: list[dict[str, Any]], in_all: i
 
 def _said(process: dict[str, Any]) -> dict[str, Any]:
     """Processes say different things: each gets one line, not a column for every figure."""
-    from streamsketch.cli.progress import figures
+    from streamsketch.cli.figures import figures
 
     known = ("name", "phase", "seconds_ago")
     rest = {k: v for k, v in process.items() if k not in known}

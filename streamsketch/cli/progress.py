@@ -7,16 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from streamsketch.cli.console import err, say
+from streamsketch.cli.figures import line
+
+if TYPE_CHECKING:
+    from streamsketch.run.status import Line
 
 PLAIN_SECONDS = 10.0
+STOPPING = "stopping: saving..."
 
 
 @contextmanager
-def lines_shown() -> Iterator[Callable[[list[str]], None]]:
-    """Show status lines, replacing the last ones.
+def lines_shown(
+    stop: threading.Event | None = None,
+) -> Iterator[Callable[[Sequence[Line]], None]]:
+    """Show a line for each process, replacing the last ones.
+
+    Args:
+        stop: When it is set, it is said at once that all is being saved.
 
     Yields:
         A function that takes the lines. Off a terminal it writes them every ten seconds, and
@@ -28,26 +38,51 @@ def lines_shown() -> Iterator[Callable[[list[str]], None]]:
         from rich.text import Text
 
         with Live(console=console, refresh_per_second=4) as live:
-            yield lambda lines: live.update(
-                Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
-            )
+
+            def update(lines: Sequence[Line]) -> None:
+                texts = [line(one, console.width) for one in lines]
+                live.update(Text("\n".join(texts), no_wrap=True, overflow="ellipsis"))
+
+            with _told_at_once(stop, lambda: console.print(STOPPING)):
+                yield update
         return
     last: list[str] = []
     shown: list[str] = []
     written = 0.0
 
-    def show(lines: list[str]) -> None:
+    def show(lines: Sequence[Line]) -> None:
         nonlocal last, shown, written
-        last = lines
-        if lines != shown and time.monotonic() - written >= PLAIN_SECONDS:
-            shown, written = lines, time.monotonic()
-            say("\n".join(lines))
+        last = [line(one) for one in lines]
+        if last != shown and time.monotonic() - written >= PLAIN_SECONDS:
+            shown, written = last, time.monotonic()
+            say("\n".join(last))
 
     try:
-        yield show
+        with _told_at_once(stop, lambda: say(STOPPING)):
+            yield show
     finally:
         if last and last != shown:
             say("\n".join(last))
+
+
+@contextmanager
+def _told_at_once(stop: threading.Event | None, tell: Callable[[], None]) -> Iterator[None]:
+    """Tell when the event is set; not from the signal's handler, which may write to nothing."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while stop is not None and not over.is_set():
+            if stop.wait(0.1):
+                tell()
+                return
+
+    watcher = threading.Thread(target=wait, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager
@@ -65,10 +100,10 @@ def bar(message: str) -> Iterator[Callable[[float, str], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(message, total=1.0, text="")
@@ -76,17 +111,20 @@ def bar(message: str) -> Iterator[Callable[[float, str], None]]:
 
 
 @contextmanager
-def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
+def status_shown(
+    state: Path, names: Sequence[str], stop: threading.Event | None = None
+) -> Iterator[None]:
     """Show what processes write in their status files while the block runs.
 
     Args:
-        state: the state folder of the store.
-        names: the processes, such as "consumer-0".
+        state: The state folder of the store.
+        names: The processes, such as "consumer-0".
+        stop: When it is set, it is said at once that all is being saved.
     """
-    from streamsketch.run.status import read_all
+    from streamsketch.run.status import Line, read_all
 
     done = threading.Event()
-    with lines_shown() as show:
+    with lines_shown(stop) as show:
         before = read_all(state)  # of the run before this one
 
         def watch() -> None:
@@ -94,8 +132,8 @@ def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
                 last = done.wait(0.5)
                 said = read_all(state)
                 fresh = [n for n in names if n in said and said[n] != before.get(n)]
-                if any(figures(said[name]) for name in fresh):
-                    show([f"{name:<12} {figures(said[name])}" for name in fresh])
+                if fresh:
+                    show([Line(name, "running", said[name]) for name in fresh])
                 if last:
                     return
 
@@ -106,15 +144,3 @@ def status_shown(state: Path, names: Sequence[str]) -> Iterator[None]:
         finally:
             done.set()
             watcher.join()
-
-
-def figures(said: dict[str, Any]) -> str:
-    """What a process says of itself, on one line: rows/s, lag, releases, loss, ..."""
-    hidden = ("pid", "phase", "time")
-    parts = []
-    for key, value in said.items():
-        if key not in hidden and value is not None and not isinstance(value, dict):
-            text = f"{value:,}" if isinstance(value, int) else value
-            text = f"{value:.4g}" if isinstance(value, float) else text
-            parts.append(f"{key.replace('_per_s', '/s')} {text}")
-    return "  ".join(parts)

@@ -74,6 +74,7 @@ def sample(
 ) -> None:
     """Draw new rows that differ from those drawn before: the history is kept between calls."""
     from streamsketch.cli.console import say
+    from streamsketch.cli.progress import bar
     from streamsketch.cli.rows import write_rows
     from streamsketch.sampler import Sampler
     from streamsketch.verdict import verdict
@@ -98,7 +99,8 @@ def sample(
         unique=unique,
         label=label_value(generator, label),
     )
-    rows = drawer.sample(count)
+    with bar(f"drawing {count:,} rows") as update:
+        rows = drawer.sample(count, lambda have: update(have / count, f"{have:,} of {count:,}"))
     write_rows(rows, output)
     if report is not None:
         _report(drawer, rows, report)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from streamsketch.run.config import Pipeline
+
+INTERRUPTED = 130
+MOST_REASONS = 10
 
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="The pipeline file (see `streamsketch init`).")
@@ -50,14 +53,13 @@ def run(
     wanted = sample and loaded.sampler.rows > 0
     children = children_of(pipeline, members or loaded.source.members, wanted)
     stop = stop_on_signals()
-    with lines_shown() as show:
+    with lines_shown(stop) as show:
         code = Supervisor(children, state).run(stop, show)
     if code:
         raise typer.Exit(code)
     _say_where(loaded)
-    figures = [f for name, f in read_all(state).items() if name.startswith("consumer-")]
-    rows, dead = (sum(f.get(key) or 0 for f in figures) for key in ("rows", "dead"))
-    _judge(loaded, rows, dead)
+    said = read_all(state)
+    _judge(loaded, [said[c.name] for c in children if c.saves and c.name in said])
 
 
 def consume(
@@ -112,7 +114,7 @@ def replay(
         "path": paths[0] if len(paths) == 1 else paths,
     }
     source = SourceTable(type="files", name=loaded.source.name, **settings)
-    _ingest(replace(loaded, source=source), 0)
+    _ingest(replace(loaded, source=source), 0, bounded=not follow)
 
 
 def redrive(
@@ -143,25 +145,29 @@ def redrive(
     say(f"sending {count:,} dead letters through")
     settings: dict[str, Any] = {"path": str(folder), "part": "redrive", "format": "jsonl"}
     source = SourceTable(type="files", name=loaded.source.name, **settings)
-    _ingest(replace(loaded, source=source), 0)
+    _ingest(replace(loaded, source=source), 0, bounded=True)
 
 
-def _ingest(loaded: Pipeline, member: int) -> None:
+def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:
     from streamsketch.cli.progress import status_shown
     from streamsketch.run.consume import run_ingest
     from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.status import read_all
     from streamsketch.run.worker import make_source
 
     source = make_source(loaded)
     stop = stop_on_signals()
-    with status_shown(loaded.store().state_dir, [f"consumer-{member}"]):
-        progress = run_ingest(loaded, source, stop, member)
+    state, name = loaded.store().state_dir, f"consumer-{member}"
+    with status_shown(state, [name], stop):
+        run_ingest(loaded, source, stop, member)
     _say_where(loaded)
-    _judge(loaded, progress.rows, progress.dead)
+    _judge(loaded, [read_all(state)[name]])
+    if stop.is_set() and bounded:
+        raise typer.Exit(INTERRUPTED)
 
 
-def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
-    """Say what was learned and refused, with the first reasons; exit with 1 where too little was.
+def _judge(loaded: Pipeline, figures: Sequence[Mapping[str, Any]]) -> None:
+    """Say what was learned and refused, and why; exit with 1 where too little was learned.
 
     Where a mechanism is on, nothing is said: how many rows came is no public figure.
     """
@@ -169,7 +175,10 @@ def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
 
     if loaded.privacy.mechanism != "none":
         return
-    say(f"{rows:,} rows learned")
+    rows, stored, dead = (
+        sum(f.get(key) or 0 for f in figures) for key in ("rows", "stored", "dead")
+    )
+    say(f"{rows:,} rows learned" + (f", {stored:,} in all" if stored > rows else ""))
     if not dead:
         return
     letters = sorted(loaded.store().dead.glob("member-*.jsonl"))
@@ -177,6 +186,8 @@ def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
     why = f", the first because {'; '.join(reasons)}" if reasons else ""
     kept = f"; all are in {', '.join(map(str, letters))}" if letters else ""
     say(f"WARNING: {dead:,} rows refused{why}{kept}")
+    for reason, count in _counted(figures):
+        say(f"{count:>9,}  {reason}")
     most = loaded.dead_letters.max_share
     if rows == 0 or dead > most * (rows + dead):
         limit = "every row" if rows == 0 else f"more than the share {most:g} of all"
@@ -185,6 +196,16 @@ def _judge(loaded: Pipeline, rows: int, dead: int) -> None:
             "again with `streamsketch redrive`"
         )
         raise typer.Exit(1)
+
+
+def _counted(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """How many rows were refused for each reason (# for its numbers), where there are several."""
+    from collections import Counter
+
+    found: Counter[str] = Counter()
+    for one in figures:
+        found.update(one.get("reasons") or {})
+    return found.most_common(MOST_REASONS) if len(found) > 1 else []
 
 
 def _first_reasons(letters: Sequence[Path]) -> list[str]:

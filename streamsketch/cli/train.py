@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamsketch.cli.stream import PipelineFile
+from streamsketch.cli.stream import INTERRUPTED, PipelineFile
 
 if TYPE_CHECKING:
     from streamsketch.generator import Generator
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 CHECKPOINT_SECONDS = 2.0  # an interrupted training keeps what it had then
-INTERRUPTED = 130
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,13 +55,14 @@ def train(
 
 
 def _watch(loaded: Pipeline) -> None:
-    from streamsketch.cli.progress import figures, lines_shown
+    from streamsketch.cli.progress import lines_shown
     from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.status import Line
     from streamsketch.run.worker import train_new
 
     stop = stop_on_signals()
-    with lines_shown() as show:
-        train_new(loaded, stop, report=lambda said: show([f"trainer  {figures(said)}"]))
+    with lines_shown(stop) as show:
+        train_new(loaded, stop, report=lambda said: show([Line("trainer", "running", said)]))
 
 
 def _once(loaded: Pipeline, fresh: bool) -> None:

@@ -8,13 +8,14 @@ a part is what has a position of its own (a Kafka partition, a folder of files).
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from streamsketch.errors import ConfigError
 
 __all__ = [
+    "Bounded",
     "Chunk",
     "Dead",
     "DeadLetters",
@@ -107,6 +108,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release connections, within seconds."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A source that may know how much of it is left."""
+
+    def left(self) -> int | None:
+        """Rows that are still to be read, about; None where that is not known."""
         ...
 
 

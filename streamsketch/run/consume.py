@@ -10,7 +10,7 @@ from streamsketch.errors import ConfigError
 from streamsketch.ingest.loop import Ingest, Progress
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.publish import Schedule
-from streamsketch.ingest.streams import Source, plugin
+from streamsketch.ingest.streams import Bounded, Source, plugin
 from streamsketch.ingest.watch import Watch
 from streamsketch.ingest.windows import iso
 from streamsketch.privacy.clipping import user_limits
@@ -97,6 +97,7 @@ class _Figures:
         return {
             **public,
             "rows": p.rows,
+            "left": ingest.source.left() if isinstance(ingest.source, Bounded) else None,
             "stored": sum(part.rows - part.dead for part in ingest.parts.values()),
             "rows_per_s": round(self._rate(p.rows)),
             "dead": p.dead,

@@ -4,13 +4,29 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamsketch.run.figures import History
 from streamsketch.storage.files import secret_folder, write_atomic
 
-__all__ = ["Status", "read_all"]
+__all__ = ["Line", "Status", "read_all"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What there is to say of one process.
+
+    Attributes:
+        name: Its name, such as consumer-0.
+        phase: `running`, or what it does instead.
+        figures: What it says of itself.
+    """
+
+    name: str
+    phase: str
+    figures: Mapping[str, Any]
 
 
 class Status:

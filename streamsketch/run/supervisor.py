@@ -13,7 +13,7 @@ from typing import Any
 
 from streamsketch.errors import StreamSketchError
 from streamsketch.run.signals import SUPERVISED
-from streamsketch.run.status import read_all
+from streamsketch.run.status import Line, read_all
 from streamsketch.storage.files import private, secret_folder
 from streamsketch.storage.locks import hold
 
@@ -67,13 +67,13 @@ class Supervisor:
         self.logs = state_dir / "logs"
 
     def run(
-        self, stop: threading.Event, show: Callable[[list[str]], None] = lambda lines: None
+        self, stop: threading.Event, show: Callable[[list[Line]], None] = lambda lines: None
     ) -> int:
         """Run until every process has ended by itself, or `stop` is set.
 
         Args:
             stop: Set by a signal handler; all processes are then asked to end.
-            show: Receives one status line per process, about twice a second.
+            show: Receives a line for each process, about twice a second.
 
         Returns:
             Exit code: 0, or that of a process that cannot succeed (a wrong configuration).
@@ -91,7 +91,7 @@ class Supervisor:
         finally:
             os.close(lock)
 
-    def _run(self, stop: threading.Event, show: Callable[[list[str]], None]) -> int:
+    def _run(self, stop: threading.Event, show: Callable[[list[Line]], None]) -> int:
         code = 0
         try:
             while not stop.is_set() and not all(c.done for c in self.children.values()):
@@ -106,7 +106,7 @@ class Supervisor:
             show(self.lines())
         return code
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[Line]:
         """One line per process: what it last said of itself."""
         said = read_all(self.state_dir)
         return [_line(c, said.get(c.name, {})) for c in self.children.values()]
@@ -229,19 +229,15 @@ def children_of(pipeline_file: str, members: int, sample: bool) -> list[Child]:
     return children
 
 
-def _line(child: Child, said: Mapping[str, Any]) -> str:
-    figures = "  ".join(
-        f"{k}={v}"
-        for k, v in said.items()
-        if k not in ("pid", "phase", "time") and v is not None and not isinstance(v, dict)
-    )
+def _line(child: Child, said: Mapping[str, Any]) -> Line:
     if child.done:
-        phase = "done"
-    elif child.process is None:
-        phase = f"waiting ({child.last_error})" if child.last_error else "waiting"
-    else:
-        phase = "running"
-    return f"{child.name:<12} {phase:<8} {figures}"
+        return Line(child.name, "done", said)
+    if child.process is None:
+        waits = f"waiting ({child.last_error})" if child.last_error else "waiting"
+        return Line(child.name, waits, {})
+    # what an earlier process of this name has left says nothing of this one
+    own = said.get("pid") == child.process.pid
+    return Line(child.name, "running" if own else "starting", said if own else {})
 
 
 def _last_line(path: Path | None) -> str:

@@ -102,6 +102,7 @@ def history_aware(request: Request, n: int) -> Points:
             request.enter(rows)
             issued.append(rows)
             have += len(rows)
+            request.drawn(have)
     return _concatenated(issued, request.generator.schema.d)
 
 
@@ -135,6 +136,7 @@ def _filtered(
         request.history.record(key, none, space, str(request.generator.id), request.recent)
         issued.append(x)
         have += len(x)
+        request.drawn(have)
     return _concatenated(issued, request.generator.schema.d)
 
 

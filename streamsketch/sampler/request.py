@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,12 @@ class Request:
     recent: int
     solver: str
     unique: bool
+    progress: Callable[[int], None] | None = None
+
+    def drawn(self, rows: int) -> None:
+        """Tell how many rows are drawn."""
+        if self.progress is not None:
+            self.progress(rows)
 
     def next_seed(self) -> int:
         """A seed that no batch of this history had before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,20 +121,24 @@ class Sampler:
             self.history = self._newest()
         self.history.attach(generator.fingerprint)
 
-    def sample(self, n: int) -> pa.Table:
+    def sample(self, n: int, progress: Callable[[int], None] | None = None) -> pa.Table:
         """Draw ``n`` rows with the stream's own column names and types.
 
         The history is saved before the rows are returned: a crash can lose rows that nobody
         saw, but never issue them as new again.
+
+        Args:
+            n: Rows.
+            progress: Called now and then with the rows that are drawn.
 
         Raises:
             ConfigError: ``n`` is negative, or the settings do not fit the generator.
             DataError: The generator draws NaN, or has no unique rows left.
             StoreError: The history cannot be saved; nothing was issued.
         """
-        return self.generator.schema.decode(self.sample_encoded(n))
+        return self.generator.schema.decode(self.sample_encoded(n, progress))
 
-    def sample_encoded(self, n: int) -> Points:
+    def sample_encoded(self, n: int, progress: Callable[[int], None] | None = None) -> Points:
         """Draw ``n`` encoded rows ``(n, d)`` float32; see `sample`."""
         if n < 0:
             raise ConfigError(f"Sampler: n={n} rows cannot be drawn; n must be 0 or more.")
@@ -143,7 +147,9 @@ class Sampler:
             return np.empty((0, self.generator.schema.d), np.float32)
         with self._turn() as history:
             start = history.parts[history.writer].count if history.parts.get(history.writer) else 0
-            x = METHODS[self.method](self._request(history), n)
+            request = self._request(history)
+            request.progress = progress
+            x = METHODS[self.method](request, n)
             self.ids = [f"{history.writer}-{start + i}" for i in range(n)]
         return x
 

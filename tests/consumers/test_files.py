@@ -627,3 +627,23 @@ def test_files_renamed_in_are_complete_at_once(tmp_path):
     Path(tmp_path / "a.tmp").rename(tmp_path / "a.parquet")
     source = opened(path=str(tmp_path), follow=True, settle_seconds=30.0)
     assert numbers(follow_until(source, 10)) == list(range(10))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv", "jsonl"])
+def test_what_is_left_is_known_before_it_is_read(tmp_path, suffix):
+    from streamsketch_consumers.files.length import rows_in
+
+    table = pa.table({"x": np.arange(1000.0), "y": np.arange(1000.0)})
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table, path)
+    elif suffix == "arrow":
+        with pa.OSFile(str(path), "wb") as f, pa.ipc.new_file(f, table.schema) as writer:
+            writer.write_table(table)
+    elif suffix == "csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    found = rows_in({"a": path}, {"a": suffix})["a"]
+    assert found == 1000 if suffix in ("parquet", "arrow") else 990 < found < 1010
+    assert rows_in({"a": path, "b": tmp_path / "none"}, {"a": suffix, "b": suffix}) is None

@@ -11,7 +11,7 @@ import pytest
 
 from streamsketch.errors import LockedError
 from streamsketch.run import supervisor
-from streamsketch.run.status import Status, read_all
+from streamsketch.run.status import Line, Status, read_all
 from streamsketch.run.supervisor import Child, Supervisor, finished
 
 
@@ -72,8 +72,14 @@ def test_stopping_terminates_and_kills_who_does_not_listen(tmp_path, quick):
 
 def test_status_lines_show_what_processes_say(tmp_path):
     Status(tmp_path, "consumer-0").write({"rows": 7, "lag": None})
-    lines = Supervisor([Child("consumer-0", ["true"])], tmp_path).lines()
-    assert "rows=7" in lines[0] and "lag" not in lines[0]
+    child = Child("consumer-0", ["true"])
+    assert Supervisor([child], tmp_path).lines() == [Line("consumer-0", "waiting", {})]
+    child.done = True  # a process that has ended by itself has said all of this
+    assert Supervisor([child], tmp_path).lines()[0].figures["rows"] == 7
+    child.done, child.process = False, subprocess.Popen(["sleep", "60"])
+    assert Supervisor([child], tmp_path).lines() == [Line("consumer-0", "starting", {})]
+    child.process.kill()
+    child.process.wait()
     assert read_all(tmp_path)["consumer-0"]["pid"] == os.getpid()
 
 

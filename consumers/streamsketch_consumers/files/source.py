@@ -19,8 +19,9 @@ from streamsketch.schema import Schema
 from streamsketch_consumers.columns import check_columns, declared, readings
 from streamsketch_consumers.decode.csv_values import Dialect
 from streamsketch_consumers.files.folder import Files
-from streamsketch_consumers.files.formats import format_named, read_pieces
+from streamsketch_consumers.files.formats import format_named, format_of, read_pieces
 from streamsketch_consumers.files.ledger import Ledger
+from streamsketch_consumers.files.length import rows_in
 from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted, cut
 from streamsketch_consumers.files.settings import FileSettings
@@ -85,6 +86,8 @@ class FileSource:
         self._pace = _pace(settings)
         self._pieces: Iterator[_Next | None] = iter(())
         self._held: _Next | None = None
+        self._rows: dict[str, int] = {}  # of the files that are still to be read, where known
+        self._at: tuple[str, int] = ("", 0)
 
     def open(self, owner: Ownership) -> None:
         """Take the part over and go to its saved position.
@@ -115,8 +118,10 @@ class FileSource:
         head, tail = cut(piece, ready)
         rest = bool(tail.batch.num_rows or tail.dead)
         self._held = _Next(name, tail, last) if rest else None
+        self._at = (name, head.next_row)
         if last and not rest:
             self._ledger.end(name, head.next_row)
+            self._rows.pop(name, None)
         return (self._chunk(name, head),)
 
     def saved(self, positions: Mapping[str, Position]) -> None:
@@ -125,6 +130,15 @@ class FileSource:
     def lag(self) -> dict[str, int | None]:
         """Rows not read yet: unknown until the end."""
         return {self.settings.part: 0 if self.finished else None}
+
+    def left(self) -> int | None:
+        """Rows that are still to be read: exact where files say it, about where bytes tell it.
+
+        None when following, and for compressed text.
+        """
+        name, row = self._at
+        read = min(row, self._rows.get(name, 0))
+        return sum(self._rows.values()) - read if self._rows else None
 
     def close(self) -> None:
         """Close the file that is open."""
@@ -148,13 +162,22 @@ class FileSource:
         if saved is None and not names:
             raise self._files.none_found()
         first = self._resume(saved, names)
+        known = self._ledger.names()
+        self._measure([n for n in names if n not in known or first is not None and n == first[0]])
         if first is not None:
+            self._at = first
             yield from self._read(*first)
         self._find_rotated(names)
         for name in names:
             row = self._row_of(name)
             if row is not None:
                 yield from self._read(name, row)
+            self._rows.pop(name, None)
+
+    def _measure(self, names: list[str]) -> None:
+        kinds = {name: format_of(name) or self.settings.format for name in names}
+        paths = {name: self._files.root / name for name in names}
+        self._rows = rows_in(paths, kinds) or {}
 
     def _follow(self, saved: Position | None) -> Iterator[_Next | None]:
         names = self._files.now()
