@@ -9,6 +9,7 @@ import numpy as np
 
 from streamsketch.decode.scale import scale_of
 from streamsketch.errors import ConfigError, DataError
+from streamsketch.expect import expect, whole
 from streamsketch.features import Map, build
 from streamsketch.features.cells import (
     MAX_CELLS,
@@ -25,7 +26,8 @@ from streamsketch.privacy.combine import check_same_promise
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
-from streamsketch.schema.schema import as_table
+from streamsketch.schema.buffer import RowBuffer
+from streamsketch.schema.schema import Encoded, as_table
 from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
 
@@ -81,8 +83,7 @@ def spec_of(
     Raises:
         ConfigError: Rows too wide, m below 1, conditional without a label column, or cells that do not fit.
     """
-    if frequencies < 1:
-        raise ConfigError(f"frequencies = {frequencies} must be at least 1")
+    frequencies, seed = whole(frequencies, "frequencies", 1), whole(seed, "seed")
     if schema.d > MOST_NUMBERS:
         wide = max(schema.columns, key=lambda column: len(column.values))
         raise ConfigError(
@@ -135,6 +136,11 @@ def _fits(
         "matter as partners (`init` proposes them)", len(schema.columns), max_cells,
     )  # fmt: skip
     return False
+
+
+def _mappings(data: Any) -> bool:
+    """Whether it is rows given as mappings."""
+    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Mapping)
 
 
 class Sketcher:
@@ -192,6 +198,7 @@ class Sketcher:
         partners: Mapping[str, Sequence[str]] | None = None,
         max_cells: int = MAX_CELLS,
     ) -> None:
+        expect(schema, Schema, "Sketcher takes a Schema", "propose one with Schema.propose(table)")
         self.schema = schema
         scale = scale_of(scale, private=mechanism != "none")
         spec = spec_of(
@@ -200,7 +207,8 @@ class Sketcher:
             max_cells=max_cells, private=mechanism != "none",
         )  # fmt: skip
         self.features: Map = build(spec, schema)
-        self.sketch = Sketch.zero(self.features)
+        self._sketch = Sketch.zero(self.features)
+        self._buffer = RowBuffer(schema)
         self.dead_letters = dead_letters
         self.releaser = Releaser(
             self.features,
@@ -217,21 +225,50 @@ class Sketcher:
         """What identifies the operator."""
         return self.features.spec
 
+    @property
+    def sketch(self) -> Sketch:
+        """The sum of all rows learned."""
+        if len(self._buffer):
+            self._add(self.schema.encode(self._buffer.take()))
+        return self._sketch
+
+    @sketch.setter
+    def sketch(self, sketch: Sketch) -> None:
+        self._sketch = sketch
+
     def learn_one(self, row: Mapping[str, Any]) -> None:
         """Learn one row given as a mapping; keys beyond the schema are ignored.
+
+        Rows are encoded together, a thousand at a time; whoever asks for the sketch or a release
+        has all of them. `learn_many` is still several times faster.
 
         Raises:
             DataError: The row is refused (and there is no `dead_letters`); nothing was learned.
         """
-        self.learn_many(self.schema.batch_of([row]))
+        if not self._buffer.add(row):
+            expect(
+                row,
+                Mapping,
+                "learn_one takes a mapping of column names to values",
+                "for many rows there is learn_many",
+            )
+            self.learn_many(self.schema.batch_of([row]))
+        elif self._buffer.full:
+            self._add(self.schema.encode(self._buffer.take()))
 
     def learn_many(self, data: Any) -> None:
-        """Learn an Arrow table or batch, anything with `__arrow_c_stream__`, or points (n, d).
+        """Learn a table, a data frame, rows as mappings, or points (n, d).
+
+        Args:
+            data: An Arrow table or batch; anything with `__arrow_c_stream__`, such as a data frame of
+                pandas or polars, or a relation of DuckDB; a list of mappings; an array of points.
 
         Raises:
             DataError: A row is refused (and there is no `dead_letters`); nothing was learned.
             SchemaError: The columns do not fit the schema.
         """
+        if _mappings(data):
+            data = self.schema.batch_of(data)
         if isinstance(data, np.ndarray | list):
             if self.limits is not None:
                 raise ConfigError(
@@ -247,11 +284,14 @@ class Sketcher:
 
                 raise DataError(refusal(encoded.rejected, table.num_rows))
             self.dead_letters(encoded.rejected, table)
+        self._add(encoded)
+
+    def _add(self, encoded: Encoded) -> None:
         x, labels = encoded.x, encoded.labels
         if self.limits is not None:
             keep = self.limits.admit(encoded.users, self.releaser.released)
             x, labels = x[keep], None if labels is None else labels[keep]
-        self.sketch.update(self.features, x, labels)
+        self._sketch.update(self.features, x, labels)
 
     def learn_sketch(self, sketch: Sketch) -> None:
         """Learn the rows of a sketch that was summed elsewhere with the same operator.
@@ -277,6 +317,7 @@ class Sketcher:
             ConfigError: The promises differ, rows are in both, a private release was already made or a
                 query paid, or users are counted (their limits hold for one sketcher).
         """
+        expect(other, Sketcher, "merge takes a Sketcher", "for a Sketch there is learn_sketch")
         sketch = self.sketch.merge(other.sketch)
         check_same_promise(self.releaser, other.releaser)
         if self.releaser.private:
@@ -284,6 +325,7 @@ class Sketcher:
                 releaser.retire("its rows were merged into another sketcher")
         merged: Sketcher = object.__new__(Sketcher)
         merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
+        merged._buffer = RowBuffer(self.schema)
         merged.dead_letters = self.dead_letters
         merged.releaser, merged.limits = self.releaser.fresh(), None
         merged.releaser.origins = (*self.releaser.origins, *other.releaser.origins)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from streamsketch.decode.space import Space
 from streamsketch.errors import ConfigError
+from streamsketch.expect import whole
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Column
 from streamsketch.snapshot import Snapshot
@@ -132,8 +133,7 @@ class Decoder:
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         """Draw n independent encoded rows (n, d)."""
-        if n < 0:
-            raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
+        n = whole(n, "n")
         labels, parts = (
             self.draw_labels(n, seed, label),
             [np.empty((0, self.schema.d), np.float32)],

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from streamsketch.errors import ConfigError, TrainingError
+from streamsketch.expect import expect, whole
 from streamsketch.features.frequencies import second_order_base
 from streamsketch.generator.arguments import check, check_ranks, device_of, rows_of
 from streamsketch.generator.autoregressive import Autoregressive
@@ -126,6 +127,13 @@ def fit(
         2
     """
     begun = time.monotonic()
+    expect(
+        snapshot,
+        Snapshot,
+        "fit takes a Snapshot",
+        "learn rows with a Sketcher and pass its release()",
+    )
+    seed = whole(seed, "seed")
     if snapshot.layout is not None and not isinstance(start, NetworkGenerator):
         plain = (network, steps, config, samples) == (None, None, None, None)
         if plain and objective == "sketch" and init == "random":

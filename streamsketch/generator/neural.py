@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError
+from streamsketch.expect import whole
 from streamsketch.generator.components import Components
 from streamsketch.generator.conditioned import label_of, rows_where
 from streamsketch.generator.generator import Generator
@@ -198,8 +199,7 @@ class NetworkGenerator(Generator):
         return self._drawn(n, seed, None if label is None else self._code(label))
 
     def _drawn(self, n: int, seed: int, code: int | None) -> NDArray[np.float32]:
-        if n < 0:
-            raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
+        n = whole(n, "n")
         rng = torch.Generator().manual_seed(seed)
         kept: list[NDArray[np.float32]] = [np.empty((0, self.schema.d), np.float32)]
         have = tries = 0

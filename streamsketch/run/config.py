@@ -117,6 +117,10 @@ def load(path: str | Path) -> Pipeline:
         text = path.read_text()
     except OSError as e:
         raise ConfigError(f"cannot read the pipeline file {path}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path} is no text file in TOML; give the pipeline file, which `streamsketch init` proposes from rows"
+        ) from None
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:

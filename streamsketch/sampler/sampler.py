@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
+from streamsketch.expect import expect, whole
 from streamsketch.latent import LatentModel
 from streamsketch.sampler.history import History, locked
 from streamsketch.sampler.matching import TARGETS, matching
@@ -82,6 +83,8 @@ class Sampler:
         unique_capacity: int = 100_000,
         label: Any = None,
     ) -> None:
+        if not hasattr(generator, "decode_latent"):
+            expect(generator, (), "Sampler takes a generator", "fit one, or Generator.load(path)")
         check_method(method)
         if target not in TARGETS:
             raise ConfigError(f"target={target!r} is unknown; choose one of {', '.join(TARGETS)}.")
@@ -140,8 +143,7 @@ class Sampler:
 
     def sample_encoded(self, n: int, progress: Callable[[int], None] | None = None) -> Points:
         """Draw ``n`` encoded rows ``(n, d)`` float32; see `sample`."""
-        if n < 0:
-            raise ConfigError(f"Sampler: n={n} rows cannot be drawn; n must be 0 or more.")
+        n = whole(n, "n")
         if n == 0:
             self.ids = []
             return np.empty((0, self.generator.schema.d), np.float32)

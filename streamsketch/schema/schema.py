@@ -170,6 +170,11 @@ class Schema:
             tables = tomllib.loads(Path(path).read_text())
         except OSError as e:
             raise SchemaError(f"cannot read the schema file {path}: {e.strerror}") from None
+        except UnicodeDecodeError:
+            raise SchemaError(
+                f"{path} is not a text file in TOML; give a pipeline file, or propose a schema of rows with "
+                "`streamsketch init`"
+            ) from None
         except tomllib.TOMLDecodeError as e:
             raise SchemaError(f"{path} is not valid TOML: {e}") from None
         if "schema" not in tables:
@@ -387,7 +392,11 @@ class Schema:
 
 
 def as_table(data: Any) -> pa.Table:
-    """An Arrow table of a table, record batch, or anything with `__arrow_c_stream__`.
+    """An Arrow table of a table, record batch, data frame, or a list of mappings.
+
+    Args:
+        data: One of these: anything with `__arrow_c_stream__`; polars' lazy frames are collected, and
+            the data sets of Hugging Face read as Arrow.
 
     Raises:
         SchemaError: It is none of these.
@@ -396,11 +405,18 @@ def as_table(data: Any) -> pa.Table:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
+    if isinstance(data, list | tuple) and data and all(isinstance(r, Mapping) for r in data):
+        return pa.Table.from_pylist(list(data))
+    of = type(data).__module__.partition(".")[0]
+    if of == "polars" and hasattr(data, "collect"):
+        data = data.collect()
+    if of == "datasets" and hasattr(data, "with_format"):
+        data = data.with_format("arrow")[:]
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return pa.table(data)
     raise SchemaError(
-        f"a {type(data).__name__} is not a table; pass an Arrow table or batch, an object with "
-        "__arrow_c_stream__, or an (n, d) array"
+        f"a {type(data).__name__} is not a table; pass an Arrow table or batch, a data frame, a list of "
+        "mappings, an object with __arrow_c_stream__, or an (n, d) array"
     )
 
 

@@ -159,7 +159,7 @@ def test_wrong_settings_are_refused_at_once(wrong):
 
 
 def test_wrong_calls_are_refused():
-    with pytest.raises(ConfigError, match="n=-1"):
+    with pytest.raises(ConfigError, match="n = -1"):
         Sampler(GENERATOR).sample(-1)
     with pytest.raises(ConfigError, match="forget"):
         Sampler(GENERATOR, forget=2.0).sample(1)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
+from streamsketch.expect import whole
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.columns import order_of
 from streamsketch.generator.autoregressive.conditions import allowed_cells, draw_where
@@ -81,8 +82,7 @@ class Autoregressive(Generator):
         """Draw n encoded rows (n, d) float32; see `Generator.sample`."""
         if label is not None:
             return self._conditioned(n, seed, {self._label_name(label): label})[0]
-        if n < 0:
-            raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
+        n = whole(n, "n")
         rng = np.random.default_rng(seed)
         rows = [np.empty((0, self.schema.d), np.float32)]
         for start in range(0, n, CHUNK):
@@ -97,8 +97,7 @@ class Autoregressive(Generator):
     def _conditioned(
         self, n: int, seed: int, where: dict[str, Any]
     ) -> tuple[NDArray[np.float32], pa.Table]:
-        if n < 0:
-            raise ConfigError(f"n = {n} rows cannot be drawn; n must be 0 or more")
+        n = whole(n, "n")
         check(where, self.schema)
         allowed = allowed_cells(self.layout, where)
         x, table, weight, size = draw_where(self.law, n, where, allowed, seed, self.theta)
