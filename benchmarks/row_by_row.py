@@ -1,6 +1,6 @@
 """Rows one by one beside rows all at once: CPU seconds, so as many rows a second.
 
-    python -m benchmarks.row_by_row
+python -m benchmarks.row_by_row
 """
 
 import time
@@ -39,7 +39,9 @@ def main() -> None:
 
     one_by_one()  # compiles
     one, many = least(one_by_one), least(lambda: sketcher.learn_many(table))
-    print(f"learn_one {ROWS / one:,.0f} rows/s, learn_many {ROWS / many:,.0f}: {one / many:.1f} times")
+    print(
+        f"learn_one {ROWS / one:,.0f} rows/s, learn_many {ROWS / many:,.0f}: {one / many:.1f} times"
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     csv.write_csv(table, "rows.csv")
     here, there = Sketcher(schema, 16), Sketcher(schema, 16)
     names = {
-        "stream": table.slice(0, 400).to_pylist(),
+        "stream": table.slice(0, 400).to_batches(100),
         "here": here,
         "there": there,
         "held_out": table.slice(400),
