@@ -1,12 +1,13 @@
 """Exactly once over Kafka and Flight, at length: many kills, then `==` on the sums.
 
-    python -m benchmarks.faults --kills 1000 --brokers 100 --freezes 10 --streams 4
+    python -m benchmarks.faults --kills 1000 --brokers 100 --freezes 10 --runs 12 --streams 6
     python -m benchmarks.faults --flight --kills 1000
     python -m benchmarks.faults --storm 600 --partitions 16 --assignment cooperative
 
 Real processes of the real pipeline read a stream; at random moments one of them is killed (SIGKILL)
 and started again, frozen for longer than its session, joins or leaves, or the broker itself is
-killed and started again. Over Flight the sketching process, which is the server, and its clients
+killed and started again; or two whole `streamsketch run`s are started on the store beside the
+members, of which the second must be refused. Over Flight the sketching process, which is the server, and its clients
 are killed in turn. Lost and doubled rows would both show in the exact integer sums.
 
 Most of the time goes into waiting for the group to notice a death: `--streams` divides the faults
@@ -45,6 +46,7 @@ FAULTS = {
     "brokers": "broker",
     "joins": "join",
     "leaves": "leave",
+    "runs": "runs",
 }
 
 
@@ -137,6 +139,7 @@ def together(outcomes: list[Outcome]) -> Outcome:
         faults=dict(sum((Counter(o.faults) for o in outcomes), Counter())),
         while_running=sum(o.while_running for o in outcomes),
         advanced=sum(o.advanced for o in outcomes),
+        refused=sum(o.refused for o in outcomes),
         ended=[words for o in outcomes for words in o.ended],
         seconds=max(o.seconds for o in outcomes),
     )
@@ -167,6 +170,7 @@ def main() -> None:
         table.add_row(fault, str(times))
     table.add_row("while the stream was being read", str(outcome.while_running))
     table.add_row("after rows were saved since the fault before", str(outcome.advanced))
+    table.add_row("second runs on one store, refused", str(outcome.refused))
     table.add_row("members that ended by themselves", str(len(outcome.ended)))
     Console().print(table)
     lost = outcome.rows_expected - outcome.rows_found
@@ -180,7 +184,8 @@ def main() -> None:
     if given.streams > 1:
         results["streams"] = [asdict(each) for each in outcomes]
     (RESULTS / f"{given.name}.json").write_text(json.dumps(results, indent=1) + "\n")
-    if not (outcome.exact and outcome.dead_exact):
+    refused = outcome.refused == outcome.faults.get("runs", 0)
+    if not (outcome.exact and outcome.dead_exact and refused):
         sys.exit(1)
 
 

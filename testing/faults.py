@@ -24,6 +24,7 @@ from testing.broker import BrokerProcess
 from testing.forks import kill, start, stop
 from testing.kafka_member import SCHEMA, D, features, ingest
 from testing.kafka_member import run as member
+from testing.two_runs import pipeline_file, two_runs
 
 SESSION_MS = 2000
 FROZEN_SECONDS = 3.5  # longer than the session: the group gives its partitions away
@@ -43,6 +44,7 @@ class Outcome:
     faults: dict[str, int] = field(default_factory=dict)
     while_running: int = 0  # faults before the last row was read
     advanced: int = 0  # faults before which rows were saved since the fault before
+    refused: int = 0  # second runs that were refused
     ended: list[str] = field(default_factory=list)  # what members said that ended by themselves
     seconds: float = 0.0
 
@@ -150,7 +152,8 @@ class KafkaRun:
         Args:
             faults: In order: `kill` a member and start another, `freeze` one for longer than its
                 session, `join` and `leave` by a member (at most `MOST`, at least one), `broker` is
-                killed and started again.
+                killed and started again, `runs`: two `streamsketch run`s are started on the store
+                beside the members, the second of which must be refused.
             members: How many processes.
             rest: Seconds a member waits after each chunk, until the faults are over.
             pause: Shortest and longest time from when rows were saved again to the next fault, in
@@ -176,6 +179,9 @@ class KafkaRun:
                         done.ended.append(self._last_words(process))
                         self.members[k] = self.start_member(rest, **changes)
                 reading = self.read() < self.messages
+                if fault == "runs":
+                    pipeline = pipeline_file(self.folder, self.settings(**changes))
+                    done.refused += two_runs(pipeline, cruel=rng.random() < 0.5)
                 if self._disturb(fault, rng, rest, changes):
                     done.faults[fault] = done.faults.get(fault, 0) + 1
                     done.while_running += reading
@@ -219,7 +225,7 @@ class KafkaRun:
             os.kill(frozen, signal.SIGSTOP)
             time.sleep(FROZEN_SECONDS)
             os.kill(frozen, signal.SIGCONT)
-        else:
+        elif fault == "broker":
             self.broker.kill()
             time.sleep(rng.uniform(0, 1))
             self.broker.start()

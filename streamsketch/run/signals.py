@@ -9,6 +9,7 @@ __all__ = ["SUPERVISED", "end_with_parent", "stop_on_signals"]
 #: Set in the environment of a process whose standard input is a pipe from its supervisor.
 SUPERVISED = "STREAMSKETCH_SUPERVISED"
 GRACE_SECONDS = 20.0  # for saving; after it the process ends at once
+QUICK_SECONDS = 0.5  # as above, for one that has nothing to save: what it made lies in whole files
 
 
 def stop_on_signals() -> threading.Event:
@@ -23,11 +24,15 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def end_with_parent(stop: threading.Event) -> None:
+def end_with_parent(stop: threading.Event, saves: bool = True) -> None:
     """Set `stop` when the supervisor is gone, however it ended; does nothing without one.
 
     A supervised process has the reading end of a pipe as its standard input. Nobody writes to it,
     and the kernel closes the other end when the supervisor dies.
+
+    Args:
+        stop: Asks this process to end by itself; it is ended when it has not within some seconds.
+        saves: Whether it has something to save first.
     """
     if os.environ.get(SUPERVISED) is None:
         return
@@ -36,7 +41,7 @@ def end_with_parent(stop: threading.Event) -> None:
         while os.read(0, 1):
             pass
         stop.set()
-        threading.Event().wait(GRACE_SECONDS)
+        threading.Event().wait(GRACE_SECONDS if saves else QUICK_SECONDS)
         os._exit(1)  # what was saved is sound
 
     threading.Thread(target=wait, name="supervisor", daemon=True).start()

@@ -276,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
     # it warns of every busy moment
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     stop = stop_on_signals()
-    end_with_parent(stop)
+    end_with_parent(stop, saves=role == "consume")
     try:
         pipeline = load(file)
         if role == "consume":

@@ -26,8 +26,9 @@ def run(tmp_path):
 @pytest.mark.slow
 def test_killed_and_frozen_members_and_a_killed_broker(run):
     disturbed = run(20_000)
-    faults = ["kill", "kill", "broker", "kill", "freeze", "kill", "kill", "kill"]
+    faults = ["kill", "kill", "broker", "runs", "kill", "freeze", "kill", "kill", "kill"]
     outcome = disturbed.run_disturbed(faults, rest=0.05, limit=150)
+    assert outcome.refused == 1  # of two runs on one store, the second
     assert outcome.exact and outcome.dead_exact and not outcome.ended, outcome
     assert outcome.while_running >= 6, "the run was over before it was disturbed"
 

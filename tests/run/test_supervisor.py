@@ -133,3 +133,19 @@ sys.exit(Supervisor(children, pathlib.Path({str(tmp_path / "state")!r})).run(sto
         time.sleep(0.05)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     pytest.fail("the child outlives its supervisor")
+
+
+def test_a_busy_child_that_has_nothing_to_save_ends_at_once(tmp_path):
+    """The trainer of a killed supervisor does not train its step to the end first."""
+    code = """
+import threading, time
+from streamsketch.run.signals import end_with_parent
+end_with_parent(threading.Event(), saves=False)
+time.sleep(60)
+"""
+    busy = subprocess.Popen(
+        python(code), stdin=subprocess.PIPE, env={**os.environ, "STREAMSKETCH_SUPERVISED": "1"}
+    )
+    assert busy.stdin is not None
+    busy.stdin.close()
+    assert busy.wait(10) == 1
