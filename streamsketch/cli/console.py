@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from streamsketch.errors import ConfigError
 from streamsketch.plain import plain
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamsketch.schema import Schema
-    from streamsketch.storage.store import Store
 
 
 def out() -> Console:
@@ -84,25 +82,3 @@ def is_rows(path: str) -> bool:
     from streamsketch.ingest.streams import plugin
 
     return plugin("tables", "files").format_of(path) is not None
-
-
-def open_store(path: str) -> Store:
-    """The store of a folder, a URL, or a pipeline file.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    from streamsketch.storage.store import Store
-
-    if path.endswith(".toml"):
-        from streamsketch.run.config import load
-
-        return load(path).store()
-    store = Store(path)
-    if not store.fs.exists(store.root):
-        msg = (
-            f"There is no store at {path!r}; give the folder that [store] path names, its "
-            "pipeline file, or run the pipeline first."
-        )
-        raise ConfigError(msg)
-    return store

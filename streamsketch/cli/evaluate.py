@@ -80,7 +80,7 @@ def _synthetic(
 ) -> tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None]:
     """Synthetic rows, facts for the report, the schema's label, its categories, and the schema."""
     from streamsketch.cli.console import is_rows, read_table
-    from streamsketch.cli.sample import open_generator
+    from streamsketch.run.named import open_generator
 
     if is_rows(store):
         return read_table(store), {"synthetic rows from": store}, None, (), None
@@ -99,7 +99,8 @@ def _synthetic(
 
 def _report_folder(store: str) -> str | None:
     """In the store where it is a local folder; nowhere for a single file."""
-    from streamsketch.cli.console import is_rows, open_store
+    from streamsketch.cli.console import is_rows
+    from streamsketch.run.named import open_store
 
     if is_rows(store) or store.endswith(".safetensors"):
         return None

@@ -33,8 +33,8 @@ def history(
 ) -> None:
     """Show what was drawn so far, by which generators; or change the memory of it."""
     from streamsketch.cli.console import print_json, say
-    from streamsketch.cli.sample import history_path
     from streamsketch.errors import ConfigError
+    from streamsketch.run.named import history_path
     from streamsketch.sampler import History
     from streamsketch.sampler.history import locked
 

@@ -66,7 +66,7 @@ def _load(part: str) -> Any:
     from streamsketch.storage.files import read_file
 
     if Path(part).is_dir() or "://" in part or part.endswith(".toml"):
-        from streamsketch.cli.console import open_store
+        from streamsketch.run.named import open_store
 
         newest = open_store(part).snapshots.newest(Snapshot.from_bytes)
         if newest is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -10,7 +9,6 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamsketch.latent import LatentModel
     from streamsketch.sampler import Sampler
 
 
@@ -76,7 +74,9 @@ def sample(
     from streamsketch.cli.console import say
     from streamsketch.cli.progress import bar
     from streamsketch.cli.rows import write_rows
+    from streamsketch.run.named import has_history, history_path, open_generator
     from streamsketch.sampler import Sampler
+    from streamsketch.schema.conditions import label_value
     from streamsketch.verdict import verdict
 
     name, generator = open_generator(store)
@@ -88,7 +88,7 @@ def sample(
         return
     if iid or forget:
         history = None
-    elif history is None and not _is_file(store) and not _is_object(store):
+    elif history is None and has_history(store):
         history = history_path(store)
     drawer = Sampler(
         generator,
@@ -97,7 +97,7 @@ def sample(
         seed=seed,
         method="iid" if iid else "history",
         unique=unique,
-        label=label_value(generator, label),
+        label=label_value(label, generator.schema),
     )
     with bar(f"drawing {count:,} rows") as update:
         rows = drawer.sample(count, lambda have: update(have / count, f"{have:,} of {count:,}"))
@@ -120,10 +120,12 @@ def _sample_where(
     """Independent draws under conditions: no history is read or written."""
     from streamsketch.cli.console import say
     from streamsketch.cli.rows import write_rows
-    from streamsketch.schema.conditions import parse
+    from streamsketch.schema.conditions import label_value, parse
 
     where = parse(texts, generator.schema)
-    rows = generator.sample(count, seed=seed, label=label_value(generator, label), where=where)
+    rows = generator.sample(
+        count, seed=seed, label=label_value(label, generator.schema), where=where
+    )
     write_rows(rows, output)
     say(f"{count} rows from {name} to {output} (where {' and '.join(texts)}; independent draws)")
 
@@ -146,92 +148,3 @@ def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
         table.add_row(name, *(f"{value:.4g}" for value in pair))
     err().print(table)
     write_atomic(Path(path), found.picture)
-
-
-def open_generator(store: str) -> tuple[str, LatentModel]:
-    """The newest sound checkpoint of a store, the one in a file, or a decoder of the user's own.
-
-    Raises:
-        StoreError: there is none.
-        ConfigError: what a package's name stands for is no latent model.
-    """
-    from streamsketch.cli.console import open_store
-    from streamsketch.errors import StoreError
-    from streamsketch.generator import Generator
-
-    if _is_object(store):
-        return store, imported(store)
-    if _is_file(store):
-        return store, Generator.load(store)
-    opened = open_store(store)
-    newest = opened.checkpoints.newest(Generator.from_bytes)
-    if newest is None:
-        msg = f"The store {opened.url} has no checkpoint yet; train one with `streamsketch train`."
-        raise StoreError(msg)
-    return newest
-
-
-def _is_object(store: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", store) is not None
-
-
-def imported(name: str) -> LatentModel:
-    """The latent model that `package.module:name` is, or makes when called; the folder counts.
-
-    Raises:
-        ConfigError: there is no such name, or it is something else.
-    """
-    import sys
-    from importlib import import_module
-
-    from streamsketch.errors import ConfigError
-
-    module, attribute = name.split(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
-        msg = f"{name} cannot be imported ({e}); name a module on the path and what is in it"
-        raise ConfigError(msg) from None
-    model = found() if callable(found) and not hasattr(found, "decode_latent") else found
-    if not hasattr(model, "decode_latent"):
-        msg = f"{name} is a {type(model).__name__}; give a streamsketch.generator.Decoder"
-        raise ConfigError(msg)
-    decoder: LatentModel = model
-    return decoder
-
-
-def _is_file(store: str) -> bool:
-    return store.endswith(".safetensors")
-
-
-def history_path(store: str) -> str:
-    """The history that the pipeline's own sampler keeps: no row is drawn twice by either."""
-    if _is_file(store):
-        return store
-    from streamsketch.cli.console import open_store
-
-    return str(open_store(store).history)
-
-
-def label_value(generator: LatentModel, text: str | None) -> Any:
-    """The declared value that a text stands for: labels may be numbers or booleans.
-
-    Raises:
-        ConfigError: there is no such label.
-    """
-    from streamsketch.errors import ConfigError
-
-    if text is None:
-        return None
-    # null is no text: it is asked for with --where 'COL is null'
-    classes = (value for value in generator.schema.label_classes if value is not None)
-    by_text = {str(value): value for value in classes}
-    if text not in by_text:
-        known = (
-            f"its values are {', '.join(by_text)}" if by_text else "the schema has no label column"
-        )
-        msg = f"There are no rows of label {text!r} to draw: {known}."
-        raise ConfigError(msg)
-    return by_text[text]

@@ -48,7 +48,8 @@ def serve(
             "`pip install 'streamsketch[serve]'`."
         )
         raise ConfigError(msg) from error
-    from streamsketch.cli.console import open_store, say
+    from streamsketch.cli.console import say
+    from streamsketch.run.named import open_store
 
     token = None if token_file is None else _token(token_file)
     if host not in LOOPBACK and token is None:

@@ -10,9 +10,8 @@ import typer
 from streamsketch.cli.stream import INTERRUPTED, PipelineFile
 
 if TYPE_CHECKING:
-    from streamsketch.generator import Generator
+    from streamsketch.generator import Generator, Progress
     from streamsketch.run.config import Pipeline
-    from streamsketch.storage.store import Store
 
 
 CHECKPOINT_SECONDS = 2.0  # an interrupted training keeps what it had then
@@ -58,7 +57,7 @@ def _watch(loaded: Pipeline) -> None:
     from streamsketch.cli.progress import lines_shown
     from streamsketch.run.signals import stop_on_signals
     from streamsketch.run.status import Line
-    from streamsketch.run.worker import train_new
+    from streamsketch.run.train import train_new
 
     stop = stop_on_signals()
     with lines_shown(stop) as show:
@@ -68,20 +67,12 @@ def _watch(loaded: Pipeline) -> None:
 def _once(loaded: Pipeline, fresh: bool) -> None:
     from streamsketch.cli.console import say
     from streamsketch.cli.progress import bar
-    from streamsketch.errors import StoreError
-    from streamsketch.generator import Progress, fit
     from streamsketch.run.checkpoints import put
-    from streamsketch.snapshot import Snapshot
+    from streamsketch.run.train import newest_snapshot, start_of, train_on
 
-    store, t = loaded.store(), loaded.trainer
-    newest = store.snapshots.newest(Snapshot.from_bytes)
-    if newest is None:
-        msg = (
-            f"The store {store.url} has no snapshot to train on; consume or replay a stream first."
-        )
-        raise StoreError(msg)
-    name, snapshot = newest
-    start = None if fresh else _start(store, snapshot.spec.fingerprint)
+    store = loaded.store()
+    name, snapshot = newest_snapshot(store)
+    start = None if fresh else start_of(store, snapshot)
     so_far: deque[Generator] = deque(maxlen=1)
     interrupted = False
     with bar(f"{'training on' if start is None else 'going on with'} {name}") as update:
@@ -90,32 +81,14 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
             update(p.done, f"loss {p.loss:.3g}, held-out {p.heldout:.3g} (best {p.floor:.3g})")
 
         try:
-            made = fit(
-                snapshot,
-                seconds=t.seconds,
-                seed=t.seed,
-                device=t.device,
-                objective=t.objective,
-                start=start,
-                progress=progress,
-                on_checkpoint=so_far.append,
-                checkpoint_every=CHECKPOINT_SECONDS,
-                **t.settings,
-            )
+            made = train_on(loaded, snapshot, start, progress, so_far.append, CHECKPOINT_SECONDS)
         except KeyboardInterrupt:
             if not so_far:
                 raise
             say("stopping: saving the generator so far")
             made, interrupted = so_far[-1], True
-    kept = put(store, made, t.keep)
+    kept = put(store, made, loaded.trainer.keep)
     name = kept.name or "not kept"
     say(f"{name}: {made!r}\n{kept.said if kept.good else f'WARNING: {kept.said}'}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-def _start(store: Store, fingerprint: str) -> Generator | None:
-    from streamsketch.generator import Generator
-
-    newest = store.checkpoints.newest(Generator.from_bytes)
-    return newest[1] if newest is not None and newest[1].fingerprint == fingerprint else None

@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from streamsketch._version import __version__
-from streamsketch.cli.inspect import facts_of
 from streamsketch.dashboard.facts import Facts, finite
 from streamsketch.dashboard.guard import HERE, Guard
 from streamsketch.dashboard.laws import Laws
 from streamsketch.dashboard.metrics import metrics_text
 from streamsketch.dashboard.rows import FORMATS, Format, Newest, encoded
 from streamsketch.errors import ConfigError, DataError, StoreError, StreamSketchError
+from streamsketch.run.facts import facts_of
 from streamsketch.verdict import verdict
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _figures(app: fastapi.FastAPI, store: "Store", facts: Facts, look: _Worker) 
     @app.get("/status", dependencies=KNOWN, responses=ERRORS)
     async def status() -> dict[str, Any]:
         """Snapshots, checkpoints and processes, newest first, as `streamsketch inspect --json`."""
-        found: dict[str, Any] = await look(lambda: finite(facts_of(store.url, newest=50)))
+        found: dict[str, Any] = await look(lambda: finite(facts_of(store, newest=50)))
         return found | {"store": facts.name}
 
     @app.get("/history", dependencies=KNOWN, responses=ERRORS)

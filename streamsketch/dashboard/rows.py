@@ -70,10 +70,9 @@ class Newest:
         Raises:
             ConfigError: There is no such label, or a condition does not fit.
         """
-        from streamsketch.cli.sample import label_value
-        from streamsketch.schema.conditions import parse
+        from streamsketch.schema.conditions import label_value, parse
 
-        value = label_value(generator, label)
+        value = label_value(label, generator.schema)
         under = parse(where, generator.schema) if where else None
         first = 0
         while True:

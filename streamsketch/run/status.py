@@ -1,6 +1,7 @@
 """What each process of a pipeline says of itself: one small JSON file, replaced in place."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from streamsketch.run.figures import History
 from streamsketch.storage.files import secret_folder, write_atomic
 
-__all__ = ["Line", "Status", "read_all"]
+__all__ = ["Line", "Status", "read_all", "rounded"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,8 @@ def read_all(state_dir: Path) -> dict[str, dict[str, Any]]:
         if isinstance(said, dict) and isinstance(said.get("time"), int | float):
             found[path.stem] = said
     return found
+
+
+def rounded(value: float) -> float | None:
+    """Four digits, as a status says them; None where it is no number (yet)."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -20,7 +20,7 @@ from streamsketch.schema.columns import Column
 from streamsketch.schema.schema import Schema
 from streamsketch.schema.times import is_clock, is_time, iso_micro, seconds_of
 
-__all__ = ["Where", "check", "matches", "parse"]
+__all__ = ["Where", "check", "label_value", "matches", "parse"]
 
 Where: TypeAlias = Mapping[str, Any]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -53,6 +53,24 @@ def parse(texts: Sequence[str], schema: Schema) -> dict[str, Any]:
         where[name] = found
     check(where, schema)
     return where
+
+
+def label_value(text: str | None, schema: Schema) -> Any:
+    """The declared label that a person types: labels may be numbers or booleans.
+
+    Raises:
+        ConfigError: There is no such label.
+    """
+    if text is None:
+        return None
+    # null is no text: it is asked for with a condition, `COL is null`
+    by_text = {str(value): value for value in schema.label_classes if value is not None}
+    if text not in by_text:
+        known = (
+            f"its values are {', '.join(by_text)}" if by_text else "the schema has no label column"
+        )
+        raise ConfigError(f"There are no rows of label {text!r} to draw: {known}.")
+    return by_text[text]
 
 
 def check(where: Where, schema: Schema) -> None:

@@ -100,12 +100,12 @@ def test_a_failure_at_work_ends_with_1(call: Call, tmp_path: Path) -> None:
 def test_an_unexpected_error_is_told_shortly(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from streamsketch.cli import inspect
+    from streamsketch.run import facts
 
     def fail(store: str, newest: int) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(inspect, "facts_of", fail)
+    monkeypatch.setattr(facts, "facts_of", fail)
     shown = call("inspect", tmp_path)
     assert shown.code == 1
     assert shown.err == "error: unexpected ZeroDivisionError: oh; add --debug for the traceback\n"

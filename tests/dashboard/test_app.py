@@ -82,10 +82,10 @@ def test_the_page_loads_nothing_from_elsewhere(url: str) -> None:
 
 
 def test_status_is_what_inspect_tells(url: str, store: Store) -> None:
-    from streamsketch.cli.inspect import facts_of
+    from streamsketch.run.facts import facts_of
 
     told = json.loads(get(f"{url}/status"))
-    assert told == facts_of(store.url, 50) | {"store": Path(store.url).name}
+    assert told == facts_of(store, 50) | {"store": Path(store.url).name}
     assert told["snapshots"][0]["rows"] == 300
 
 

@@ -663,9 +663,9 @@ def test_an_alarm_resets_the_memory_after_the_next_window(tmp_path):
 def test_a_pipeline_file_from_rows_to_inspect(tmp_path):
     import pyarrow.parquet as pq
 
-    from streamsketch.cli.inspect import facts_of
     from streamsketch.run.config import load
     from streamsketch.run.consume import run_ingest
+    from streamsketch.run.facts import facts_of
     from streamsketch.run.status import read_all
     from streamsketch.run.worker import make_source
 
@@ -698,7 +698,7 @@ path = "run"
 """)
     pipeline = load(tmp_path / "p.toml")
     run_ingest(pipeline, make_source(pipeline), threading.Event())
-    facts = facts_of(str(tmp_path / "run"))
+    facts = facts_of(Store(tmp_path / "run"))
     assert [(s["window"], s["rows"]) for s in reversed(facts["snapshots"])] == [
         ("2023-11-15T00:00 .. 2023-11-15T01:00", 3),
         ("2023-11-15T01:00 .. 2023-11-15T02:00", 1),

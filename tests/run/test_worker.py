@@ -12,8 +12,10 @@ import tomli_w
 from streamsketch import Generator, Schema, Snapshot, sampler
 from streamsketch.run.config import load
 from streamsketch.run.consume import run_ingest
+from streamsketch.run.sample import sample_new
 from streamsketch.run.supervisor import finish
-from streamsketch.run.worker import main, make_source, sample_new, train_new
+from streamsketch.run.train import train_new
+from streamsketch.run.worker import main, make_source
 from streamsketch.storage.store import Family
 
 
