@@ -10,7 +10,7 @@ import numpy as np
 from streamsketch.decode.scale import scale_of
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.expect import expect, whole
-from streamsketch.features import Map, build
+from streamsketch.features import FeatureMap, Map, build
 from streamsketch.features.cells import (
     MAX_CELLS,
     fitting_middle,
@@ -20,7 +20,8 @@ from streamsketch.features.cells import (
     suits,
 )
 from streamsketch.features.spec import Spec
-from streamsketch.features.table import private_weight
+from streamsketch.features.table import TableMap, private_weight
+from streamsketch.html import card
 from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.combine import check_same_promise
 from streamsketch.privacy.release import Releaser
@@ -226,6 +227,18 @@ class Sketcher:
         return self.features.spec
 
     @property
+    def fourier(self) -> FeatureMap:
+        """The random Fourier features, without the counts of cells.
+
+        Raises:
+            ConfigError: The map is another.
+        """
+        found = self.features.fourier if isinstance(self.features, TableMap) else self.features
+        expect(found, FeatureMap, 'features of rows need map = "fourier"', "sketch with that map")
+        assert isinstance(found, FeatureMap)
+        return found
+
+    @property
     def sketch(self) -> Sketch:
         """The sum of all rows learned."""
         if len(self._buffer):
@@ -338,6 +351,17 @@ class Sketcher:
             BudgetError: The privacy budget is spent.
         """
         return self.releaser.release(self.sketch.total, self.sketch.count)
+
+    def _repr_html_(self) -> str:
+        private = self.releaser.private
+        facts = {
+            # how many rows came is no public figure where a mechanism is on
+            "rows": None if private else self.sketch.count,
+            "mechanism": self.releaser.mechanism, "law": self.spec.law, "frequencies": self.spec.m,
+            "numbers kept": len(self._sketch.total), "releases": self.releaser.released,
+            "operator": self.spec.fingerprint,
+        }  # fmt: skip
+        return card("Sketcher", facts, self.schema._repr_html_())
 
     def __repr__(self) -> str:
         return f"Sketcher({self.schema!r}, {self.features!r}, mechanism={self.releaser.mechanism})"

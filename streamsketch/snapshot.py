@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamsketch.errors import ConfigError
 from streamsketch.features import FeatureMap, build
 from streamsketch.features.spec import Spec
+from streamsketch.html import bars, card, merged, table
 from streamsketch.schema import Schema
 from streamsketch.storage.files import (
     digest,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from streamsketch.features.cells import CellLayout
 
 __all__ = ["Release", "Snapshot"]
+
+MOST_PICTURES = 16
 
 #: A mean feature is at most 1; noise on few rows may add orders of magnitude, not this many.
 MOST_MEAN = 1e15
@@ -211,6 +214,33 @@ class Snapshot:
             DamagedFileError: The file is damaged or of another kind.
         """
         return cls.from_bytes(read_file(Path(path)), str(path))
+
+    def _repr_html_(self) -> str:
+        r = self.release
+        facts: dict[str, Any] = {
+            "rows": round(self.count), "mechanism": r.mechanism, "memory": r.memory,
+            "release": r.index, "law": self.spec.law, "frequencies": self.spec.m,
+            "operator": self.spec.fingerprint, "id": self.id,
+        }  # fmt: skip
+        if r.private:
+            facts |= {
+                "epsilon": r.epsilon,
+                "delta": r.delta,
+                "unit": r.unit,
+                "of releases": r.releases,
+            }
+        parts = [table(["variable", "shares"], self._singles())] if self.layout is not None else []
+        return card("Snapshot", facts, *parts)
+
+    def _singles(self) -> list[tuple[str, str]]:
+        """A picture of the counts of each variable, as released."""
+        layout, cells = self.layout, self.cells
+        assert layout is not None and cells is not None
+        shown = list(enumerate(layout.variables))[:MOST_PICTURES]
+        return [
+            (v.name, bars(merged(layout.single(cells, k).tolist()), label=f"shares of {v.name}"))
+            for k, v in shown
+        ]
 
     def __repr__(self) -> str:
         r = self.release

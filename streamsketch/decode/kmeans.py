@@ -40,7 +40,8 @@ class KMeans(Estimator):
 
     Attributes:
         cluster_centers_: ``(K, d)``, in the data's units when every column is a linear number,
-            else in encoded coordinates (`centers_table` decodes them).
+            else in encoded coordinates. `centers_table` has them in the data's units, with the
+            columns' names, whatever the schema.
         cluster_weights_: ``(K,)`` share of the rows in each cluster.
         inertia_: Estimated sum of squared distances of the sketched rows to their centres.
         residual_: Squared distance between the sketches, summed over frequencies.

@@ -19,6 +19,7 @@ from streamsketch.decode.atoms import Array
 from streamsketch.decode.space import Estimator, positive_count
 from streamsketch.decode.target import Target, as_target
 from streamsketch.errors import ConfigError
+from streamsketch.html import bars, card, merged, table, text
 
 if TYPE_CHECKING:
     from streamsketch.schema import Block
@@ -149,6 +150,20 @@ class Marginals(Estimator):
         if blocks and blocks[0].kind == "onehot":
             return self._shares(blocks[0])
         return self._density(self._names[column][0], column, blocks)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for column in self.columns_ if hasattr(self, "columns_") else ():
+            law = self[column]
+            if isinstance(law, Density):
+                median, low, high = law.quantile(0.5)
+                said = f"median {text(median)} ({text(low)} to {text(high)})"
+            else:
+                best = int(np.argmax(law.probability))
+                said = f"{law.values[best]} {law.probability[best]:.0%}"
+            drawn = bars(merged(law.probability.tolist()), label=f"law of {column}")
+            rows.append((column, drawn, said))
+        return card("Marginals", {"columns": len(rows)}, table(["column", "law", ""], rows))
 
     def _layout(self) -> dict[str, list[int]]:
         schema = self._schema

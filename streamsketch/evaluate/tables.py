@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch import html
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate.classifiers import MAX_ROWS, binned_auc, tstr, two_sample_auc
 from streamsketch.evaluate.distances import energy_distance, mmd2, pair_squares
@@ -107,6 +108,23 @@ class Evaluation:
             "notes": self.notes,
         }
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                metric.title,
+                "higher" if metric.higher else "lower",
+                *(self.scores[row][name] for row in (FLOOR, SYNTHETIC, CEILING)),
+                _bar(self.skill(name)),
+            )
+            for name, metric in METRICS.items()
+            if name in self.scores[SYNTHETIC]
+        ]
+        scores = html.table(["metric", "better", FLOOR, SYNTHETIC, CEILING, "skill"], rows)
+        columns = html.table(
+            ["column", "total variation"], [(m.column, m.tv) for m in self.columns[:16]]
+        )
+        return html.card("Evaluation", {"label": self.label}, scores, columns)
+
     def table(self, title: str | None = None) -> Table:
         """A rich table: one line for each metric, the synthetic rows between the anchors."""
         from rich.table import Table
@@ -126,6 +144,14 @@ class Evaluation:
                     number(self.skill(name), 2),
                 )
         return table
+
+
+def _bar(skill: float) -> Any:
+    """A skill of 0 to 1 as one bar of ten."""
+    if math.isnan(skill):
+        return ""
+    full = round(min(max(skill, 0.0), 1.0) * 10)
+    return f"{'█' * full}{'░' * (10 - full)} {skill:.2f}"
 
 
 def evaluate(

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DamagedFileError
+from streamsketch.html import bars, card, table, text
 from streamsketch.schema import Schema
 from streamsketch.schema.conditions import Where
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.files import pack, read_file, unpack, write_atomic
+from streamsketch.verdict import verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from streamsketch.generator.neural import NetworkGenerator
 
 __all__ = ["Generator"]
+
+MOST_DRAWN, ROWS_DRAWN, MOST_PICTURES = 512, 500, 16  # for a picture in a notebook
 
 
 class Generator(ABC):
@@ -66,6 +71,18 @@ class Generator(ABC):
         from streamsketch.generator.neural import NetworkGenerator
 
         return NetworkGenerator.create(schema, snapshot, config, seed)
+
+    def _repr_html_(self) -> str:
+        said = verdict(self.metrics)[1] if self.metrics else "not trained"
+        known = ("steps", "seconds", "heldout", "floor", "objective")
+        facts = {k: self.metrics.get(k) for k in known} | {"id": self.id}
+        parts = [f"<p>{text(said)}</p>"]
+        if self.metrics and self.schema.d <= MOST_DRAWN:
+            rows = self.sample(ROWS_DRAWN, seed=0)
+            names = rows.column_names[:MOST_PICTURES]
+            drawn = [(n, bars(shares(rows.column(n)), label=f"shares of {n}")) for n in names]
+            parts.append(table(["column", f"{ROWS_DRAWN} rows drawn"], drawn))
+        return card("Generator", facts, *parts)
 
     # --- sampling
 
@@ -215,6 +232,18 @@ class Generator(ABC):
             DamagedFileError: The file is damaged or of another kind.
         """
         return cls.from_bytes(read_file(Path(path)), str(path))
+
+
+def shares(column: pa.ChunkedArray) -> list[float]:
+    """Shares of the values of a column: of a number's bins, or of the most frequent values."""
+    kind = column.type
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.int64()) if pa.types.is_timestamp(kind) else column
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        values = column.drop_null().to_numpy().astype(np.float64)
+        return np.histogram(values, bins=24)[0].tolist() if len(values) else []
+    counted = pa.compute.value_counts(column.cast(pa.string())).field("counts").to_pylist()
+    return [float(count) for count in sorted(counted, reverse=True)[:24]]
 
 
 def _kind(model: str) -> type[Generator]:

@@ -10,7 +10,6 @@ import numpy as np
 from river import base
 
 from streamsketch.errors import DataError
-from streamsketch.features import FeatureMap
 from streamsketch.schema import Schema
 from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
@@ -106,8 +105,7 @@ class RiverSketcher(base.Transformer):
             row = self.schema.encode_row(cast("dict[str, Any]", x))
         except DataError:
             return {}
-        features = cast("FeatureMap", self.sketcher.features)
-        values = features.features(row[None])[0] / np.sqrt(self.frequencies)
+        values = self.sketcher.fourier.features(row[None])[0] / np.sqrt(self.frequencies)
         m = self.frequencies
         names: list[Hashable] = [f"{part}{j}" for part in ("cos", "sin") for j in range(m)]
         return dict(zip(names, values.tolist(), strict=True))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from streamsketch.errors import ConfigError
-from streamsketch.features import FeatureMap
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.schema import Column, Schema
+from streamsketch.schema.schema import as_table, refusal
 from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
 
@@ -34,6 +34,8 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         high: (d,) or one number: the largest value. Values outside are clipped.
         mechanism: how releases are protected; a private one needs `low` and `high`.
         random_state: integer seed of the frequencies; equal seeds make sketches mergeable.
+        schema: the columns, declared; rows are then data frames or Arrow tables that may hold texts,
+            times and nulls, and `low` and `high` are not used.
 
     Attributes:
         schema_: the columns and their limits.
@@ -57,6 +59,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         high: Any = None,
         mechanism: str = "none",
         random_state: int = 0,
+        schema: Schema | None = None,
     ) -> None:
         self.n_frequencies = n_frequencies
         self.law = law
@@ -65,17 +68,18 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.high = high
         self.mechanism = mechanism
         self.random_state = random_state
+        self.schema = schema
 
     def fit(self, X: Any, y: Any = None) -> SketchTransformer:
         """Forget everything, then learn rows X (n, d)."""
-        X = validate_data(self, X, dtype=np.float64)
+        X = self._rows(X)
         self._start(X)
         return self._learn(X)
 
     def partial_fit(self, X: Any, y: Any = None) -> SketchTransformer:
         """Learn rows X (n, d) in addition; limits not given are those of the first rows."""
         first = not hasattr(self, "sketcher_")
-        X = validate_data(self, X, dtype=np.float64, reset=first)
+        X = self._rows(X, first)
         if first:
             self._start(X)
         return self._learn(X)
@@ -83,10 +87,9 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Features of rows X (n, d): (n, 2m) float64, cosines then sines, rows of norm 1."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        encoded = self.schema_.encode_array(X)
-        features = cast("FeatureMap", self.sketcher_.features)
-        return np.asarray(features.features(encoded) / np.sqrt(self.n_frequencies))
+        X = self._rows(X, first=False)
+        features = self.sketcher_.fourier.features(self._encoded(X))
+        return np.asarray(features / np.sqrt(self.n_frequencies))
 
     def release(self) -> Snapshot:
         """Release what was learned: a snapshot to train a generator on with `streamsketch.fit`.
@@ -97,7 +100,38 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_is_fitted(self)
         return self.sketcher_.release()
 
-    def _start(self, rows: NDArray[np.float64]) -> None:
+    def _rows(self, X: Any, first: bool = True) -> Any:
+        """The rows as scikit-learn checks them, or as a table of the declared schema."""
+        if self.schema is None:
+            return validate_data(self, X, dtype=np.float64, reset=first)
+        return as_table(X)
+
+    def _encoded(self, rows: Any) -> NDArray[np.float32]:
+        if self.schema is None:
+            return self.schema_.encode_array(rows)
+        encoded = self.schema_.encode(rows)
+        if encoded.rejected:
+            raise DataError(refusal(encoded.rejected, rows.num_rows))
+        return encoded.x
+
+    def _start(self, rows: Any) -> None:
+        if self.schema is None:
+            self.schema_ = self._read_off(rows)
+        else:
+            self.schema_ = self.schema
+            self.n_features_in_ = len(self.schema.names)
+            self.feature_names_in_ = np.array(self.schema.names, object)
+        self.sketcher_ = Sketcher(
+            self.schema_,
+            self.n_frequencies,
+            self.law,
+            self.random_state,
+            self.scale,
+            mechanism=self.mechanism,
+        )
+        self._n_features_out = 2 * self.n_frequencies
+
+    def _read_off(self, rows: NDArray[np.float64]) -> Schema:
         if self.mechanism != "none" and (self.low is None or self.high is None):
             msg = (
                 f"Mechanism {self.mechanism!r} needs declared limits: limits read off the rows "
@@ -109,22 +143,13 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         # A constant column has no width: open it by its own size, so that it maps to the middle.
         margin = np.where(high > low, 0.0, np.maximum(np.abs(low), 1.0))
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])
-        self.schema_ = Schema(
+        return Schema(
             [
                 Column(str(name), "numeric", "double", low=float(a - w), high=float(b + w))
                 for name, a, b, w in zip(names, low, high, margin, strict=True)
             ]
         )
-        self.sketcher_ = Sketcher(
-            self.schema_,
-            self.n_frequencies,
-            self.law,
-            self.random_state,
-            self.scale,
-            mechanism=self.mechanism,
-        )
-        self._n_features_out = 2 * self.n_frequencies
 
-    def _learn(self, rows: NDArray[np.float64]) -> SketchTransformer:
+    def _learn(self, rows: Any) -> SketchTransformer:
         self.sketcher_.learn_many(rows)
         return self

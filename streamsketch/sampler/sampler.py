@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Points = NDArray[np.float32]
+AT_A_TIME = 256  # rows that an iteration draws
 
 
 class Sampler:
@@ -154,6 +155,14 @@ class Sampler:
             x = METHODS[self.method](request, n)
             self.ids = [f"{history.writer}-{start + i}" for i in range(n)]
         return x
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Rows as mappings, without end.
+
+        They are drawn a few hundred at a time; all of these count as issued.
+        """
+        while True:
+            yield from self.sample(AT_A_TIME).to_pylist()
 
     def update(self, generator: LatentModel) -> None:
         """Go on with another generator of the same operator, usually a newer checkpoint.

@@ -13,12 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamsketch.errors import DataError, SchemaError
+from streamsketch.html import card, table
 from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec_of
 from streamsketch.schema.columns import Block, Column
 from streamsketch.schema.constraints import constraints_of
 from streamsketch.schema.derived import Lookup
 
 __all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
+
+SHOWN = 8  # categories that a notebook lists
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,11 @@ class Schema:
     def __repr__(self) -> str:
         return f"Schema({len(self.columns)} columns, d={self.d}, hash={self.hash})"
 
+    def _repr_html_(self) -> str:
+        rows = [(c.name, c.kind, c.type if c.encoded else "", _limits(c)) for c in self.columns]
+        facts = {"columns": len(self.columns), "coordinates": self.d, "hash": self.hash}
+        return card("Schema", facts, table(["column", "kind", "type", "limits"], rows))
+
     # --- rows to vectors
 
     def encode(self, batch: pa.RecordBatch | pa.Table) -> Encoded:
@@ -389,6 +397,14 @@ class Schema:
         codec = self.codecs[self.label.name]
         assert isinstance(codec, CategoryCodec)
         return codec.codes(_column(columns, self.label.name))[0]
+
+
+def _limits(column: Column) -> str:
+    """What a column may hold, shortly."""
+    if column.values:
+        more = f", and {len(column.values) - SHOWN} more" if len(column.values) > SHOWN else ""
+        return ", ".join(map(str, column.values[:SHOWN])) + more
+    return "" if column.low is None else f"{column.low} to {column.high}"
 
 
 def as_table(data: Any) -> pa.Table:

@@ -74,3 +74,14 @@ def test_it_feeds_a_river_model() -> None:
         scores.append(accuracy.get())
     assert scores[1] > scores[0] + 0.1
     assert model["RiverSketcher"].release().count == 1500
+
+
+def test_a_table_is_transformed_by_its_fourier_part() -> None:
+    schema = Schema.from_dict({
+        "x": {"kind": "numeric", "low": 0, "high": 1},
+        "c": {"kind": "categorical", "type": "string", "values": ["a", "b"]},
+    })  # fmt: skip
+    model = RiverSketcher(schema, frequencies=4)
+    row = {"x": 0.5, "c": "a"}
+    model.learn_one(row)
+    assert len(model.transform_one(row)) == 8 and model.release().count == 1

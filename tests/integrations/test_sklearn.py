@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from streamsketch import Schema, Sketcher
-from streamsketch.errors import ConfigError
+from streamsketch.errors import ConfigError, DataError
 from streamsketch.integrations.sklearn import SketchTransformer
 
 
@@ -60,3 +60,16 @@ def test_it_feeds_a_linear_model() -> None:
     y = (x**2).sum(axis=1) < 0.6
     model = make_pipeline(SketchTransformer(64), LogisticRegression(C=100.0, max_iter=1000))
     assert model.fit(x[:500], y[:500]).score(x[500:], y[500:]) > 0.9
+
+
+def test_a_declared_schema_takes_texts_times_and_nulls() -> None:
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame({
+        "size": np.where(rng.random(300) < 0.1, np.nan, rng.normal(size=300)),
+        "sort": rng.choice(["a", "b"], 300),
+        "at": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 99, 300), "h"),
+    })  # fmt: skip
+    model = SketchTransformer(16, schema=Schema.propose(x)).fit(x[:200]).partial_fit(x[200:])
+    assert model.transform(x).shape == (300, 32) and model.release().count == 300
+    with pytest.raises(DataError, match="not declared"):
+        model.transform(x.assign(sort="z"))
