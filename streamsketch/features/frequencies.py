@@ -97,9 +97,9 @@ def advised(blocks: Sequence[Block]) -> int:
     """How many frequencies a sketch of these columns wants: one for four of its pairs of slots.
 
     A sketch of m frequencies is 2m numbers, and the joint distributions of pairs of columns have
-    about d^2 / 2 cells, where d counts coordinates (of plain vectors, one each is enough for ten).
-    With fewer frequencies a generator can match those it is trained on and miss the others, which
-    the held-out distance shows.
+    about d^2 / 2 cells, where d counts coordinates. With fewer frequencies a generator can match
+    those it is trained on and miss the others, which the held-out distance shows. Plain points
+    want d^2 up to 4096, where curves of quality flatten at d = 64, and ten a coordinate beyond.
 
     Returns:
         A power of two from 1024 to 16384.
@@ -109,9 +109,10 @@ def advised(blocks: Sequence[Block]) -> int:
         >>> advised(Schema.vectors(2, -1, 1).blocks)
         1024
     """
-    points = sum(b.width for b in blocks if b.kind == "numeric" and b.width > 1)
+    numbers = [b.width for b in blocks if b.kind == "numeric"]
+    points = sum(numbers if len(numbers) == len(blocks) else [w for w in numbers if w > 1])
     d = sum(b.width for b in blocks) - points
-    need = max(d * d / 4, 10 * points, 1)
+    need = max(d * d / 4, min(points**2, 4096), 10 * points, 1)
     return int(np.clip(2 ** np.ceil(np.log2(need)), 1024, 16384))
 
 

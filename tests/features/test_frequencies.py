@@ -184,6 +184,11 @@ def test_the_advised_number_grows_with_the_pairs_of_slots():
     assert [advised(table(k)) for k in (5, 50, 70, 500)] == [1024, 4096, 8192, 16384]
 
 
+def test_points_are_advised_the_square_of_their_dimension_then_ten_each():
+    found = [advised(Schema.vectors(d, -1, 1).blocks) for d in (2, 40, 64, 200, 784)]
+    assert found == [1024, 2048, 4096, 4096, 8192]
+
+
 def test_multiscale_is_slower_in_many_dimensions():
     radius = np.linalg.norm(draw("multiscale", 128, 1000, seed=1), axis=0)
     assert radius.min() >= 0.5 and 11 < radius.max() <= 12.5
