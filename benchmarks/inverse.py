@@ -138,7 +138,7 @@ class Prior(torch.nn.Module):
 
 def trained(data: Images, given: argparse.Namespace) -> Prior:
     encoder = Cosines(given.coefficients)
-    snapshot = sketched(data, encoder, given, epsilon=None, seed=0)
+    snapshot = sketched(data, encoder, given.frequencies, given.scale, given.law)
     network = NetworkConfig("classwise", latent=given.latent, width=given.width)
     config = TrainingConfig(batch=given.batch, rate=3e-3)
     made = fit(snapshot, steps=given.steps, device="cpu", network=network, config=config)
