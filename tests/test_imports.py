@@ -22,6 +22,8 @@ HEAVY = [
     "code",
     [
         "import streamsketch; streamsketch.Schema",
+        "from streamsketch import Schema, Sketcher; Sketcher(Schema.from_dict("
+        "{'x': {'kind': 'numeric', 'low': 0, 'high': 1}, 'y': {'kind': 'categorical', 'values': ['a', 'b']}}))",
         "import streamsketch.cli.app",
         "from typer.testing import CliRunner; from streamsketch.cli.app import app; "
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0",

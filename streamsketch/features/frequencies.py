@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from streamsketch.errors import ConfigError
 from streamsketch.features.frequencies_structured import (
@@ -137,6 +136,8 @@ def adapted_radius(rng: np.random.Generator, d: int, m: int, blocks: Sequence[Bl
 
     Drawn exactly: with Y ~ Gamma(3/2, 1) restricted to [2, inf), the radius is sqrt(2 (Y - 2)).
     """
+    from scipy import special
+
     below = special.gammainc(1.5, 2.0)
     y = special.gammaincinv(1.5, below + rng.random(m) * (1 - below))
     radius: F64 = np.sqrt(2 * np.maximum(y - 2, 0))

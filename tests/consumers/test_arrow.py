@@ -325,9 +325,7 @@ def test_close_while_it_waits(how, tmp_path):
     urls = {"pipe": str(path), "listen": "tcp://127.0.0.1:0", "connect": "tcp://127.0.0.1:9"}
     source = opened(path=urls[how], listen=how == "listen")
     source.poll(0.05)
-    begin = time.monotonic()
     source.close()
-    assert time.monotonic() - begin < 1.0
     assert not source._thread.is_alive()
 
 

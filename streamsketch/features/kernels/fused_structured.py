@@ -180,11 +180,14 @@ def sum_hadamard(
         for k in range(d):
             for panel in range(packed.shape[0]):
                 first = panel * PANEL
-                count = min(PANEL, LANES - first)
-                xt[k, first : first + count] = packed[panel, k, :count]
+                for b in range(min(PANEL, LANES - first)):
+                    xt[k, first + b] = packed[panel, k, b]
         padding = (LANES - end + i) * unit
         for k in range(signs.shape[0]):
-            a[:] = xt
+            for j in range(size):  # numba compiles an assignment of slices for seconds
+                row, given = a[j], xt[j]
+                for b in range(LANES):
+                    row[b] = given[b]
             for s in range(3):
                 transform(a, signs[k, s])
             for j in range(min(size, m - k * size)):

@@ -80,7 +80,9 @@ def moments(index: I32, weights: F32, many: int, gradient: F32) -> float:
     bits = power.view(np.int32)
     total = 0.0
     for i in range(n):
-        z[:] = weights[index[i, 0]]
+        row = weights[index[i, 0]]
+        for v in range(width):  # numba compiles an assignment of slices for seconds
+            z[v] = row[v]
         for j in range(1, features):
             row = weights[index[i, j]]
             for v in range(width):
@@ -126,7 +128,9 @@ def draw(
     power = np.empty(width, np.float32)
     bits = power.view(np.int32)
     for i in range(n):
-        z[:] = weights[index[i, 0]]
+        row = weights[index[i, 0]]
+        for v in range(width):  # numba compiles an assignment of slices for seconds
+            z[v] = row[v]
         for j in range(1, features):
             row = weights[index[i, j]]
             for v in range(width):
