@@ -23,7 +23,8 @@ HEAVY = [
     [
         "import streamsketch; streamsketch.Schema",
         "from streamsketch import Schema, Sketcher; Sketcher(Schema.from_dict("
-        "{'x': {'kind': 'numeric', 'low': 0, 'high': 1}, 'y': {'kind': 'categorical', 'values': ['a', 'b']}}))",
+        "{'x': {'kind': 'numeric', 'low': 0, 'high': 1}, 'y': "
+        "{'kind': 'categorical', 'type': 'string', 'values': ['a', 'b']}}))",
         "import streamsketch.cli.app",
         "from typer.testing import CliRunner; from streamsketch.cli.app import app; "
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0",

@@ -186,7 +186,8 @@ def typed_values(column: Column, values: list[object]) -> pa.Array:
     kind = column.arrow
     try:
         if pa.types.is_string(kind) and all(isinstance(v, str) for v in values):
-            texts = pa.lib.StringBuilder()  # `pa.array` of a list imports pandas: 0.1 s of start-up
+            # `pa.array` of a list imports pandas: 0.1 s of start-up
+            texts = pa.lib.StringBuilder()
             texts.append_values(values)
             return texts.finish()
         if any(isinstance(v, str) for v in values) and not pa.types.is_string(kind):
