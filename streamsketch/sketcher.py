@@ -28,7 +28,7 @@ from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
 from streamsketch.schema.buffer import RowBuffer
-from streamsketch.schema.schema import Encoded, as_table
+from streamsketch.schema.rows import Encoded, as_table
 from streamsketch.sketch import Sketch
 from streamsketch.snapshot import Snapshot
 
@@ -85,13 +85,7 @@ def spec_of(
         ConfigError: Rows too wide, m below 1, conditional without a label column, or cells that do not fit.
     """
     frequencies, seed = whole(frequencies, "frequencies", 1), whole(seed, "seed")
-    if schema.d > MOST_NUMBERS:
-        wide = max(schema.columns, key=lambda column: len(column.values))
-        raise ConfigError(
-            f"a row of the schema is encoded to {schema.d:,} numbers, more than the {MOST_NUMBERS:,} that "
-            f"batches are held in memory for; the most values, {len(wide.values):,}, are those of {wide.name!r}: "
-            "declare the frequent ones, and others as one"
-        )
+    _check_width(schema)
     if conditional and schema.label is None:
         raise ConfigError(
             'a conditional sketch needs a label column; declare one with kind = "label"'
@@ -122,6 +116,17 @@ def spec_of(
     return replace(
         spec, middle=middle, coarse=coarse, triples=named, pairs=pairs, cell_weight=weight
     )
+
+
+def _check_width(schema: Schema) -> None:
+    """Refuse rows that are too wide for batches of them to be held in memory."""
+    if schema.d > MOST_NUMBERS:
+        wide = max(schema.columns, key=lambda column: len(column.values))
+        raise ConfigError(
+            f"a row of the schema is encoded to {schema.d:,} numbers, more than the {MOST_NUMBERS:,} that "
+            f"batches are held in memory for; the most values, {len(wide.values):,}, are those of {wide.name!r}: "
+            "declare the frequent ones, and others as one"
+        )
 
 
 def _fits(
@@ -293,7 +298,7 @@ class Sketcher:
         encoded = self.schema.encode(table)
         if encoded.rejected:
             if self.dead_letters is None:
-                from streamsketch.schema.schema import refusal
+                from streamsketch.schema.rows import refusal
 
                 raise DataError(refusal(encoded.rejected, table.num_rows))
             self.dead_letters(encoded.rejected, table)

@@ -8,7 +8,7 @@ import pytest
 
 from streamsketch import Schema, Sketcher
 from streamsketch.errors import DataError
-from streamsketch.schema.schema import as_table
+from streamsketch.schema.rows import as_table
 
 RNG = np.random.default_rng(0)
 N = 3000

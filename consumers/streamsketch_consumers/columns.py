@@ -180,30 +180,20 @@ def _accepts(column: Column, found: pa.DataType) -> bool:
         found = found.value_type
     if is_.is_null(found):
         return True
-    if column.kind == "timestamp":
-        return bool(is_time(found) or _numeric(found) or _texts(found))
-    if column.kind == "numeric" and is_clock(arrow_type(column.type)):
-        return bool(is_clock(found) or _numeric(found) or _texts(found))
-    if column.kind == "numeric":
-        return _numeric(found) or is_.is_boolean(found)
     if column.kind == "vector":
         if is_.is_fixed_size_list(found):
             return bool(found.list_size == arrow_type(column.type).list_size)
         return bool(is_.is_list(found) or is_.is_large_list(found))
-    if column.kind == "boolean":
-        return bool(is_.is_boolean(found))
-    if column.kind == "event_time":
-        text = is_time(arrow_type(column.type)) and _texts(found)
-        return bool(_numeric(found) or is_time(found) or text)
+    mine = pa.bool_() if column.kind == "boolean" else arrow_type(column.type)
     if column.categorical:
-        mine = arrow_type(column.type)
-        families: tuple[Callable[[pa.DataType], bool], ...] = (
-            _texts,
-            _numeric,
-            is_.is_boolean,
-            is_.is_temporal,
-        )
-        return any(f(mine) and f(found) for f in families)
+        return any(fits(mine) and fits(found) for fits in _FAMILIES)
+    readable = {
+        "timestamp": (is_time, _numeric, _texts),
+        "numeric": (is_clock, _numeric, _texts) if is_clock(mine) else (_numeric, is_.is_boolean),
+        "event_time": (is_time, _numeric, _texts) if is_time(mine) else (is_time, _numeric),
+    }
+    if column.kind in readable:
+        return any(fits(found) for fits in readable[column.kind])
     return not is_.is_nested(found)
 
 
@@ -215,6 +205,15 @@ def _texts(kind: pa.DataType) -> bool:
 def _numeric(kind: pa.DataType) -> bool:
     is_ = pa.types
     return bool(is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind))
+
+
+# categories of one family are compared as what they are
+_FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
+    _texts,
+    _numeric,
+    pa.types.is_boolean,
+    pa.types.is_temporal,
+)
 
 
 def _list(names: list[str]) -> str:

@@ -66,7 +66,7 @@ class Space:
             ConfigError: The number of columns is not ``d``, or a value is not finite.
         """
         if self.schema is not None and not isinstance(data, np.ndarray | list):
-            from streamsketch.schema.schema import as_table
+            from streamsketch.schema.rows import as_table
 
             encoded = self.schema.encode(as_table(data)).x
             return self.out(np.asarray(encoded, dtype=np.float64))

@@ -10,7 +10,7 @@ from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, Tr
 from streamsketch.generator.neural import NetworkGenerator
 from streamsketch.generator.objectives import OBJECTIVES
 from streamsketch.generator.trainer import TrainingConfig
-from streamsketch.schema.schema import as_table
+from streamsketch.schema.rows import as_table
 from streamsketch.snapshot import Snapshot
 
 __all__ = ["check", "check_ranks", "device_of", "rows_of"]

@@ -11,7 +11,7 @@ from streamsketch.errors import DataError, SchemaError
 from streamsketch.ingest.admission import Admission, Facts
 from streamsketch.ingest.refusal import Refusal
 from streamsketch.schema import Schema
-from streamsketch.schema.schema import Encoded
+from streamsketch.schema.rows import Encoded
 
 __all__ = ["Readable", "read"]
 

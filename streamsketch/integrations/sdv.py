@@ -17,7 +17,7 @@ from streamsketch.errors import ConfigError, DataError
 from streamsketch.expect import expect
 from streamsketch.generator import Generator, fit
 from streamsketch.schema import Schema
-from streamsketch.schema.schema import as_table
+from streamsketch.schema.rows import as_table
 from streamsketch.sketcher import Sketcher
 
 if TYPE_CHECKING:

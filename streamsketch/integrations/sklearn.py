@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.schema import Column, Schema
-from streamsketch.schema.schema import as_table, refusal
+from streamsketch.schema.rows import as_table, refusal
 from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
 

@@ -194,12 +194,7 @@ class History:
         """
         merged = self.copy()
         merged.attach(other.fingerprint or self.fingerprint)
-        for key, operator in other.operators.items():
-            if merged.operator(key, operator) != operator:
-                raise SpecMismatchError(
-                    f"the histories keep target {key!r} in {_short(merged.operators[key])} and "
-                    f"{_short(operator)}; merge forks of one history."
-                )
+        merged._take_operators(other)
         for name, part in other.parts.items():
             if name not in merged.parts or merged.parts[name].count < part.count:
                 merged.parts[name] = part.copy()
@@ -211,14 +206,25 @@ class History:
         seen = {version[0] for version in merged.versions}
         merged.versions += [list(v) for v in other.versions if v[0] not in seen]
         merged.draws = max(self.draws, other.draws)
-        for key, pool in other.pools.items():
-            if key not in merged.pools or merged.pools[key]["rows"] < pool["rows"]:
-                merged.pools[key] = dict(pool)
-                if key in other.pool_means:
-                    merged.pool_means[key] = other.pool_means[key]
+        merged._take_pools(other)
         if other.rows is not None:
             merged.rows = other.rows.copy() if self.rows is None else self.rows.merge(other.rows)
         return merged
+
+    def _take_operators(self, other: History) -> None:
+        for key, operator in other.operators.items():
+            if self.operator(key, operator) != operator:
+                raise SpecMismatchError(
+                    f"the histories keep target {key!r} in {_short(self.operators[key])} and "
+                    f"{_short(operator)}; merge forks of one history."
+                )
+
+    def _take_pools(self, other: History) -> None:
+        for key, pool in other.pools.items():
+            if key not in self.pools or self.pools[key]["rows"] < pool["rows"]:
+                self.pools[key] = dict(pool)
+                if key in other.pool_means:
+                    self.pool_means[key] = other.pool_means[key]
 
     def inspect(self) -> dict[str, Any]:
         """What it holds, as plain values to show."""

@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -207,7 +209,7 @@ class Column:
             return "table has two entries for the same keys; keep one"
         return None
 
-    def _numeric_problem(self) -> str | None:
+    def _limits_problem(self) -> str | None:
         for name in ("low", "high"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -218,26 +220,24 @@ class Column:
                 return f"{name} = {value} must be finite"
         if not self.low < self.high:
             return f"bounds are reversed or equal (low = {self.low}, high = {self.high}); low must be below high"
+        return None
+
+    def _numeric_problem(self) -> str | None:
+        problem = self._limits_problem()
+        if problem:
+            return problem
         if self.kind == "vector" and _LIST.match(self.type) is None:
             return f"a vector needs a type like fixed_size_list<float>[784], not {self.type!r}"
         if self.knots and not _increasing(self.knots):
             return f"knots must increase strictly and be at least two, got {list(self.knots)[:6]}"
-        if self.positions and (
-            len(self.positions) != len(self.knots)
-            or not _increasing(self.positions)
-            or self.positions[0] < -1
-            or self.positions[-1] > 1
-        ):
+        fit = len(self.positions) == len(self.knots) and _increasing(self.positions)
+        if self.positions and not (fit and _within(self.positions, -1, 1)):
             return "positions must be as many as knots, increasing, within [-1, 1]"
-        if any(not self.low <= v <= self.high for v in (*self.knots, *self.atoms)):
+        if not _within((*self.knots, *self.atoms), self.low, self.high):
             return f"knots and atoms must lie within [{self.low}, {self.high}]"
         if len(set(self.atoms)) != len(self.atoms):
             return f"atoms must be distinct, got {list(self.atoms)}"
-        if self.levels and not (
-            all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
-            and self.low <= self.levels[0]
-            and self.levels[-1] <= self.high
-        ):
+        if not (_rises(self.levels) and _within(self.levels, self.low, self.high)):
             return f"levels must increase strictly, within [{self.low}, {self.high}]"
         return None
 
@@ -264,28 +264,29 @@ class Column:
             return f"low and high must be ISO times such as 2013-01-01T00:00:00 ({e})"
         if not low < high:
             return f"bounds are reversed or equal (low = {self.low}, high = {self.high}); low must be below high"
+        kind = arrow_type(self.type)
+        if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+            return (
+                f"a timestamp needs a type such as timestamp[s] or date32[day], not {self.type!r}"
+            )
+        if getattr(kind, "unit", "") == "ns" and not _within((low, high), NS_LOW, NS_HIGH):
+            return (
+                f"limits {self.low} and {self.high} lie beyond what {self.type} holds (1678 to 2261); "
+                "use timestamp[us]"
+            )
         unknown = [p for p in self.periods if p not in PERIODS]
         if unknown:
             return f"periods {unknown} are not among {', '.join(PERIODS)}"
+        return self._moments_problem()
+
+    def _moments_problem(self) -> str | None:
         try:
             atoms, levels = [iso_micro(a) for a in self.atoms], [iso_micro(v) for v in self.levels]
         except (TypeError, ValueError, OverflowError) as e:
             return f"atoms and levels must be ISO times such as 9999-12-31 ({e})"
         if len(set(atoms)) != len(atoms):
             return f"atoms must be distinct, got {list(self.atoms)}"
-        if any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
-            return "levels must increase strictly"
-        kind = arrow_type(self.type)
-        if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-            return (
-                f"a timestamp needs a type such as timestamp[s] or date32[day], not {self.type!r}"
-            )
-        if getattr(kind, "unit", "") == "ns" and not (NS_LOW <= low and high <= NS_HIGH):
-            return (
-                f"limits {self.low} and {self.high} lie beyond what {self.type} holds (1678 to 2261); "
-                "use timestamp[us]"
-            )
-        return None
+        return None if _rises(levels) else "levels must increase strictly"
 
 
 @cache
@@ -321,5 +322,13 @@ def arrow_type(text: str) -> pa.DataType:
         ) from None
 
 
-def _increasing(values: tuple[float, ...]) -> bool:
-    return len(values) > 1 and all(a < b for a, b in zip(values, values[1:], strict=False))
+def _rises(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in pairwise(values))
+
+
+def _increasing(values: Sequence[float]) -> bool:
+    return len(values) > 1 and _rises(values)
+
+
+def _within(values: Sequence[float], low: float, high: float) -> bool:
+    return all(low <= v <= high for v in values)

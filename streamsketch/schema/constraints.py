@@ -165,21 +165,21 @@ def constraints_of(columns: Sequence[Column]) -> tuple[Constraint, ...]:
     """
     by_name = {c.name: c for c in columns if c.encoded}
     found: list[Constraint] = [_combination(c, by_name) for c in columns if c.encoded and c.table]
-    groups: dict[str, list[Column]] = {}
-    for c in columns:
-        if c.group:
-            groups.setdefault(c.group, []).append(c)
-    for name, members in groups.items():
-        if len(members) < 2 or any(c.kind != "boolean" or c.nulls != "refuse" for c in members):
-            raise SchemaError(
-                f"group {name!r} needs at least two boolean columns without nulls, of which one is true"
-            )
-        found.append(OneOf(tuple(members)))
+    found += [_group(columns, name) for name in dict.fromkeys(c.group for c in columns if c.group)]
     pairs = [_pair(c, by_name) for c in columns if c.at_least]
     if pairs:
         names = dict.fromkeys(name for pair in pairs for name in pair)
         found.append(Order(tuple(by_name[n] for n in names), tuple(pairs)))
     return _together(found)
+
+
+def _group(columns: Sequence[Column], name: str) -> OneOf:
+    members = tuple(c for c in columns if c.group == name)
+    if len(members) < 2 or any(c.kind != "boolean" or c.nulls != "refuse" for c in members):
+        raise SchemaError(
+            f"group {name!r} needs at least two boolean columns without nulls, of which one is true"
+        )
+    return OneOf(members)
 
 
 def _pair(column: Column, by_name: dict[str, Column]) -> tuple[str, str]:

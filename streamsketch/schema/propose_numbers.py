@@ -42,11 +42,7 @@ def numeric(name: str, values: pa.Array, notes: list[str]) -> Column | str:
     low, high = _bounds(x)
     if not np.isfinite(high - low):
         return f"its numbers from {low:g} to {high:g} span more than a float64 holds"
-    distinct, counts = np.unique(x, return_counts=True)
-    atoms = distinct[:0]
-    if len(distinct) > MANY:
-        often = counts > ATOM_SHARE * len(x)
-        atoms = distinct[often | sentinels(distinct, counts)]
+    atoms = _atoms(x)
     rest = x[~np.isin(x, atoms)]
     whole = pa.types.is_integer(kind)
     fit = lattice(np.unique(rest), _precision(kind)) if len(rest) else None
@@ -63,6 +59,14 @@ def numeric(name: str, values: pa.Array, notes: list[str]) -> Column | str:
         offset=number(offset) if step and offset else 0.0,
         levels=tuple(number(v) for v in levels),
     )  # fmt: skip
+
+
+def _atoms(x: F64) -> F64:
+    """Values with a point mass, among many others."""
+    distinct, counts = np.unique(x, return_counts=True)
+    if len(distinct) <= MANY:
+        return distinct[:0]
+    return distinct[(counts > ATOM_SHARE * len(x)) | sentinels(distinct, counts)]
 
 
 def _bounds(x: F64) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,41 +17,19 @@ from streamsketch.schema.codecs import CategoryCodec, Codec, NumericCodec, codec
 from streamsketch.schema.columns import Block, Column
 from streamsketch.schema.constraints import constraints_of
 from streamsketch.schema.derived import Lookup
+from streamsketch.schema.rows import (
+    Encoded,
+    Rejected,
+    as_table,
+    column_of,
+    columns_of,
+    floats_of,
+    refusal,
+)
 
-__all__ = ["Encoded", "Rejected", "Schema", "as_table", "refusal"]
+__all__ = ["Schema"]
 
 SHOWN = 8  # categories that a notebook lists
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that the schema refuses: its number in the batch, the column and the reason."""
-
-    row: int
-    column: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"row {self.row}, column {self.column!r}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Encoded rows of one batch.
-
-    Attributes:
-        x: (n, d) float32, finite; in Fortran order when it was filled column by column.
-        rows: (n,) int64 numbers of the rows kept, in the batch.
-        rejected: The rows refused.
-        labels: (n,) int64 category number of the label column, or None.
-        users: Arrow array of the user-id column of the rows kept, or None.
-    """
-
-    x: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    rejected: tuple[Rejected, ...] = ()
-    labels: NDArray[np.int64] | None = None
-    users: pa.Array | None = None
 
 
 class Schema:
@@ -278,16 +255,16 @@ class Schema:
         bad = np.zeros(n, bool)
         rejected: list[Rejected] = []
         start = 0
-        columns = _columns(batch)
+        columns = columns_of(batch)
         for name, codec in self.codecs.items():
             for mask, reason in codec.encode(
-                _column(columns, name), out[start : start + codec.width]
+                column_of(columns, name), out[start : start + codec.width]
             ):
                 rejected += [Rejected(int(i), name, reason) for i in np.flatnonzero(mask & ~bad)]
                 bad |= mask
             start += codec.width
         labels = self._labels(columns)
-        users = _column(columns, self.user_column) if self.user_column else None
+        users = column_of(columns, self.user_column) if self.user_column else None
         if users is not None and users.null_count:
             missing = users.is_null().to_numpy(zero_copy_only=False)
             rejected += [
@@ -354,7 +331,7 @@ class Schema:
                 ) from None
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as e:
                 if c.kind == "numeric" and pa.types.is_integer(kind):
-                    arrays.append(_floats(c.name, [row[c.name] for row in rows]))
+                    arrays.append(floats_of(c.name, [row[c.name] for row in rows]))
                 else:
                     raise DataError(
                         f"column {c.name!r}: a value is not of type {c.type} ({e})"
@@ -396,7 +373,7 @@ class Schema:
             return None
         codec = self.codecs[self.label.name]
         assert isinstance(codec, CategoryCodec)
-        return codec.codes(_column(columns, self.label.name))[0]
+        return codec.codes(column_of(columns, self.label.name))[0]
 
 
 def _limits(column: Column) -> str:
@@ -405,68 +382,3 @@ def _limits(column: Column) -> str:
         more = f", and {len(column.values) - SHOWN} more" if len(column.values) > SHOWN else ""
         return ", ".join(map(str, column.values[:SHOWN])) + more
     return "" if column.low is None else f"{column.low} to {column.high}"
-
-
-def as_table(data: Any) -> pa.Table:
-    """An Arrow table of a table, record batch, data frame, or a list of mappings.
-
-    Args:
-        data: One of these: anything with `__arrow_c_stream__`; polars' lazy frames are collected, and
-            the data sets of Hugging Face read as Arrow.
-
-    Raises:
-        SchemaError: It is none of these.
-    """
-    if isinstance(data, pa.Table):
-        return data
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if isinstance(data, list | tuple) and data and all(isinstance(r, Mapping) for r in data):
-        return pa.Table.from_pylist(list(data))
-    of = type(data).__module__.partition(".")[0]
-    if of == "polars" and hasattr(data, "collect"):
-        data = data.collect()
-    if of == "datasets" and hasattr(data, "with_format"):
-        data = data.with_format("arrow")[:]
-    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        return pa.table(data)
-    raise SchemaError(
-        f"a {type(data).__name__} is not a table; pass an Arrow table or batch, a data frame, a list of "
-        "mappings, an object with __arrow_c_stream__, or an (n, d) array"
-    )
-
-
-def _columns(batch: pa.RecordBatch | pa.Table) -> dict[str, pa.Array]:
-    """The columns by name; names that occur twice are left out."""
-    names = batch.schema.names
-    found = dict(zip(names, batch.columns, strict=True))
-    if len(found) == len(names):
-        return found
-    return {name: array for name, array in found.items() if names.count(name) == 1}
-
-
-def _column(columns: Mapping[str, pa.Array], name: str) -> pa.Array:
-    if name not in columns:
-        found = ", ".join(list(columns)[:20]) or "none"
-        raise SchemaError(
-            f"the stream has no single column {name!r}, which the schema declares (found: {found}); "
-            "correct the stream, or declare the column ignored"
-        )
-    column = columns[name]
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _floats(name: str, values: list[Any]) -> pa.Array:
-    try:
-        return pa.array([None if v is None else float(v) for v in values], pa.float64())
-    except (TypeError, ValueError):
-        raise DataError(f"column {name!r}: a value is not a number") from None
-
-
-def refusal(rejected: Sequence[Rejected], rows: int) -> str:
-    """The message for refused rows when nothing sets them apart."""
-    more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
-    return (
-        f"{rejected[0]}{more}: none of the {rows} rows was learned; correct them, declare what they "
-        "hold in the schema, or pass dead_letters= to set them apart"
-    )

@@ -12,7 +12,7 @@ from streamsketch._version import __version__
 from streamsketch.errors import ConfigError, DataError, SpecMismatchError
 from streamsketch.features import Map, Spec, build
 from streamsketch.schema import Schema
-from streamsketch.schema.schema import refusal
+from streamsketch.schema.rows import refusal
 from streamsketch.sketch import Sketch
 from streamsketch.sketcher import Sketcher
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError, SchemaError
 from streamsketch.schema import Schema
@@ -263,25 +264,27 @@ def raw_f32(schema: Schema, options: Options) -> Decoder:
         )
     names = [c.name for c in columns]
     width = arrow_type(columns[0].type).list_size if vector else len(columns)
+    size = 4 * width  # bytes of a row
+
+    def arrays(points: NDArray[np.float32]) -> list[pa.Array]:
+        if vector:
+            return [pa.FixedSizeListArray.from_arrays(pa.array(points), width)]
+        return [pa.array(column) for column in np.ascontiguousarray(points.reshape(-1, width).T)]
 
     def decode(values: list[bytes | None]) -> tuple[list[Rows], list[Bad]]:
-        kept = [i for i, value in enumerate(values) if value and len(value) % (4 * width) == 0]
-        whole = set(kept)
-        bad = [
-            Bad(i, f"{len(value or b'')} bytes are not rows of {width} float32")
-            for i, value in enumerate(values)
-            if i not in whole
-        ]
+        kept: list[int] = []
+        whole: list[bytes] = []
+        bad: list[Bad] = []
+        for i, value in enumerate(values):
+            if value and len(value) % size == 0:
+                kept.append(i)
+                whole.append(value)
+            else:
+                bad.append(Bad(i, f"{len(value or b'')} bytes are not rows of {width} float32"))
         if not kept:
             return [], bad
-        points = np.frombuffer(b"".join(values[i] or b"" for i in kept), "<f4")
-        if vector:
-            arrays = [pa.FixedSizeListArray.from_arrays(pa.array(points), width)]
-        else:
-            by_column = np.ascontiguousarray(points.reshape(-1, width).T)
-            arrays = [pa.array(column) for column in by_column]
-        counts = [len(values[i] or b"") // (4 * width) for i in kept]
-        origin = np.repeat(np.asarray(kept, np.int64), counts)
-        return [Rows(pa.RecordBatch.from_arrays(arrays, names=names), origin)], bad
+        points = np.frombuffer(b"".join(whole), "<f4")
+        origin = np.repeat(np.asarray(kept, np.int64), [len(value) // size for value in whole])
+        return [Rows(pa.RecordBatch.from_arrays(arrays(points), names=names), origin)], bad
 
     return decode

@@ -44,30 +44,15 @@ def objects_survey(
     files = list(files)
     encoding = str(settings.get("encoding", "utf-8"))
     unwrap = str(settings.get("unwrap", ""))
-    fields: dict[str, Field] = {}
-    for name, path in files:
-        for block in _blocks(path, encoding, unwrap):
-            for key in dict.fromkeys(key for record in block for key in record):
-                fields.setdefault(key, Field()).look([record.get(key) for record in block])
-        for key, value in partition(name).items():
-            fields.setdefault(key, Field(folder=True)).look([value])
+    fields = _fields(files, encoding, unwrap)
     if not fields:
         raise DataError(
             f"Cannot read {str(files[0][1])!r} as JSON lines: no line holds one object; write one object "
             "a line (of an array, with jq -c '.[]')"
         )
-    kinds, left_out = {}, {}
-    for key, field in fields.items():
-        kind = field.type()
-        if key in types:
-            try:
-                kind = arrow_type(types[key])
-            except ValueError as e:
-                raise ConfigError(str(e)) from None
-        if isinstance(kind, str):
-            left_out[key] = kind
-        else:
-            kinds[key] = kind
+    found = {key: _type(field, types.get(key)) for key, field in fields.items()}
+    left_out = {key: kind for key, kind in found.items() if isinstance(kind, str)}
+    kinds = {key: kind for key, kind in found.items() if not isinstance(kind, str)}
     for name, path in files:
         folders = partition(name)
         for block in _blocks(path, encoding, unwrap):
@@ -80,6 +65,28 @@ def objects_survey(
                     arrays.append(values_of([r.get(key) for r in block], Reading(kind, kind))[0])
             add.add(pa.RecordBatch.from_arrays(arrays, names=list(kinds)))
     return kinds, left_out
+
+
+def _fields(files: Iterable[tuple[str, Path]], encoding: str, unwrap: str) -> "dict[str, Field]":
+    """What the values of each key are, of objects and of folders."""
+    fields: dict[str, Field] = {}
+    for name, path in files:
+        for block in _blocks(path, encoding, unwrap):
+            for key in dict.fromkeys(key for record in block for key in record):
+                fields.setdefault(key, Field()).look([record.get(key) for record in block])
+        for key, value in partition(name).items():
+            fields.setdefault(key, Field(folder=True)).look([value])
+    return fields
+
+
+def _type(field: "Field", asked: str | None) -> pa.DataType | str:
+    """The type of a key, or why it has none."""
+    if asked is None:
+        return field.type()
+    try:
+        return arrow_type(asked)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
 
 
 class Field:

@@ -192,16 +192,7 @@ class _Texts:
         """Read them."""
         files = self.files
         if files.kind == "jsonl":
-            from streamsketch_consumers.files.objects import objects_survey
-
-            spread = Spread(self.rows)
-            kinds, left_out = objects_survey(
-                zip(files.names, files.paths, strict=True), self.settings, self.types, spread
-            )
-            table = spread.table(pa.schema(list(kinds.items())))
-            return Survey(
-                table, spread.seen, {**self.settings, "path": files.path}, left_out, self.notes
-            )
+            return self._objects()
         names, left_out = self._names()
         readings = dict.fromkeys(names, TEXT)
         delimiter = self.settings.get("delimiter", ",")
@@ -219,23 +210,46 @@ class _Texts:
         for name, text in self.types.items():
             kinds[_known(name, names)] = _asked(text)
         nulls = sorted({t for n, c in columns.items() if kinds[n] != pa.string() for t in c.texts})
-        if nulls and "null_numbers" not in self.files.asked:
-            self.settings["null_numbers"] = nulls
         dialect = Dialect(spoken[best].decimal, spoken[best].thousands, tuple(nulls))
+        self._set(dialect)
+        self._say(columns, kinds)
+        table = self._typed(
+            spread.table(pa.schema([(n, pa.string()) for n in names])), kinds, dialect
+        )
+        settings = {**self.settings, "path": files.path}
+        return Survey(table, spread.seen + dead.total(), settings, left_out, self.notes)
+
+    def _objects(self) -> Survey:
+        """JSON lines."""
+        from streamsketch_consumers.files.objects import objects_survey
+
+        files, spread = self.files, Spread(self.rows)
+        named = zip(files.names, files.paths, strict=True)
+        kinds, left_out = objects_survey(named, self.settings, self.types, spread)
+        table = spread.table(pa.schema(list(kinds.items())))
+        settings = {**self.settings, "path": files.path}
+        return Survey(table, spread.seen, settings, left_out, self.notes)
+
+    def _set(self, dialect: Dialect) -> None:
+        """The keys of [source] that say how numbers are written, where it is not as usual."""
+        if dialect.null_numbers and "null_numbers" not in self.files.asked:
+            self.settings["null_numbers"] = list(dialect.null_numbers)
         if dialect.decimal != ".":
             self.settings["decimal"] = dialect.decimal
         if dialect.thousands:
             self.settings["thousands"] = dialect.thousands
-        self._say(columns, kinds)
-        table = spread.table(pa.schema([(n, pa.string()) for n in names]))
-        for i, name in enumerate(names):
+
+    def _typed(
+        self, table: pa.Table, kinds: Mapping[str, pa.DataType], dialect: Dialect
+    ) -> pa.Table:
+        """A table of texts in the types of its columns."""
+        for i, name in enumerate(table.column_names):
             reading = Reading(kinds[name], kinds[name])
             array, bad = array_of(table.column(i).combine_chunks(), reading, dialect)
             if bad:
                 self.notes.append(f"{len(bad)} values of {name!r} are not of type {kinds[name]}.")
             table = table.set_column(i, name, array)
-        settings = {**self.settings, "path": files.path}
-        return Survey(table, spread.seen + dead.total(), settings, left_out, self.notes)
+        return table
 
     def _names(self) -> tuple[list[str], dict[str, str]]:
         """The columns of the headers, without those whose name occurs twice in one."""

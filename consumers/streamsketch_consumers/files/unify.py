@@ -1,6 +1,7 @@
 """One type for each column of files that are not all alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -8,6 +9,28 @@ from streamsketch.errors import DataError
 from streamsketch.schema.times import is_clock, is_time
 
 __all__ = ["unified"]
+
+Test: TypeAlias = Callable[[pa.DataType], bool]
+
+
+def _any(tests: Sequence[Test]) -> Test:
+    return lambda kind: any(fits(kind) for fits in tests)
+
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string)
+_SIMPLE = (
+    *_NUMBERS, *_TEXTS, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null, is_time, is_clock
+)  # fmt: skip
+# types that both fit, and one that holds the values of both; the first that fits
+_WIDE: tuple[tuple[Test, pa.DataType], ...] = (
+    (pa.types.is_integer, pa.int64()),
+    (_any((*_NUMBERS, pa.types.is_decimal)), pa.float64()),
+    (pa.types.is_duration, pa.duration("us")),
+    (pa.types.is_time, pa.time64("us")),
+    (_any(_TEXTS), pa.large_string()),
+)
 
 
 def unified(
@@ -53,35 +76,18 @@ def _plain(kind: pa.DataType) -> pa.DataType | None:
         kind = kind.value_type
     if is_.is_string_view(kind):
         return pa.string()
-    lists = is_.is_list(kind) or is_.is_large_list(kind) or is_.is_fixed_size_list(kind)
-    inner = kind.value_type if lists else kind
-    numbers = is_.is_integer(inner) or is_.is_floating(inner)
-    if lists:
-        return kind if numbers else None
-    simple = is_.is_boolean(kind) or is_.is_decimal(kind) or is_.is_null(kind)
-    text = is_.is_string(kind) or is_.is_large_string(kind)
-    return kind if numbers or simple or text or is_time(kind) or is_clock(kind) else None
+    inner = kind.value_type if _any(_LISTS)(kind) else kind
+    fits = _any(_NUMBERS) if inner is not kind else _any(_SIMPLE)
+    return kind if fits(inner) else None
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     """A type that holds the values of both."""
-    is_ = pa.types
-    if a == b or is_.is_null(b):
+    if a == b or pa.types.is_null(b):
         return a
-    if is_.is_null(a):
+    if pa.types.is_null(a):
         return b
-    whole = is_.is_integer(a) and is_.is_integer(b)
-    if whole:
-        return pa.int64()
-    if all(is_.is_integer(k) or is_.is_floating(k) or is_.is_decimal(k) for k in (a, b)):
-        return pa.float64()
     if is_time(a) and is_time(b):
         zone = getattr(a, "tz", None) or getattr(b, "tz", None)
         return pa.timestamp("us", tz=zone)
-    if is_.is_duration(a) and is_.is_duration(b):
-        return pa.duration("us")
-    if is_.is_time(a) and is_.is_time(b):
-        return pa.time64("us")
-    if all(is_.is_string(k) or is_.is_large_string(k) for k in (a, b)):
-        return pa.large_string()
-    return None
+    return next((wide for fits, wide in _WIDE if fits(a) and fits(b)), None)
