@@ -24,6 +24,7 @@ from testing.broker import BrokerProcess
 from testing.forks import kill, start, stop
 from testing.kafka_member import SCHEMA, D, features, ingest
 from testing.kafka_member import run as member
+from testing.objects import BUCKET, ObjectServer
 from testing.two_runs import pipeline_file, two_runs
 
 SESSION_MS = 2000
@@ -57,10 +58,21 @@ class KafkaRun:
         messages: How many to produce; some of them are no rows.
         partitions: Of the topic.
         seed: Of the rows and their partitions.
+        objects: A server that holds the state; members then share no folder.
     """
 
-    def __init__(self, folder: Path, messages: int, partitions: int = 4, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        messages: int,
+        partitions: int = 4,
+        seed: int = 0,
+        objects: ObjectServer | None = None,
+    ) -> None:
         self.folder = folder
+        self.objects = objects
+        self.shared = None if objects is None else f"s3://{BUCKET}/secret/{folder.name}"
+        os.environ.update({} if objects is None else objects.environment)
         self.broker = BrokerProcess(folder / "broker")
         self.topic = "rows"
         self.messages = messages
@@ -96,8 +108,16 @@ class KafkaRun:
     def start_member(self, rest: float, **changes: Any) -> BaseProcess:
         """Start one more member process."""
         self.started += 1
-        log, settings = self.folder / "members.log", self.settings(**changes)
-        return start(log, member, self.folder, settings, rest, str(self.started))
+        log, settings, name = (
+            self.folder / "members.log",
+            self.settings(**changes),
+            str(self.started),
+        )
+        if self.objects is None:
+            return start(log, member, self.folder, settings, rest, name)
+        disk = self.folder / f"host-{self.started % 2}"
+        there = (self.shared, self.objects.environment)
+        return start(log, member, disk, settings, rest, name, *there)
 
     def read(self) -> int:
         """Messages that are in the saved positions."""
@@ -105,7 +125,8 @@ class KafkaRun:
         return sum(int((p or {"offset": 0})["offset"]) for p in positions.values())
 
     def _state(self) -> State:
-        return State(Store(self.folder).state_dir, features())
+        store = Store(self.folder, shared=self.shared)
+        return State(store.state_dir, features(), store.records)
 
     def expected(self) -> NDArray[np.int64]:
         """The sum of all good rows, in one go."""
@@ -119,7 +140,7 @@ class KafkaRun:
         rows = self.messages - len(self.bad)
         dead = {
             (d.where["partition"], d.where["offset"])
-            for path in self.folder.glob("dead-*.jsonl")
+            for path in self.folder.rglob("dead-*.jsonl")
             for d in read_file(path)
         }
         outcome.rows_expected, outcome.rows_found = rows, int(sketch.count)
@@ -131,7 +152,7 @@ class KafkaRun:
 
     def run_undisturbed(self, **changes: Any) -> Outcome:
         """One member in this process, to the end."""
-        run = ingest(self.folder, self.settings(until="end", **changes))
+        run = ingest(self.folder, self.settings(until="end", **changes), shared=self.shared)
         run.run(threading.Event())
         return self.check(Outcome(self.messages))
 

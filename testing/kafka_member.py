@@ -4,6 +4,7 @@ It is the real source in the real pipeline; only its pace is slowed, so that the
 kill it.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,18 +47,22 @@ class Paced(KafkaSource):
 
 
 def ingest(
-    folder: Path, settings: Mapping[str, Any], rest: float = 0.0, name: str = "m"
+    folder: Path,
+    settings: Mapping[str, Any],
+    rest: float = 0.0,
+    name: str = "m",
+    shared: str | None = None,
 ) -> Ingest:
-    """The pipeline of one member over the shared folder."""
+    """The pipeline of one member over the shared folder, or over its own and a shared store."""
     fm = features()
-    store = Store(folder)
+    store = Store(folder, shared=shared)
     source = Paced(KafkaSettings(**settings), SCHEMA)
     source.rest = rest
     return Ingest(
         source,
         SCHEMA,
         fm,
-        State(store.state_dir, fm),
+        State(store.state_dir, fm, store.records),
         store,
         lambda: Releaser(fm, SCHEMA),
         FileDeadLetters(folder / f"dead-{name}.jsonl"),
@@ -65,6 +70,14 @@ def ingest(
     )
 
 
-def run(folder: Path, settings: Mapping[str, Any], rest: float, name: str) -> None:
+def run(
+    folder: Path,
+    settings: Mapping[str, Any],
+    rest: float,
+    name: str,
+    shared: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run until stopped by a signal."""
-    ingest(folder, settings, rest, name).run(stop_on_signals())
+    os.environ.update(environment or {})
+    ingest(folder, settings, rest, name, shared).run(stop_on_signals())

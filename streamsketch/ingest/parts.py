@@ -1,17 +1,16 @@
-"""Secret state on local disk: the sums and position of each part, and the release state.
+"""Secret state: the sums and position of each part, and the release state.
 
-One file per part holds its position and its sums, written in one atomic step. A part has one
+They are records (`storage.records`): files of a folder on one machine, or objects of a store that several
+reach. One record per part holds its position and its sums, written in one atomic step. A part has one
 owner: claiming raises the part's epoch, and saving is refused to whoever holds an older epoch.
 The Kafka group's own generation is not used: a broker's restart can reset it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +25,11 @@ from streamsketch.storage.files import (
     pack,
     parsing,
     read_file,
-    remove_leftovers,
     secret_folder,
     unpack,
     write_atomic,
 )
-from streamsketch.storage.locks import SHARED, hold, locked
+from streamsketch.storage.records import FolderRecords, Records, Version
 
 if TYPE_CHECKING:
     from streamsketch.privacy.clipping import UserLimits
@@ -39,22 +37,27 @@ if TYPE_CHECKING:
 __all__ = ["PartState", "State"]
 
 
+RELEASE = "release.safetensors"
+
+
 class State:
-    """The state folder of one stream.
+    """The secret state of one stream.
 
     Args:
-        folder: Local folder, shared by the members of one consumer group.
+        folder: Local folder; what belongs to this machine alone stays there.
         features: The operator; state of another one is refused.
+        records: Where parts and releases are kept, shared by the members of one consumer group;
+            the folder by default.
     """
 
-    def __init__(self, folder: Path, features: Map) -> None:
+    def __init__(self, folder: Path, features: Map, records: Records | None = None) -> None:
         self.folder = folder
         self.features = features
-        self.parts_dir = folder / "parts"
-        secret_folder(self.parts_dir)
+        self.records: Records = FolderRecords(folder) if records is None else records
+        secret_folder(folder if records is not None else folder / "parts")
         self._locks: dict[str, int] = {}
-        self._torn: list[Path] | None = None
-        self._closed: tuple[tuple[int, ...], int | None] = ((), None)
+        self._closed: tuple[Version | None, int | None] = (None, None)
+        self._release: Version | None = None  # the one that was loaded
 
     # --- parts
 
@@ -71,15 +74,20 @@ class State:
             SpecMismatchError: The saved sums are of another operator.
         """
         if exclusive and part not in self._locks:
-            self._locks[part] = hold(self._file(part, ".owner"), f"part {part!r}")
-        with self._settled(), locked(self._file(part, ".lock")):
-            self._sweep(self._file(part, ".safetensors"))
-            state = self._load(part)
+            self._locks[part] = self.records.hold(_name(part, ".owner"), f"part {part!r}")
+        taken: list[PartState] = []
+
+        def take(data: bytes | None) -> bytes:
+            state = self._part(part, data)
             state.epoch += 1
             state.idle = ""
             self._fold(state, state)
-            self._write(state)
-        return state
+            taken.append(state)
+            return _packed(state)
+
+        with self._settled():
+            self.records.change(_name(part), take)
+        return taken[-1]
 
     def save(self, state: PartState) -> None:
         """Write sums and position in one atomic step.
@@ -88,8 +96,9 @@ class State:
             FencedError: The part was claimed by another process since.
             StoreError: The disk refuses; the file still holds what was saved before.
         """
-        with self._settled(), locked(self._file(state.part, ".lock")):
-            stored = self._load(state.part)
+
+        def saved(data: bytes | None) -> bytes:
+            stored = self._part(state.part, data)
             if stored.epoch != state.epoch:
                 raise FencedError(
                     f"part {state.part!r} was taken over (epoch {stored.epoch}, mine is {state.epoch}); "
@@ -97,7 +106,10 @@ class State:
                     "nobody else reads the stream, its state folder was changed: start again"
                 )
             self._fold(state, stored)
-            self._write(state)
+            return _packed(state)
+
+        with self._settled():
+            self.records.change(_name(state.part), saved)
         state.dirty = False
 
     def unlock(self, part: str) -> None:
@@ -108,7 +120,8 @@ class State:
 
     def parts(self) -> list[PartState]:
         """All parts as last saved: a consistent cut, as parts are independent."""
-        return [self._read(path) for path in sorted(self.parts_dir.glob("*.safetensors"))]
+        found = ((name, self.records.read(name)) for name in self.records.names("parts"))
+        return [self._restored(one[0], name) for name, one in found if one is not None]
 
     def cut(self) -> tuple[Sketch, dict[str, Position | None], int]:
         """The sum over all parts as last saved, their positions, and the rows read for it."""
@@ -127,13 +140,10 @@ class State:
 
         It is part of the release state, or, before the first release, of what `begin` wrote.
         """
-        path = self.folder / "release.safetensors"
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            first = self.folder / "windows.json"
-            return int(json.loads(read_file(first))["first"]) if first.exists() else None
-        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        seen = self.records.version(RELEASE)
+        if seen is None:
+            first = self.records.read("windows.json")
+            return None if first is None else int(json.loads(first[0])["first"])
         if self._closed[0] != seen:
             saved = self.load_release()
             self._closed = (seen, None if saved is None else saved[1].get("closed"))
@@ -141,19 +151,17 @@ class State:
 
     def begin(self, first: int) -> None:
         """Declare the first window of a stream, unless it has one."""
+        self.records.alone("[windows]")
         if self.closed() is None:
-            text = json.dumps({"first": first}).encode()
-            write_atomic(self.folder / "windows.json", text, mode=0o600)
+            self.records.put("windows.json", json.dumps({"first": first}).encode(), None)
 
-    @contextmanager
-    def closing(self) -> Iterator[None]:
+    def closing(self) -> AbstractContextManager[None]:
         """While a window is closed no part is saved: what the release reads is all there is of it."""
-        with locked(self.folder / "windows.lock"):
-            yield
+        return self.records.settled("windows.lock", alone=True)
 
     def _settled(self) -> AbstractContextManager[None]:
         """While a part is saved no window is closed."""
-        return locked(self.folder / "windows.lock", SHARED)
+        return self.records.settled("windows.lock", alone=False)
 
     def _fold(self, state: PartState, stored: PartState) -> None:
         """Move closed windows to the sum, as they were released; rows that came since are late."""
@@ -170,25 +178,15 @@ class State:
 
     # --- release state
 
-    @contextmanager
-    def releasing(self, wait: bool = False) -> Iterator[bool]:
+    def releasing(self, wait: bool = False) -> AbstractContextManager[bool]:
         """Hold the stream's only releaser; yields False where another process holds it.
+
+        Between machines nobody holds it: who is slower is refused by `save_release`.
 
         Args:
             wait: Wait for the other process instead.
         """
-        path = self.folder / "releaser.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            remove_leftovers(self.folder / "release.safetensors")
-            yield True
-        finally:
-            os.close(handle)
+        return self.records.releasing(wait)
 
     def load_release(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """The saved release state, None before the first release.
@@ -196,38 +194,34 @@ class State:
         Raises:
             DamagedFileError: It cannot be trusted: nothing may be released on top of it.
         """
-        path = self.folder / "release.safetensors"
-        return unpack(read_file(path), "release", str(path)) if path.exists() else None
+        found = self.records.read(RELEASE)
+        self._release = None if found is None else found[1]
+        return None if found is None else unpack(found[0], "release", self.records.where(RELEASE))
+
+    def superseded(self) -> bool:
+        """Whether another process has released since the release state was loaded."""
+        found = self.records.read(RELEASE)
+        return (None if found is None else found[1]) != self._release
 
     def identity(self, fresh: bool = False) -> str:
-        """Tells this folder from a copy of it, or from a backup put back: neither keeps it.
-
-        It is the number and the time of creation of a file that nobody ever touches again.
+        """Tells this state from a copy of it, or from a backup put back: neither keeps it.
 
         Args:
-            fresh: Nothing was released so far: the folder may still be copied.
+            fresh: Nothing was released so far: the state may still be copied.
         """
-        path = self.folder / "identity"
-        if fresh:
-            path.unlink(missing_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        stat = path.stat()
-        return f"{stat.st_ino}-{stat.st_ctime_ns}"
+        return self.records.identity(fresh)
 
     def save_release(self, arrays: dict[str, NDArray[Any]], body: dict[str, Any]) -> None:
-        """Write the release state: before the release is shown to anyone."""
-        write_atomic(
-            self.folder / "release.safetensors", pack("release", arrays, body), mode=0o600
-        )
+        """Write the release state: before the release is shown to anyone.
 
-    def last_release(self) -> tuple[int, int] | None:
+        Raises:
+            FencedError: Another process has released since it was loaded.
+        """
+        self.records.put(RELEASE, pack("release", arrays, body), self._release)
+
+    def last_release(self) -> Version | None:
         """What tells the last release from others; None before the first. It is no time."""
-        try:
-            stat = (self.folder / "release.safetensors").stat()
-        except FileNotFoundError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns
+        return self.records.version(RELEASE)
 
     def rows_since_release(self) -> int:
         """Rows read by all members since the last release.
@@ -247,6 +241,7 @@ class State:
 
     def load_limits(self, limits: "UserLimits") -> None:
         """Take up what users have added so far, if anything was saved."""
+        self.records.alone('unit = "user"')
         path = self.folder / "users.safetensors"
         if path.exists():
             arrays, body = unpack(read_file(path), "users", str(path))
@@ -257,38 +252,30 @@ class State:
         """Write what users have added so far."""
         write_atomic(self.folder / "users.safetensors", pack("users", *limits.state()), mode=0o600)
 
-    # --- files
+    # --- records
 
-    def _file(self, part: str, suffix: str) -> Path:
-        # readable, and still distinct for names that differ in what a file name cannot hold
-        readable = re.sub(r"[^A-Za-z0-9._-]", "_", part)[:80]
-        return (
-            self.parts_dir / f"{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"
-        )
+    def _part(self, part: str, data: bytes | None) -> PartState:
+        if data is None:
+            return PartState(part, 0, None, Sketch.zero(self.features))
+        return self._restored(data, _name(part))
 
-    def _load(self, part: str) -> PartState:
-        path = self._file(part, ".safetensors")
-        if path.exists():
-            return self._read(path)
-        return PartState(part, 0, None, Sketch.zero(self.features))
-
-    def _read(self, path: Path) -> PartState:
-        arrays, body = unpack(read_file(path), "resume", str(path))
-        mine = self.features.spec
-        with parsing(str(path)):
+    def _restored(self, data: bytes, name: str) -> PartState:
+        where, mine = self.records.where(name), self.features.spec
+        arrays, body = unpack(data, "resume", where)
+        with parsing(where):
             theirs = str(body["fingerprint"])
             if theirs == mine.fingerprint:
                 return PartState.restored(mine, arrays, body)
-        raise SpecMismatchError.of(f"resume from {path.name}", mine.fingerprint, theirs)
+        file = name.rpartition("/")[2]
+        raise SpecMismatchError.of(f"resume from {file}", mine.fingerprint, theirs)
 
-    def _write(self, state: PartState) -> None:
-        data = pack("resume", *state.state())
-        write_atomic(self._file(state.part, ".safetensors"), data, 0o600)
 
-    def _sweep(self, path: Path) -> None:
-        """Remove what a process left that died writing this file; the folder is listed once."""
-        if self._torn is None:
-            self._torn = [p for p in self.parts_dir.iterdir() if p.suffix == ".tmp"]
-        for found in self._torn:
-            if found.name.startswith(f".{path.name}."):
-                found.unlink(missing_ok=True)
+def _packed(state: PartState) -> bytes:
+    return pack("resume", *state.state())
+
+
+def _name(part: str, suffix: str = ".safetensors") -> str:
+    """The name of a part's record."""
+    # readable, and still distinct for names that differ in what a file name cannot hold
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", part)[:80]
+    return f"parts/{readable}-{hashlib.sha256(part.encode()).hexdigest()[:8]}{suffix}"

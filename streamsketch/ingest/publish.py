@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from streamsketch.errors import BudgetError, PrivacyError
+from streamsketch.errors import BudgetError, FencedError, PrivacyError
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.windows import Windows
 from streamsketch.privacy.ledger import LedgerCopy
@@ -49,7 +49,10 @@ class ReleaseState(Protocol):
         """The saved release state."""
 
     def save_release(self, arrays: Arrays, body: dict[str, Any]) -> None:
-        """Write the release state."""
+        """Write the release state; FencedError where another process did since it was loaded."""
+
+    def superseded(self) -> bool:
+        """Whether another process has written it since."""
 
     def cut(self) -> tuple[Sketch, Any, int]:
         """The sum as saved, its positions, and the rows read for it."""
@@ -83,6 +86,24 @@ def release_now(
         on, a release that is due is made whether anything is new or not: that nothing came is
         something that rows decide. Only the end of a stream is released once.
     """
+    while True:
+        try:
+            return _release_once(state, store, new_releaser, schedule, wait, reset, last)
+        except FencedError:
+            # another machine was faster: what was made here was not shown to anybody
+            if not wait:
+                return None
+
+
+def _release_once(
+    state: ReleaseState,
+    store: "Store",
+    new_releaser: "Callable[[], Releaser]",
+    schedule: Schedule,
+    wait: bool,
+    reset: bool,
+    last: bool,
+) -> Snapshot | None:
     with state.releasing(wait) as mine:
         if not mine:
             return None
@@ -189,9 +210,19 @@ def _resume(
     saved = state.load_release()
     if saved is not None:
         releaser.restore(saved[0], saved[1]["releaser"])
-    if copy is not None:
-        copy.check(releaser.ledger)
-    number = _check_newest(state, store, saved, releaser)
+    try:
+        if copy is not None:
+            copy.check(releaser.ledger)
+        number = _check_newest(state, store, saved, releaser)
+    except PrivacyError:
+        _still(state)  # the store may know more because another machine has just released
+        raise
+    if number is not None:
+        _still(state)
+        log.warning(
+            "the store holds snapshot %d, which the state does not know: it is older; going on above it",
+            number,
+        )
     if saved is not None and number is None:
         _publish_again(store, *saved)
     body = None if saved is None else saved[1]
@@ -231,12 +262,13 @@ def _check_newest(
             "releases: it is older than what was published; put back the newest state, or use a new store "
             "and stream for rows not used so far"
         )
-    log.warning(
-        "the store holds snapshot %d but the state knows %d: it is older; going on above it",
-        newest,
-        mine,
-    )
     return newest
+
+
+def _still(state: ReleaseState) -> None:
+    """Raise FencedError where the release state that was loaded is not the newest any more."""
+    if state.superseded():
+        raise FencedError("another process has released meanwhile; try again")
 
 
 def _next_number(saved: dict[str, Any] | None) -> int:

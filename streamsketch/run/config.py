@@ -87,8 +87,9 @@ class Pipeline:
         """The store."""
         from streamsketch.storage.store import Store
 
-        state = self.store_table.state
-        return Store(self.resolve(self.store_table.path), self.resolve(state) if state else None)
+        table = self.store_table
+        state = self.resolve(table.state) if table.state else None
+        return Store(self.resolve(table.path), state, table.shared)
 
     def releaser(self, features: "Map") -> "Releaser":
         """A releaser that has released nothing."""
@@ -172,7 +173,7 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
         )
     windows = None
     if file is not None:
-        problems += _privacy_problems(file)
+        problems += _privacy_problems(file) + _shared_problems(file)
     if file is not None and schema is not None:
         if file.dedup is not None and schema.record_column is None:
             problems.append(
@@ -230,6 +231,27 @@ def _privacy_problems(file: PipelineFile) -> list[str]:
         problems.append(
             'windows: unit = "user" counts a user\'s windows in the order of releases, not of event '
             'time; set unit = "row", or remove the table'
+        )
+    return problems
+
+
+def _shared_problems(file: PipelineFile) -> list[str]:
+    """What needs the locks of one machine, and cannot be shared by several."""
+    if file.store.shared is None:
+        return []
+    problems: list[str] = []
+    if file.windows is not None:
+        problems.append(
+            "windows: a window is closed under a lock of one machine; remove the table, or shared from [store]"
+        )
+    if file.privacy.settings.get("unit") == "user":
+        problems.append(
+            'privacy.unit: users are counted by one process; set unit = "row", or remove shared from [store]'
+        )
+    if file.source.type != "kafka":
+        problems.append(
+            f"store.shared: no broker gives parts of {file.source.type!r} to one reader at a time; read it "
+            "through Kafka, or remove shared"
         )
     return problems
 

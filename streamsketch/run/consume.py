@@ -31,7 +31,7 @@ def run_ingest(
     """Run the sketching process of a pipeline file with a status file beside its state."""
     features = pipeline.features()
     store = pipeline.store()
-    state = State(store.state_dir, features)
+    state = State(store.state_dir, features, store.records)
     limits = user_limits(pipeline.releaser(features).settings)
     if limits is not None and (pipeline.source.members > 1 or member > 0):
         raise ConfigError(

@@ -257,10 +257,12 @@ class StoreTable(_Table):
     Attributes:
         path: Folder or fsspec URL of what is published.
         state: Folder of sums, positions and ledger, which are secret; `state` in the store if not set.
+        shared: URL of an object store for sums, positions and ledger, where consumers run on several machines.
     """
 
     path: str
     state: str | None = None
+    shared: str | None = None
 
 
 class DeadLettersTable(BaseModel):

@@ -7,18 +7,23 @@ STORE/
   samples/, reports/                           publishable
   state/                                       secret: sums, positions, ledger (local disk, 0700)
 ```
+
+Where consumers run on several machines, sums, positions and ledger lie in an object store instead (`shared`).
 """
 
 import logging
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
 from streamsketch.storage.clock import Clock
 from streamsketch.storage.files import remove_leftovers, secret_folder, write_atomic
 from streamsketch.storage.locks import locked
+from streamsketch.storage.objects import SCHEMES, ObjectRecords
+from streamsketch.storage.records import FolderRecords, Records
 
 __all__ = ["Family", "Store"]
 
@@ -79,8 +84,8 @@ class Family:
 
         Args:
             data: Its bytes.
-            number: Its number; the next free one by default. What a number holds on local disk is
-                never replaced; writing the same bytes again changes nothing.
+            number: Its number; the next free one by default. What a number holds is never
+                replaced; writing the same bytes again changes nothing.
 
         Raises:
             StoreError: The disk or the remote end refuses, or the number holds something else.
@@ -93,19 +98,32 @@ class Family:
                 if not path.exists():
                     write_atomic(path, data)
                 elif path.read_bytes() != data:
-                    raise StoreError(
-                        f"{path} already holds another {self.kind}, which is never replaced; move it "
-                        "away, or use another store"
-                    )
+                    raise self._taken(name)
         else:
             name = self._name(number)
-            try:
-                self.fs.makedirs(self.folder, exist_ok=True)
-                self.fs.pipe_file(self.path(name), data)
-            except OSError as e:
-                raise StoreError(f"cannot write {self.path(name)}: {e}") from None
+            while not self._created(name, data):
+                if number is not None:
+                    raise self._taken(name)
+                name = self._name(number)  # another process was faster
         self._put[name] = self.clock.now()
         return name
+
+    def _created(self, name: str, data: bytes) -> bool:
+        """Write a file behind a URL that is not there; whether it holds these bytes now."""
+        try:
+            self.fs.makedirs(self.folder, exist_ok=True)
+            self.fs.pipe_file(self.path(name), data, mode="create")
+        except FileExistsError:
+            return self.read(name) == data
+        except OSError as e:
+            raise StoreError(f"cannot write {self.path(name)}: {e}") from None
+        return True
+
+    def _taken(self, name: str) -> StoreError:
+        return StoreError(
+            f"{self.path(name)} already holds another {self.kind}, which is never replaced; move it "
+            "away, or use another store"
+        )
 
     def _name(self, number: int | None) -> str:
         """The name of a number, or of the next one that is free."""
@@ -168,7 +186,8 @@ class Family:
         if name in self._put:
             return self._put[name]
         info = self.fs.info(self.path(name))
-        stamp = info.get("mtime") or info.get("created") or self.clock.now()
+        names = ("mtime", "created", "last_modified", "LastModified")
+        stamp = next((info[name] for name in names if info.get(name)), self.clock.now())
         return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)
 
 
@@ -178,6 +197,8 @@ class Store:
     Args:
         url: Folder or URL, such as `runs/flights` or `s3://bucket/flights`.
         state: Local folder for the secret state; `URL/state` by default where URL is local.
+        shared: URL of an object store for that part of the secret state that consumers on several
+            machines share; the local folder by default.
 
     Example:
         >>> store = Store("memory://doc", state="unused")
@@ -187,12 +208,12 @@ class Store:
         (['snapshot-00000000.safetensors'], ['snapshot-00000001.safetensors'])
     """
 
-    def __init__(self, url: str | Path, state: str | Path | None = None) -> None:
-        import fsspec
-
+    def __init__(
+        self, url: str | Path, state: str | Path | None = None, shared: str | None = None
+    ) -> None:
         self.url = str(url)
         try:
-            self.fs, root = fsspec.core.url_to_fs(self.url)
+            self.fs, root = _opened(self.url)
         except (ValueError, ImportError) as e:
             raise ConfigError(f"store path {self.url!r} cannot be opened: {e}") from None
         self.root = root.rstrip("/")
@@ -200,6 +221,7 @@ class Store:
         self.snapshots = Family(self.fs, f"{self.root}/snapshots", "snapshot")
         self.checkpoints = Family(self.fs, f"{self.root}/checkpoints", "checkpoint")
         self._state = Path(state) if state is not None else None
+        self.shared = shared
 
     @property
     def state_path(self) -> Path | None:
@@ -221,6 +243,17 @@ class Store:
                 f'the store {self.url} is remote; declare a local folder for sums and positions, [store] state = "..."'
             )
         return secret_folder(folder)
+
+    @property
+    def records(self) -> Records:
+        """Where parts and releases are kept.
+
+        Raises:
+            ConfigError: As `state_dir`, or the object store has no conditional writes.
+        """
+        if self.shared is None:
+            return FolderRecords(self.state_dir)
+        return ObjectRecords(self.shared)
 
     @property
     def history(self) -> Path:
@@ -252,6 +285,22 @@ def _made(folder: str) -> Path:
     except OSError as e:
         raise StoreError(f"cannot make the folder {folder}: {e.strerror or e}") from None
     return path
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path on it."""
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except ImportError:
+        if scheme not in SCHEMES or find_spec("obstore") is None:
+            raise
+        from streamsketch.storage.published import Published
+
+        return cast(Any, Published)(scheme), url.partition("://")[2]
+    return fs, root
 
 
 def _is_local(fs: Any) -> bool:

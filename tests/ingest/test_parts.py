@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from streamsketch.errors import FencedError, LockedError, SpecMismatchError
 from streamsketch.features import FeatureMap
 from streamsketch.features.spec import Spec
-from streamsketch.ingest.parts import State
+from streamsketch.ingest.parts import State, _name
 
 FM = FeatureMap.from_spec(Spec("gaussian", 1, 4))
 
@@ -144,7 +144,7 @@ def test_claiming_lists_the_folder_once(tmp_path, monkeypatch):
     state = State(tmp_path, FM)
     for name in ("a", "b"):
         state.claim(name)
-        torn = state._file(name, ".safetensors")
+        torn = tmp_path / _name(name)
         torn.with_name(f".{torn.name}.x.tmp").write_bytes(b"half")
     listed = []
     inner = Path.iterdir
@@ -152,4 +152,4 @@ def test_claiming_lists_the_folder_once(tmp_path, monkeypatch):
     again = State(tmp_path, FM)
     for name in ("a", "b", "c"):
         again.claim(name)
-    assert len(listed) == 1 and not list(again.parts_dir.glob(".*.tmp"))
+    assert len(listed) == 1 and not list((tmp_path / "parts").glob(".*.tmp"))

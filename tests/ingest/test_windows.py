@@ -288,10 +288,10 @@ def test_killed_at_every_write_each_window_is_released_once(tmp_path, monkeypatc
             return killing
 
         with monkeypatch.context() as m:
-            import streamsketch.ingest.parts
+            import streamsketch.storage.records
             import streamsketch.storage.store
 
-            for module in (streamsketch.ingest.parts, streamsketch.storage.store):
+            for module in (streamsketch.storage.records, streamsketch.storage.store):
                 m.setattr(module, "write_atomic", deadly(module.write_atomic))
             try:
                 finish(folder)

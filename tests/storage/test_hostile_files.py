@@ -118,7 +118,7 @@ def test_the_newest_sound_file_is_used_where_a_newer_one_is_whole_but_wrong(tmp_
 def test_a_part_that_does_not_fit_together_is_refused(tmp_path, change):
     state = State(tmp_path, FEATURES)
     part = state.claim("rows")
-    path = next(state.parts_dir.glob("*.safetensors"))
+    path = next((state.folder / "parts").glob("*.safetensors"))
     arrays, body = part.state()
     path.write_bytes(pack("resume", arrays, {**body, **change}))
     with pytest.raises(DamagedFileError, match="is damaged"):
