@@ -18,6 +18,7 @@ from streamsketch.cli import (
     merge,
     propose,
     sample,
+    savepoint,
     serve,
     stream,
     train,
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (propose, stream, train, sample, history, evaluate, inspect, merge, serve):
+for group in (propose, stream, train, sample, history, evaluate, inspect, merge, savepoint, serve):
     group.add_to(app)
 
 _SHELLS = ("bash", "zsh", "fish")

@@ -86,6 +86,12 @@ def replay(
     speed: Annotated[
         float | None, typer.Option(min=0, help="With --event-time: times as fast as it happened.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="With --event-time: leave out earlier rows.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="With --event-time: leave out rows of this time and later.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait for more files in a folder when all are read.")
     ] = False,
@@ -102,9 +108,12 @@ def replay(
 
     loaded = load(pipeline)
     paths = [f if "://" in f else str(Path(f).absolute()) for f in files]
-    if event_time is not None and speed is None:
+    cut = start is not None or until is not None
+    if event_time is not None and speed is None and not cut:
         speed = 1.0
-    given = {"rate": rate, "event_time": event_time, "speed": speed}
+    given = {
+        "rate": rate, "event_time": event_time, "speed": speed, "start": start, "until": until,
+    }  # fmt: skip
     # What the pipeline says of reading files (format, delimiter, ...) holds for a replay too.
     kept = loaded.source.settings if loaded.source.type == "files" else {}
     settings = {

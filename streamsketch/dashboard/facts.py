@@ -6,7 +6,6 @@ nothing exact, and what an older run without one has left is passed over.
 
 import datetime as dt
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from streamsketch.dashboard.health import verdict
 from streamsketch.errors import DamagedFileError
 from streamsketch.run.figures import read_history
-from streamsketch.run.status import read_all
+from streamsketch.run.status import alive, read_all
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.files import unpack
 from streamsketch.storage.store import Family, Store
@@ -130,9 +129,9 @@ class Facts:
         for name, figures in read_all(self.state).items():
             said = _public(name, figures, private)
             ago = max(0.0, self.now() - said["time"])
-            alive = said.get("phase") != "ended" and _alive(said.pop("pid", None))
+            runs = said.get("phase") != "ended" and alive(said.pop("pid", None))
             found.append(
-                finite({"name": name, "seconds_ago": round(ago, 1), "alive": alive, **said})
+                finite({"name": name, "seconds_ago": round(ago, 1), "alive": runs, **said})
             )
         return found
 
@@ -259,18 +258,6 @@ def seconds_of(created: str) -> float | None:
         return dt.datetime.fromisoformat(created).timestamp()
     except ValueError:
         return None
-
-
-def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _size(folder: Path) -> int:

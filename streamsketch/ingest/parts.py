@@ -112,6 +112,16 @@ class State:
             self.records.change(_name(state.part), saved)
         state.dirty = False
 
+    def put_back(self, state: PartState) -> None:
+        """Write a part as it once was, whoever owns it."""
+        with locked(self._file(state.part, ".lock")):
+            self._write(state)
+
+    def forget(self, part: str) -> None:
+        """Remove a part's sums and position."""
+        with locked(self._file(part, ".lock")):
+            self._file(part, ".safetensors").unlink(missing_ok=True)
+
     def unlock(self, part: str) -> None:
         """Let go of an exclusive claim."""
         handle = self._locks.pop(part, None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamsketch.errors import LockedError
 from streamsketch.run.figures import History
 from streamsketch.storage.files import secret_folder, write_atomic
 
@@ -55,6 +56,30 @@ class Status:
     def end(self) -> None:
         """Say that the process has ended by itself."""
         self.write(self.figures, "ended")
+
+
+def refuse_running(state_dir: Path) -> None:
+    """Refuse to go on while a process of the pipeline runs on this machine.
+
+    Raises:
+        LockedError: One does.
+    """
+    for name, said in read_all(state_dir).items():
+        if said.get("phase") != "ended" and alive(said.get("pid")):
+            raise LockedError(f"{name} is running (pid {said['pid']}); stop it first")
+
+
+def alive(pid: Any) -> bool:
+    """Whether a process of this number runs."""
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_all(state_dir: Path) -> dict[str, dict[str, Any]]:

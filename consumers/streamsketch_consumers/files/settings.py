@@ -1,6 +1,7 @@
 """Settings of the file source."""
 
 import codecs
+import datetime as dt
 from dataclasses import dataclass, field
 
 from streamsketch.errors import ConfigError
@@ -8,6 +9,15 @@ from streamsketch_consumers.columns import evolution_problem
 from streamsketch_consumers.files.formats import FORMATS
 
 __all__ = ["FileSettings"]
+
+
+def moment(text: str | None) -> float | None:
+    """Seconds since 1970 of an ISO time, UTC if it has no zone; None if it is none."""
+    try:
+        when = dt.datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,9 @@ class FileSettings:
         rate: Rows per second; as fast as it goes if not set.
         event_time: Column with the time of each row: a timestamp, a date, or seconds.
         speed: Pace rows by `event_time`, this many times as fast as they happened.
+        start: Leave out rows whose `event_time` is before this time (ISO; UTC if it has no zone).
+        until: Leave out rows whose `event_time` is this time or later, so that a live source can
+            start there. Rows without a time are handed on.
         follow: Wait for further files when all have been read.
         settle_seconds: With follow: a file counts as complete when it has not changed for so long.
         on_error: What to do with a file whose columns do not fit or that is damaged: `fail` stops,
@@ -54,6 +67,8 @@ class FileSettings:
     rate: float | None = None
     event_time: str | None = None
     speed: float | None = None
+    start: str | None = None
+    until: str | None = None
     follow: bool = False
     settle_seconds: float = 2.0
     on_error: str = "fail"
@@ -89,6 +104,12 @@ class FileSettings:
                 return f"{name} = {value} must be above 0"
         if self.settle_seconds < 0:
             return f"settle_seconds = {self.settle_seconds} must not be negative"
+        for name in ("start", "until"):
+            text = getattr(self, name)
+            if text is not None and moment(text) is None:
+                return f"{name} = {text!r} is no time; write it as 2026-11-01T00:00Z"
+            if text is not None and self.event_time is None:
+                return f"{name} goes by the rows' times; name their column with event_time"
         if self.speed is not None and self.event_time is None:
             return "speed paces rows by their event time; name the column with event_time"
         if self.speed is not None and self.rate is not None:

@@ -5,8 +5,9 @@ Delivery: exactly once. The position is saved with the sums; a restart goes on w
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,9 @@ from streamsketch_consumers.files.folder import Files
 from streamsketch_consumers.files.formats import format_named, format_of, read_pieces
 from streamsketch_consumers.files.ledger import Ledger
 from streamsketch_consumers.files.length import rows_in
-from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace
+from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace, event_seconds
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted, cut
-from streamsketch_consumers.files.settings import FileSettings
+from streamsketch_consumers.files.settings import FileSettings, moment
 from streamsketch_consumers.settings import parse
 
 __all__ = ["FileSettings", "FileSource", "make"]
@@ -84,6 +85,7 @@ class FileSource:
             dialect=Dialect(settings.decimal, settings.thousands, tuple(settings.null_numbers)),
         )
         self._pace = _pace(settings)
+        self._span = _span(settings)
         self._pieces: Iterator[_Next | None] = iter(())
         self._held: _Next | None = None
         self._rows: dict[str, int] = {}  # of the files that are still to be read, where known
@@ -319,7 +321,7 @@ class FileSource:
         try:
             for piece in read_pieces(path, kind, row, self._wanted, name):
                 row = piece.next_row
-                yield piece
+                yield self._span(piece)
         except (FileFault, SchemaError) as e:
             if self.settings.on_error == "fail":
                 raise
@@ -344,6 +346,27 @@ def _pace(settings: FileSettings) -> Pace | None:
     if settings.speed is not None and settings.event_time is not None:
         return ByEventTime(settings.event_time, settings.speed)
     return None
+
+
+def _span(settings: FileSettings) -> Callable[[Piece], Piece]:
+    """What leaves out the rows of a piece that lie outside the times asked for."""
+    start, until = moment(settings.start), moment(settings.until)
+    column = settings.event_time
+    if column is None or (start is None and until is None):
+        return lambda piece: piece
+
+    def within(piece: Piece) -> Piece:
+        times = event_seconds(piece.batch, column)
+        out = np.zeros(len(times), bool)
+        if start is not None:
+            out |= times < start
+        if until is not None:
+            out |= times >= until
+        if not out.any():
+            return piece
+        return replace(piece, batch=piece.batch.filter(pa.array(~out)), rows=piece.rows[~out])
+
+    return within
 
 
 def _nothing(wanted: Wanted, row: int, dead: tuple[Dead, ...] = ()) -> Piece:
