@@ -77,4 +77,5 @@ def _state(pipeline: str) -> State:
             "second time that the budget has paid for once; keep the state as it is."
         )
         raise PrivacyError(msg)
-    return State(loaded.store().state_dir, loaded.features())
+    store = loaded.store()
+    return State(store.state_dir, loaded.features(), store.records)

@@ -114,13 +114,11 @@ class State:
 
     def put_back(self, state: PartState) -> None:
         """Write a part as it once was, whoever owns it."""
-        with locked(self._file(state.part, ".lock")):
-            self._write(state)
+        self.records.change(_name(state.part), lambda data: _packed(state))
 
     def forget(self, part: str) -> None:
-        """Remove a part's sums and position."""
-        with locked(self._file(part, ".lock")):
-            self._file(part, ".safetensors").unlink(missing_ok=True)
+        """Remove a part's sums and position from this machine's folder."""
+        (self.folder / _name(part)).unlink(missing_ok=True)
 
     def unlock(self, part: str) -> None:
         """Let go of an exclusive claim."""

@@ -85,7 +85,7 @@ def _copy(state: State, name: str) -> Path:
     shutil.rmtree(made, ignore_errors=True)
     secret_folder(made / "parts")
     with state.releasing(wait=True), state.closing():
-        parts = sorted(state.parts_dir.glob("*.safetensors"))
+        parts = sorted((state.folder / "parts").glob("*.safetensors"))
         if not parts:
             raise StoreError(f"nothing was saved in {state.folder} yet; run the pipeline first")
         try:
@@ -101,6 +101,7 @@ def _copy(state: State, name: str) -> Path:
 
 
 def _public(state: State) -> None:
+    state.records.alone("a savepoint")
     saved = state.load_release()
     mechanism = "none" if saved is None else saved[1]["releaser"]["mechanism"]
     if mechanism != "none":

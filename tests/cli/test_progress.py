@@ -67,7 +67,7 @@ def test_a_bar_with_what_is_left_fits_80_columns(pipeline):
     main, end = pty.openpty()
     env = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
     files = [str(pipeline.parent / f"rows-{k}.parquet") for k in range(2)]
-    argv = [*COMMAND, "replay", *files, "--pipeline", str(pipeline), "--rate", "3000"]
+    argv = [*COMMAND, "replay", *files, "--pipeline", str(pipeline), "--rate", "1000"]
     process = subprocess.Popen(argv, stderr=end, stdout=subprocess.DEVNULL, env=env)
     os.close(end)
     seen = b""
