@@ -6,6 +6,7 @@ variables, as people mean it: week, weekday and time of day. Everything is read 
 float32 coordinates tell values of a lattice of `MANY` steps apart.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from streamsketch.schema.codecs import CategoryCodec, Codec, TimestampCodec
 from streamsketch.schema.numbers import NumericCodec
 
-__all__ = ["MANY", "Cells", "Variable", "cells_of"]
+__all__ = ["CELLS", "MANY", "Cells", "Variable", "cells_of"]
 
 MANY = 4096  # values of a column that have a finest cell each
 INTERVALS = 64  # finest cells of a number without knots, levels or lattice
@@ -82,12 +83,8 @@ class Cells(Protocol):
 
 def cells_of(codec: Codec, middle: int, coarse: int) -> Cells:
     """The cells of a column, at most about `middle` and `coarse` of them where values are ordered."""
-    if isinstance(codec, CategoryCodec):
-        return CategoryCells(codec)
-    if isinstance(codec, TimestampCodec):
-        return TimeCells(codec, middle, coarse)
-    assert isinstance(codec, NumericCodec)
-    return NumberCells(codec, middle, coarse)
+    cells: Cells = CELLS[codec.column.kind](codec, middle, coarse)
+    return cells
 
 
 def _ordered(
@@ -333,3 +330,17 @@ class TimeCells:
         if not regular.all():
             x[~regular, : self.special.slots.start] = 0.0
         self.special.write(codes[0], x)
+
+
+def _categories(codec: CategoryCodec, middle: int, coarse: int) -> CategoryCells:
+    return CategoryCells(codec)
+
+
+# kinds of columns whose values are counted in cells; others are sketched without
+CELLS: dict[str, Callable[[Any, int, int], Cells]] = {
+    "numeric": NumberCells,
+    "categorical": _categories,
+    "boolean": _categories,
+    "label": _categories,
+    "timestamp": TimeCells,
+}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
-from streamsketch.features.cell_columns import Cells, Codes, Variable, cells_of
+from streamsketch.features.cell_columns import CELLS, Cells, Codes, Variable, cells_of
 from streamsketch.features.spec import Spec
 from streamsketch.schema import Schema
 
@@ -174,10 +174,11 @@ def layout_of(
     Raises:
         ConfigError: A column has no cells, or a pair or triple names no variable.
     """
-    vectors = [c.name for c in schema.columns if c.kind == "vector"]
-    if vectors:
+    without = {c.name: c.kind for c in schema.columns if c.encoded and c.kind not in CELLS}
+    if without:
+        kinds = ", ".join(dict.fromkeys(without.values()))
         raise ConfigError(
-            f"columns {vectors} are vectors, which have no cells; sketch them with cells = false"
+            f"columns {list(without)} are of kind {kinds}, which has no cells; sketch them with cells = false"
         )
     columns = tuple(cells_of(codec, middle, max(coarse, 2)) for codec in schema.codecs.values())
     layout = CellLayout(schema, columns)
@@ -219,7 +220,7 @@ def pairs_of(partners: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], ..
 def suits(schema: Schema) -> bool:
     """Whether a schema is that of a table rather than of plain points or vectors."""
     encoded = [c for c in schema.columns if c.encoded]
-    if any(c.kind == "vector" for c in encoded):
+    if any(c.kind not in CELLS for c in encoded):
         return False
     return any(
         c.kind != "numeric"

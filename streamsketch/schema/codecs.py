@@ -5,6 +5,8 @@ reports which rows it refuses. Encoding is elementwise, so a row's coordinates d
 the batch it came in. A value that does not fit is a refusal, never an exception.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,18 +24,20 @@ from streamsketch.schema.times import (
     seconds_of,
 )
 
-__all__ = ["CategoryCodec", "Codec", "NumericCodec", "TimestampCodec", "VectorCodec", "codec_of"]
+__all__ = [
+    "CODECS",
+    "CategoryCodec",
+    "Codec",
+    "NumericCodec",
+    "TimestampCodec",
+    "VectorCodec",
+    "codec_of",
+]
 
 
 def codec_of(column: Column) -> Codec:
     """The codec for an encoded column."""
-    if column.categorical:
-        return CategoryCodec(column)
-    if column.kind == "timestamp":
-        return TimestampCodec(column)
-    if column.kind == "vector":
-        return VectorCodec(column)
-    return NumericCodec(column)
+    return CODECS[column.kind](column)
 
 
 class CategoryCodec:
@@ -197,3 +201,13 @@ def typed_values(column: Column, values: list[object]) -> pa.Array:
         raise SchemaError(
             f"column {column.name!r}: values are not of type {column.type} ({e})"
         ) from None
+
+
+CODECS: dict[str, Callable[[Column], Codec]] = {
+    "numeric": NumericCodec,
+    "categorical": CategoryCodec,
+    "boolean": CategoryCodec,
+    "label": CategoryCodec,
+    "timestamp": TimestampCodec,
+    "vector": VectorCodec,
+}

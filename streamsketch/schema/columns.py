@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -15,8 +15,6 @@ from streamsketch.schema.times import iso_micro, iso_seconds, known_zone
 
 __all__ = ["PERIODS", "Block", "Column", "arrow_type"]
 
-ENCODED_KINDS = ("numeric", "categorical", "boolean", "label", "timestamp", "vector")
-KINDS = (*ENCODED_KINDS, "derived", "ignore", "record_id", "user_id", "event_time")
 NULLS = ("refuse", "indicator", "category")
 OUTSIDE = ("clip", "refuse")
 NS_LOW, NS_HIGH = -9.2e9, 9.2e9  # seconds from 1970 that nanoseconds hold
@@ -137,7 +135,7 @@ class Column:
     @property
     def encoded(self) -> bool:
         """Whether the column enters the sketch."""
-        return self.kind in ENCODED_KINDS
+        return self.kind in ENCODED
 
     @property
     def read(self) -> bool:
@@ -184,15 +182,7 @@ class Column:
             arrow_type(self.type)
         except ValueError as e:
             return str(e)
-        if self.kind in ("numeric", "vector"):
-            return self._numeric_problem()
-        if self.kind in ("categorical", "label"):
-            return self._category_problem()
-        if self.kind == "timestamp":
-            return self._timestamp_problem()
-        if self.kind == "derived":
-            return self._derived_problem()
-        return None
+        return {**ENCODED, **OTHERS}[self.kind](self)
 
     def _derived_problem(self) -> str | None:
         if not self.keys or len(set(self.keys)) != len(self.keys):
@@ -287,6 +277,31 @@ class Column:
         if len(set(atoms)) != len(atoms):
             return f"atoms must be distinct, got {list(self.atoms)}"
         return None if _rises(levels) else "levels must increase strictly"
+
+
+def _no_problem(_: Column) -> str | None:
+    return None
+
+
+Rule: TypeAlias = Callable[[Column], str | None]
+# what is sketched, and what is wrong with a declaration of each kind; `codecs.CODECS` encodes it
+ENCODED: dict[str, Rule] = {
+    "numeric": Column._numeric_problem,
+    "categorical": Column._category_problem,
+    "boolean": _no_problem,
+    "label": Column._category_problem,
+    "timestamp": Column._timestamp_problem,
+    "vector": Column._numeric_problem,
+}
+# columns that play another part
+OTHERS: dict[str, Rule] = {
+    "derived": Column._derived_problem,
+    "ignore": _no_problem,
+    "record_id": _no_problem,
+    "user_id": _no_problem,
+    "event_time": _no_problem,
+}
+KINDS = (*ENCODED, *OTHERS)
 
 
 @cache
