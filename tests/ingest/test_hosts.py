@@ -31,9 +31,9 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_and_frozen_hosts_lose_nothing_and_double_nothing(run):
     """Kills, a zombie that wakes up, partitions that move: the sums are those of all rows at once."""
-    disturbed = run(6000)
+    disturbed = run(12_000)
     outcome = disturbed.run_disturbed(
-        ["kill", "join", "freeze", "kill", "leave", "kill"], rest=0.05, pause=(0.0, 0.3), limit=120
+        ["kill", "join", "freeze", "kill", "leave", "kill"], rest=0.2, pause=(0.0, 0.3), limit=120
     )
     assert outcome.exact and outcome.dead_exact and not outcome.ended, outcome
     assert outcome.while_running >= 4, "the run was over before it was disturbed"
