@@ -21,7 +21,24 @@ from streamsketch_consumers.files.pieces import (
     whole,
 )
 
-__all__ = ["read_arrow", "read_parquet"]
+__all__ = ["arrow_head", "parquet_head", "read_arrow", "read_parquet"]
+
+
+def parquet_head(path: Path) -> tuple[pa.Schema, int | None]:
+    """Columns and number of rows of a Parquet file."""
+    with pq.ParquetFile(path) as file:
+        return file.schema_arrow, file.metadata.num_rows
+
+
+def arrow_head(path: Path) -> tuple[pa.Schema, int | None]:
+    """Columns of an Arrow IPC file or stream, and the rows of a file."""
+    with pa.OSFile(str(path)) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).schema, None
+        return reader.schema, int(reader.count_rows())
 
 
 def read_parquet(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:

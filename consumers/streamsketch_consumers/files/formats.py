@@ -5,7 +5,7 @@ keeps its number, so that a position (file, row) names the same row at every bat
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch_consumers.decode.csv_values import array_of
-from streamsketch_consumers.files.binary import read_arrow, read_parquet
+from streamsketch_consumers.files.binary import arrow_head, parquet_head, read_arrow, read_parquet
 from streamsketch_consumers.files.lines import read_csv, read_jsonl
 from streamsketch_consumers.files.pieces import Piece, Wanted, joined, reached
 
 __all__ = [
     "COMPRESSED",
     "FORMATS",
+    "Format",
     "SUFFIXES",
     "format_named",
     "format_of",
@@ -29,28 +30,34 @@ __all__ = [
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 COMPRESSED = (".gz", ".bz2", ".lz4", ".zst")
-SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".arrows": "arrow",
-}
-
 
 Reader = Callable[[Path, int, Wanted, str], Iterator[Piece]]
-FORMATS: dict[str, Reader] = {
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-    "csv": read_csv,
-    "jsonl": read_jsonl,
+Head = Callable[[Path], tuple[pa.Schema, int | None]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files of a format are read.
+
+    Attributes:
+        read: Pieces of a file, from a row on.
+        suffixes: What names of such files end in.
+        head: Columns of a file, and its number of rows where it tells; None for text, whose values
+            have no types.
+    """
+
+    read: Reader
+    suffixes: tuple[str, ...]
+    head: Head | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "parquet": Format(read_parquet, (".parquet", ".pq"), parquet_head),
+    "csv": Format(read_csv, (".csv", ".tsv")),
+    "jsonl": Format(read_jsonl, (".jsonl", ".ndjson", ".json")),
+    "arrow": Format(read_arrow, (".arrow", ".feather", ".ipc", ".arrows"), arrow_head),
 }
+SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 
 
 def format_of(name: str) -> str | None:
@@ -62,7 +69,7 @@ def format_of(name: str) -> str | None:
     path = Path(name.lower())
     if path.suffix in COMPRESSED:
         kind = SUFFIXES.get(path.with_suffix("").suffix)
-        return kind if kind in ("csv", "jsonl") else None
+        return kind if kind is not None and FORMATS[kind].head is None else None
     return SUFFIXES.get(path.suffix)
 
 
@@ -94,12 +101,12 @@ def read_pieces(path: Path, kind: str, start: int, wanted: Wanted, name: str) ->
         return
     keys = {key: value for key, value in partition(name).items() if key in wanted.readings}
     if not keys:
-        yield from joined(FORMATS[kind](path, start, wanted, name), wanted.batch_rows)
+        yield from joined(FORMATS[kind].read(path, start, wanted, name), wanted.batch_rows)
         return
     values = {key: _value(key, text, wanted, name) for key, text in keys.items()}
     check = wanted.check
     named = replace(wanted, check=lambda found, where: check(_with(found, values), where))
-    for piece in joined(FORMATS[kind](path, start, named, name), wanted.batch_rows):
+    for piece in joined(FORMATS[kind].read(path, start, named, name), wanted.batch_rows):
         yield replace(piece, batch=_filled(piece.batch, values))
 
 

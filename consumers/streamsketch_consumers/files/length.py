@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from streamsketch_consumers.files.formats import COMPRESSED
+from streamsketch_consumers.files.formats import COMPRESSED, FORMATS
 
 __all__ = ["rows_in"]
 
@@ -40,14 +40,10 @@ def rows_in(paths: dict[str, Path], kinds: dict[str, str | None]) -> dict[str, i
 def _rows(path: Path, kind: str | None, size: int) -> int | None:
     if size == 0:
         return 0
-    if kind == "parquet":
-        from pyarrow import parquet
-
-        return int(parquet.read_metadata(path).num_rows)
-    if kind == "arrow":
-        with pa.memory_map(str(path)) as source:
-            return int(pa.ipc.open_file(source).count_rows())
-    if kind not in ("csv", "jsonl") or path.suffix in COMPRESSED:
+    head = FORMATS[kind].head if kind in FORMATS else None
+    if head is not None:
+        return head(path)[1]
+    if kind not in FORMATS or path.suffix in COMPRESSED:
         return None
     with path.open("rb") as file:
         sample = file.read(SAMPLE)

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.schema.columns import arrow_type
 from streamsketch_consumers.columns import Reading
 from streamsketch_consumers.decode.csv_values import Dialect, array_of
 from streamsketch_consumers.files.every import EveryFile
-from streamsketch_consumers.files.formats import (
-    partition,
-)
+from streamsketch_consumers.files.formats import FORMATS, Head, partition
 from streamsketch_consumers.files.infer import TextColumn, best_dialect, dialects
 from streamsketch_consumers.files.lines import open_text
 from streamsketch_consumers.files.sniff import sniffed
@@ -66,8 +63,10 @@ def survey(
         DataError: A file cannot be read, or the files do not fit together.
     """
     files = EveryFile(path, dict(asked or {}))
-    reader = _Columns if files.kind in ("parquet", "arrow") else _Texts
-    found = reader(files, rows, dict(types or {})).survey()
+    head = FORMATS[files.kind].head
+    given = dict(types or {})
+    reader = _Texts(files, rows, given) if head is None else _Columns(files, rows, given, head)
+    found = reader.survey()
     if not found.table.num_columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
         raise DataError(f"{path!r} has no column to sketch ({why or 'it has none at all'})")
@@ -116,10 +115,10 @@ class Spread:
 
 
 class _Columns:
-    """Parquet and Arrow files: typed, but perhaps not all alike."""
+    """Files of typed columns, but perhaps not all alike."""
 
-    def __init__(self, files: EveryFile, rows: int, types: dict[str, str]) -> None:
-        self.files, self.rows, self.types = files, rows, types
+    def __init__(self, files: EveryFile, rows: int, types: dict[str, str], head: Head) -> None:
+        self.files, self.rows, self.types, self.head = files, rows, types, head
 
     def survey(self) -> Survey:
         """Read them."""
@@ -144,16 +143,7 @@ class _Columns:
 
     def _head(self, path: Path) -> tuple[pa.Schema, int | None]:
         try:
-            if self.files.kind == "parquet":
-                with pq.ParquetFile(path) as file:
-                    return file.schema_arrow, file.metadata.num_rows
-            with pa.OSFile(str(path)) as source:
-                try:
-                    reader = pa.ipc.open_file(source)
-                except pa.ArrowInvalid:
-                    source.seek(0)
-                    return pa.ipc.open_stream(source).schema, None
-                return reader.schema, None
+            return self.head(path)
         except (pa.ArrowException, OSError) as e:
             reason = str(e).splitlines()[0]
             raise DataError(f"Cannot read {str(path)!r} as {self.files.kind}: {reason}") from e
