@@ -270,7 +270,8 @@ def study(
 
     def judge(what: str, x: np.ndarray, y: np.ndarray, seed: int = 0, **more: Any) -> None:
         rows.setdefault(what, by_class(x, y))
-        record = {"data": name, "trained on": what, **scores(x, y, data, given, seed), **more}
+        found = scores(x, y, data, given, seed)
+        record = {"data": name, "trained on": what, "seed": seed, **found, **more}
         records.append(record)
         Console().print(record)
         keep(records)
@@ -282,6 +283,8 @@ def study(
         if kind != "pixels":
             judge(f"real, through {kind}", encoder.decode(encoder.encode(data.x)), data.y)
         for epsilon in [float(e) for e in given.epsilon.split(",")]:
+            if kind == "pixels" and not np.isfinite(epsilon):
+                continue  # the baseline is one of privacy
             for seed in range(given.seeds):
                 begun = time.process_time()
                 snapshot = sketched(
@@ -290,9 +293,9 @@ def study(
                 )  # fmt: skip
                 generator = trained(snapshot, settings, seed)
                 more = {k: generator.metrics[k] for k in ("steps", "heldout", "floor")}
-                more |= {"seed": seed, "CPU s": time.process_time() - begun}
+                more["CPU s"] = time.process_time() - begun
                 what = f"{kind}, epsilon = {epsilon:g}" if np.isfinite(epsilon) else kind
-                judge(what, *drawn(generator, encoder, len(data.x), seed), seed, **more)
+                judge(what, *drawn(generator, encoder, len(data.x), seed), seed=seed, **more)
     return rows
 
 

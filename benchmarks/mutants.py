@@ -163,7 +163,39 @@ def privacy() -> list[Mutant]:
     ]  # fmt: skip
 
 
-ROOMS = (sampler, training, inverse, operator, privacy)
+def tables() -> list[Mutant]:
+    """The model of tables, and what it makes of noisy counts."""
+    room = "generator/autoregressive/"
+    law, denoise, tilt = room + "law.py", room + "denoise.py", room + "tilt.py"
+    whole, model = "generator/test_table.py::", "generator/test_autoregressive.py"
+    noise, private = "generator/test_denoise.py", whole + "test_private_tables"
+    consistent = whole + "test_noise_is_taken_out_of_tables"
+    ridge = whole + "test_the_ridge_grows_with_the_noise"
+    tilted = whole + "test_a_tilt_of_log_three_makes_a_cell_three_times_as_frequent"
+    return [
+        Mutant(law, "within = (at - edges[code]) / np.maximum(mass[code], 1e-300)", "within = rest",
+               whole + "test_values_fill_their_finest_cells"),
+        Mutant(denoise, "- left.size * sd**2", "", noise),
+        Mutant(denoise, "if excess > by_chance else 0.0", "if excess > 0 else 0.0", noise),
+        Mutant(denoise, "np.divide(spread, spread + sd**2", "np.divide(spread, spread", noise),
+        Mutant(denoise, "total = total + pair.sum(1) / pair.shape[1]", "total = total + pair.sum(1)", consistent),
+        Mutant(denoise, "precision = precision + 1 / pair.shape[1]", "precision = precision + 0.0", consistent),
+        Mutant(denoise, "np.where(middle > CERTAIN * sd / np.sqrt(precision), middle, 0.0)",
+               "np.maximum(middle, 0.0)", noise),
+        Mutant(denoise, "single - (sd if v.finest > v.middle else 0.0)", "single", noise),
+        Mutant(denoise, "product + left * kept, 0.0", "product + left * kept, -1.0", consistent),
+        Mutant(room + "targets.py", "denoised(layout, cells, noise)", "denoised(layout, cells, 1e-12)", private),
+        Mutant(room + "targets.py", "RIDGE * noise * snapshot.count", "0.0", ridge),
+        Mutant(room + "fitting.py", "theta = fit_tilt(Psi(layout), targets, codes, begin)",
+               "theta = np.zeros(Psi(layout).size)", private),
+        Mutant(tilt, "codes[:, chosen], within[:, chosen]", "codes[:, :n], within[:, :n]", tilted),
+        Mutant(tilt, "mean - wanted + ridge * theta", "mean - wanted", model),
+        Mutant(tilt, "np.where(have > 0, targets.cells[psi.first :], 0.0)", "targets.cells[psi.first :]", model),
+        Mutant(tilt, "RIDGE * targets.ridge, LEAST / codes.shape[1]", "1e-12, 0.0", model),
+    ]  # fmt: skip
+
+
+ROOMS = (sampler, training, inverse, operator, privacy, tables)
 MUTANTS = [mutant for room in ROOMS for mutant in room()]
 
 

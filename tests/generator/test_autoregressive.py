@@ -115,6 +115,21 @@ def test_a_tilt_meets_the_tables() -> None:
     assert np.abs(mean - targets.cells[psi.first :]).max() < 0.003
 
 
+def test_a_tilt_is_no_closer_to_the_tables_than_its_ridge() -> None:
+    """Where it ends, what is missing is the ridge's share; cells that no row has are left alone."""
+    targets = targets_of(random_joint(3, 4, 2), categories(3, 4, 2), ridge=0.01)
+    psi, rng = Psi(targets.layout), np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, size, 50_000) for size in (3, 4, 2)]).astype(np.int32)
+    codes[1][codes[0] == 0] = 1  # of the first pair, three cells never come
+    have, mean = np.zeros(psi.size), np.zeros(psi.size)
+    psi.weigh(psi.cells(codes), np.zeros(psi.size), have)
+    theta = fit_tilt(psi, targets, codes)
+    psi.weigh(psi.cells(codes), theta, mean)
+    missing = np.where(have > 0, targets.cells[psi.first :], 0) - mean
+    assert (have == 0).sum() == 3 and not theta[have == 0].any()
+    assert np.abs(missing).max() > 0.01 and np.allclose(missing, 4 * 0.01 * theta, atol=1e-3)
+
+
 @pytest.mark.parametrize("coarse", [0, 2])
 def test_the_gradient_is_the_function_s(coarse: int) -> None:
     schema = categories(3, 4, 3)

@@ -12,6 +12,8 @@ from streamsketch.errors import ConfigError, DamagedFileError, SpecMismatchError
 from streamsketch.generator import Autoregressive, NetworkGenerator
 from streamsketch.generator.autoregressive.denoise import denoised
 from streamsketch.generator.autoregressive.law import uniforms
+from streamsketch.generator.autoregressive.targets import targets_of
+from streamsketch.generator.autoregressive.tilt import Psi, drawn
 from streamsketch.schema import Column
 from streamsketch.storage.files import pack, unpack
 
@@ -290,13 +292,9 @@ def test_noise_is_taken_out_of_tables() -> None:
 
 @pytest.mark.parametrize(("epsilon", "close"), [(8.0, True), (0.02, False)])
 def test_private_tables(epsilon: float, close: bool) -> None:
-    privacy = {"epsilon": epsilon, "delta": 1e-5, "releases": 1}
-    s = Sketcher(SCHEMA, frequencies=64, seed=1, cells=True, middle=8, mechanism="gaussian",
-                 privacy=privacy)  # fmt: skip
-    s.learn_many(table())
-    g = fit(s.release())
+    g = fit(private(epsilon).release())
     rows = g.sample(3000)
-    assert rows.num_rows == 3000 and g.theta is not None
+    assert rows.num_rows == 3000 and g.theta is not None and g.theta.any()
     if close:
         assert g.metrics["informed"] > 0.5
         town, code = (np.array([v[1] for v in rows[c].to_pylist()]) for c in ("town", "code"))
@@ -304,6 +302,36 @@ def test_private_tables(epsilon: float, close: bool) -> None:
     else:
         assert g.metrics["informed"] < 0.5 and np.isfinite(g.sample_encoded(10)).all()
         assert "independently" in g.metrics["verdict"]
+
+
+def private(epsilon: float) -> Sketcher:
+    privacy = {"epsilon": epsilon, "delta": 1e-5, "releases": 1}
+    s = Sketcher(SCHEMA, frequencies=64, seed=1, cells=True, middle=8, mechanism="gaussian",
+                 privacy=privacy)  # fmt: skip
+    s.learn_many(table())
+    return s
+
+
+def test_a_tilt_of_log_three_makes_a_cell_three_times_as_frequent(made) -> None:
+    psi, rng = Psi(made.layout), np.random.default_rng(0)
+
+    def shares(theta: np.ndarray) -> np.ndarray:
+        mean = np.zeros(psi.size)
+        codes, _ = drawn(made.law, theta, 50_000, rng)
+        psi.weigh(psi.cells(codes), np.zeros(psi.size), mean)
+        return mean
+
+    theta = np.zeros(psi.size)
+    plain = shares(theta)
+    at = int(np.abs(plain - 0.05).argmin())
+    p, theta[at] = plain[at], np.log(3.0)
+    assert 0.03 < p < 0.07 and shares(theta)[at] == pytest.approx(3 * p / (1 + 2 * p), rel=0.1)
+
+
+def test_the_ridge_grows_with_the_noise() -> None:
+    quiet, loud = (targets_of(private(e).release()) for e in (4.0, 0.5))
+    beyond = [t.ridge * t.count - 1 for t in (quiet, loud)]
+    assert beyond[0] > 0.1 and beyond[1] > 4 * beyond[0]
 
 
 def test_uniforms_have_one_value_in_each_part() -> None:
