@@ -66,6 +66,11 @@ def array_of(
     kind = reading.type
     if pa.types.is_string(kind):
         return text, []
+    if _is_number(kind) and dialect == PLAIN:
+        try:  # what is below takes all that this takes, for the same
+            return text.cast(kind), []
+        except pa.ArrowInvalid:
+            pass
     text = pc.utf8_trim_whitespace(text)
     if dialect.null_numbers:
         missing = pc.is_in(text, value_set=pa.array(dialect.null_numbers, pa.string()))
@@ -75,9 +80,15 @@ def array_of(
         return array, np.flatnonzero(bad).tolist()
     if pa.types.is_boolean(kind):
         text = pc.utf8_lower(text)
-    elif pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+    elif _is_number(kind):
         text = plain_numbers(text, dialect)
     return split(text, partial(_cast, kind=kind), kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def plain_numbers(text: pa.Array, dialect: Dialect) -> pa.Array:

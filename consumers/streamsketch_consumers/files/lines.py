@@ -6,21 +6,21 @@ rest is halved until the bad rows stand alone: every row is judged by the same p
 are beside it, so that the outcome does not depend on the batch size.
 """
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
 
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.ingest.streams import Dead
@@ -28,16 +28,17 @@ from streamsketch_consumers.decode.csv_values import typed
 from streamsketch_consumers.decode.text import objects
 from streamsketch_consumers.decode.values import Columns
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted
+from streamsketch_consumers.files.records import odd_quotes, open_text, records
 from streamsketch_consumers.uncancelled import uncancelled
 
-__all__ = ["open_text", "read_csv", "read_jsonl", "records"]
+__all__ = ["read_csv", "read_jsonl"]
 
-Judge = Callable[[list[bytes]], tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]]
+I64 = NDArray[np.int64]
+Judge = Callable[[list[bytes]], tuple[I64, pa.RecordBatch, list[tuple[int, str]]]]
 Parse = Callable[[Sequence[bytes]], pa.Table]
-Run = tuple[list[int], pa.Table]  # numbers of lines of a block, and their rows as text
+Run = tuple[Sequence[int], pa.Table]  # numbers of lines of a block, and their rows as text
 _IN_ROW = re.compile(r" in row \d+$| Row #\d+:")
 _OPEN_QUOTE = "the line leaves a quote open; set newlines_in_values if values hold line breaks"
-RAW = 4096  # bytes of a bad row that its dead letter keeps when the row is over-long
 
 
 def read_jsonl(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
@@ -81,18 +82,29 @@ def _read(
     dead: list[Dead] = []
     try:
         with open_text(path, wanted.encoding) as stream:
-            for line, whole in records(stream, wanted):
+            for lines, whole in records(stream, wanted.max_row_bytes, wanted.newlines_in_values):
                 if row == 0 and not header:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                if row >= start and not whole:
-                    dead.append(_too_long(line, row, name, wanted))
-                elif row >= start and line.strip():
-                    block.append(line)
-                    rows.append(row)
-                row += 1
-                if len(block) + len(dead) >= wanted.batch_rows:
-                    yield _piece(block, rows, row, dead, wanted, name, judge)
-                    block, rows, dead = [], [], []
+                    lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+                while lines:
+                    room = wanted.batch_rows - len(block) - len(dead)
+                    some, lines = lines[:room], lines[room:]
+                    first = max(start - row, 0)
+                    new = range(row + first, row + len(some))
+                    if not whole:
+                        dead += map(
+                            partial(_too_long, name=name, wanted=wanted), some[first:], new
+                        )
+                    elif any(map(bytes.isspace, some)):
+                        kept = [i for i in new if not some[i - row].isspace()]
+                        block += [some[i - row] for i in kept]
+                        rows += kept
+                    else:
+                        block += some[first:]
+                        rows += new
+                    row += len(some)
+                    if len(block) + len(dead) >= wanted.batch_rows:
+                        yield _piece(block, rows, row, dead, wanted, name, judge)
+                        block, rows, dead = [], [], []
     except (pa.ArrowException, OSError, EOFError, zlib.error) as e:
         if block or dead:
             yield _piece(block, rows, row, dead, wanted, name, judge)
@@ -110,77 +122,6 @@ def _read(
         )
     if block or dead or row > start:
         yield _piece(block, rows, row, dead, wanted, name, judge)
-
-
-def open_text(path: Path, encoding: str = "utf-8") -> BinaryIO:
-    """The bytes of a text file in UTF-8, decompressed."""
-    raw = _open(path)
-    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
-        return raw
-    return io.BufferedReader(_Recoded(raw, encoding), 1 << 18)
-
-
-class _Recoded(io.RawIOBase):
-    """A stream in another encoding as UTF-8; bytes that are not of it stay, and are not UTF-8."""
-
-    def __init__(self, raw: BinaryIO, encoding: str) -> None:
-        self._raw = raw
-        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
-        self._held = b""
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer."""
-        while not self._held:
-            block = self._raw.read(1 << 16)
-            text = self._decoder.decode(block, final=not block)
-            self._held = text.encode("utf-8", "surrogateescape")
-            if not block:
-                break
-        n = min(len(buffer), len(self._held))
-        buffer[:n] = self._held[:n]
-        self._held = self._held[n:]
-        return n
-
-    def close(self) -> None:
-        """Close the file too."""
-        self._raw.close()
-        super().close()
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.suffix.lower() == ".gz":  # unlike Arrow's, it gives what comes before a cut
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix.lower() == ".bz2":
-        return cast(BinaryIO, bz2.open(path))
-    return io.BufferedReader(pa.input_stream(str(path), compression="detect"), 1 << 18)
-
-
-def records(stream: BinaryIO, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
-    """Lines, or records of several lines where quoted values may hold line breaks.
-
-    Yields:
-        The bytes and whether they are whole: of an over-long record only the beginning is kept.
-    """
-    limit, quoted = wanted.max_row_bytes, wanted.newlines_in_values
-    while line := stream.readline(limit):
-        if quoted:
-            while (
-                line.count(b'"') % 2
-                and len(line) < limit
-                and (more := stream.readline(limit - len(line)))
-            ):
-                line += more
-        if len(line) < limit or line.endswith(b"\n"):
-            yield line, True
-            continue
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = stream.readline(limit)
-        yield line[:RAW], False
 
 
 def _too_long(line: bytes, row: int, name: str, wanted: Wanted) -> Dead:
@@ -215,12 +156,12 @@ def empty(types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
 def _json_judge(wanted: Wanted) -> Judge:
     columns = Columns(wanted.readings, "null", wanted.declared, wanted.unwrap)
 
-    def judge(block: list[bytes]) -> tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]:
+    def judge(block: list[bytes]) -> tuple[I64, pa.RecordBatch, list[tuple[int, str]]]:
         rows, bad = objects(columns, block, range(len(block)))
         reasons = [(b.message, b.reason) for b in bad]
         if not rows:
-            return [], empty(wanted.types), reasons
-        return rows[0].origin.tolist(), rows[0].batch, reasons
+            return np.zeros(0, np.int64), empty(wanted.types), reasons
+        return rows[0].origin, rows[0].batch, reasons
 
     return judge
 
@@ -228,13 +169,13 @@ def _json_judge(wanted: Wanted) -> Judge:
 def _csv_judge(wanted: Wanted, names: list[str]) -> Judge:
     parse = _csv_parser(wanted, names)
 
-    def judge(block: list[bytes]) -> tuple[list[int], pa.RecordBatch, list[tuple[int, str]]]:
+    def judge(block: list[bytes]) -> tuple[I64, pa.RecordBatch, list[tuple[int, str]]]:
         good: list[Run] = []
         bad: list[tuple[int, str]] = []
-        _judge(block, list(range(len(block))), parse, good, bad)
+        _judge(block, range(len(block)), parse, good, bad)
         if not good:
-            return [], empty(wanted.types), bad
-        which = np.array([i for run, _ in good for i in run], np.int64)
+            return np.zeros(0, np.int64), empty(wanted.types), bad
+        which = np.concatenate([np.asarray(run, np.int64) for run, _ in good])
         table = good[0][1] if len(good) == 1 else pa.concat_tables([part for _, part in good])
         if (np.diff(which) < 0).any():
             order = np.argsort(which)
@@ -242,21 +183,21 @@ def _csv_judge(wanted: Wanted, names: list[str]) -> Judge:
         rows, wrong = typed(table, wanted.readings, wanted.dialect)
         bad += [(int(which[b.message]), b.reason) for b in wrong]
         if not rows:
-            return [], empty(wanted.types), bad
-        return which[rows[0].origin].tolist(), rows[0].batch, bad
+            return np.zeros(0, np.int64), empty(wanted.types), bad
+        return which[rows[0].origin], rows[0].batch, bad
 
     return judge
 
 
 def _judge(
     block: list[bytes],
-    which: list[int],
+    which: Sequence[int],
     parse: Parse,
     good: list[Run],
     bad: list[tuple[int, str]],
 ) -> None:
     """Parse the lines `which` of a block into runs of good rows and reasons of bad ones."""
-    apart = {i for i in which if _odd_csv(block[i])} if len(which) > 1 else set()
+    apart = _odd(block, which) if len(which) > 1 else set()
     for i in apart:
         _judge(block, [i], parse, good, bad)
     if apart:
@@ -311,6 +252,22 @@ def _csv_parser(wanted: Wanted, names: list[str]) -> Parse:
     return parse
 
 
+def _odd(block: list[bytes], which: Sequence[int]) -> set[int]:
+    """Those of the lines `which` that may be read otherwise beside others."""
+    lines = [block[i] for i in which]
+    data = b"".join(lines)
+    ends = b"\r" not in data or (
+        data.count(b"\n") <= len(lines) and data.count(b"\r") == data.count(b"\r\n")
+    )
+    if not ends or codecs.BOM_UTF8 in data:
+        odd = [_odd_csv(line) for line in lines]
+    elif b'"' in data:
+        odd = odd_quotes(lines).tolist()
+    else:
+        return set()
+    return set(compress(which, odd))
+
+
 def _odd_csv(line: bytes) -> bool:
     if line.startswith(codecs.BOM_UTF8):
         return True
@@ -352,7 +309,9 @@ def _named(message: str, names: list[str], lines: int) -> str:
 
 def _header(path: Path, wanted: Wanted, name: str) -> list[str]:
     with open_text(path, wanted.encoding) as stream:
-        line, whole = next(records(stream, wanted), (b"", True))
+        (line, *_), whole = next(
+            records(stream, wanted.max_row_bytes, wanted.newlines_in_values), ([b""], True)
+        )
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as e:

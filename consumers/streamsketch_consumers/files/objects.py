@@ -14,7 +14,7 @@ from streamsketch_consumers.decode.text import object_of
 from streamsketch_consumers.decode.values import values_of
 from streamsketch_consumers.files.formats import partition
 from streamsketch_consumers.files.infer import TextColumn, dialects
-from streamsketch_consumers.files.lines import open_text
+from streamsketch_consumers.files.records import open_text
 
 __all__ = ["objects_survey"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamsketch_consumers.files.lines import open_text
+from streamsketch_consumers.files.records import open_text
 
 __all__ = ["sniffed"]
 

@@ -16,7 +16,7 @@ from streamsketch_consumers.decode.csv_values import Dialect, array_of
 from streamsketch_consumers.files.every import EveryFile
 from streamsketch_consumers.files.formats import FORMATS, Head, partition
 from streamsketch_consumers.files.infer import TextColumn, best_dialect, dialects
-from streamsketch_consumers.files.lines import open_text
+from streamsketch_consumers.files.records import open_text
 from streamsketch_consumers.files.sniff import sniffed
 from streamsketch_consumers.files.unify import unified
 
