@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamsketch.features import FeatureMap, build
 from streamsketch.ingest.audit import Cut, Verdict, audit
-from streamsketch.privacy.clipping import clip_weights, weighted_sum
+from streamsketch.privacy.clipping import UserLimits
 from streamsketch.privacy.mechanisms import Stored
 from streamsketch.privacy.noise import Entropy, gaussian
 from streamsketch.privacy.release import Releaser
@@ -136,22 +136,20 @@ def maker(
     return lambda: kind(features, schema, mechanism=mechanism, settings=chosen)
 
 
-def stream(w_max: float = 1.0, clip: bool = True, cells: bool = False) -> dict[str, Any]:
-    """Cuts of one stream without and with a canary row of weight 10 * w_max."""
+def stream(limited: bool = True, cells: bool = False) -> dict[str, Any]:
+    """Cuts of one stream without and with a canary: a user who sends ten rows and may add one."""
     if cells:
         return stream_of_cells()
     rng = np.random.default_rng(1)
-    total, count = np.zeros(FM.width, np.int64), 0.0
+    total, count = np.zeros(FM.width, np.int64), 0
     without: list[Cut] = []
     for _ in range(RELEASES):
-        more, rows = weighted_sum(FM, rng.uniform(-1, 1, (50, 2)), np.ones(50))
-        total, count = total + more, count + rows
+        total, count = total + FM.sum(rng.uniform(-1, 1, (50, 2))), count + 50
         without.append((total, count))
-    row, heavy = np.array([[0.3, -0.7]]), np.array([10.0 * w_max])
-    entering = weighted_sum(FM, row, clip_weights(heavy, w_max)[0] if clip else heavy)
-    allowed = weighted_sum(FM, row, np.array([w_max]))
-    with_canary = [(t + entering[0], n + entering[1]) for t, n in without]
-    return {"without": without, "canary": allowed, "with_canary": with_canary}
+    row = np.array([[0.3, -0.7]])
+    entering = int(UserLimits(rows=1).admit(["canary"] * 10, 0).sum()) if limited else 10
+    with_canary = [(t + entering * FM.sum(row), n + entering) for t, n in without]
+    return {"without": without, "canary": (FM.sum(row), 1), "with_canary": with_canary}
 
 
 def stream_of_cells() -> dict[str, Any]:
@@ -160,8 +158,8 @@ def stream_of_cells() -> dict[str, Any]:
     made = {"town": rng.choice(list("abc"), 301), "age": rng.integers(0, 6, 301)}
     x = TABLE.encode(pa.table({**made, "paid": rng.random(301) < 0.3})).x
     sums = [CELLS.sum(part) for part in np.split(x[:-1], RELEASES)]
-    without = [(total, 50.0 * (k + 1)) for k, total in enumerate(np.cumsum(sums, axis=0))]
-    return {"without": without, "canary": (CELLS.sum(x[-1:]), 1.0)}
+    without = [(total, 50 * (k + 1)) for k, total in enumerate(np.cumsum(sums, axis=0))]
+    return {"without": without, "canary": (CELLS.sum(x[-1:]), 1)}
 
 
 #: Name -> (releaser, its settings, stream options, whether it is killed after the first release).
@@ -179,7 +177,7 @@ MUTANTS: dict[str, tuple[type[Releaser], dict[str, Any], dict[str, Any], bool]] 
     "same noise reused": (_with(_Same), {}, {}, False),
     "prefix replayed after a crash": (ReplayedPrefix, {}, {}, True),
     "window counted twice": (DoubleCount, {}, {}, True),
-    "weight not clipped": (Releaser, {}, {"clip": False}, False),
+    "rows of a user not limited": (Releaser, {}, {"limited": False}, False),
     "count exact": (_with(_ExactCount), {}, {}, False),
     "norm of a row without its cells": (ForgottenTables, {"cells": True}, {"cells": True}, False),
     "cells with half of the noise": (_with(_QuietCells), {"cells": True}, {"cells": True}, False),

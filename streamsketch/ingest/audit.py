@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ NOISE_LIMIT = 6.0
 
 KEEP_ALL = Schedule(keep=None)
 
-Cut = tuple[NDArray[np.int64], float]
+Cut = tuple[NDArray[np.int64], int]
 Floats = NDArray[np.float64]
 
 
@@ -218,7 +218,7 @@ class Rehearsal:
     def cut(self) -> tuple[Sketch, dict[str, Any], int]:
         """The sum up to now."""
         total, count = self.now
-        sketch = Sketch(self.features.spec, total, cast("int", count))
+        sketch = Sketch(self.features.spec, total, count)
         return sketch, {"rows": {"cut": self.number}}, self.number
 
 

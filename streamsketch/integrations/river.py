@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +35,7 @@ class RiverSketcher(base.Transformer):
         scale: kernel scale, a length in encoded space.
         mechanism: how releases are protected.
         memory: what a release stands for.
+        privacy: settings of the mechanism, such as epsilon, delta and releases.
 
     Attributes:
         sketcher: the `Sketcher` that does the work.
@@ -58,6 +59,7 @@ class RiverSketcher(base.Transformer):
         scale: float = 1.0,
         mechanism: str = "none",
         memory: str = "landmark",
+        privacy: Mapping[str, Any] | None = None,
     ) -> None:
         self.schema = schema
         self.frequencies = frequencies
@@ -66,8 +68,9 @@ class RiverSketcher(base.Transformer):
         self.scale = scale
         self.mechanism = mechanism
         self.memory = memory
+        self.privacy = privacy
         self.sketcher = Sketcher(
-            schema, frequencies, law, seed, scale, mechanism=mechanism, memory=memory
+            schema, frequencies, law, seed, scale, mechanism, memory, privacy=privacy
         )
         self.refused = 0
 

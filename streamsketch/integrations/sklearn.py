@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             rows, which is not private.
         high: (d,) or one number: the largest value. Values outside are clipped.
         mechanism: how releases are protected; a private one needs `low` and `high`.
+        privacy: settings of the mechanism, such as epsilon, delta and releases.
         random_state: integer seed of the frequencies; equal seeds make sketches mergeable.
         schema: the columns, declared; rows are then data frames or Arrow tables that may hold texts,
             times and nulls, and `low` and `high` are not used.
@@ -58,6 +60,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         low: Any = None,
         high: Any = None,
         mechanism: str = "none",
+        privacy: Mapping[str, Any] | None = None,
         random_state: int = 0,
         schema: Schema | None = None,
     ) -> None:
@@ -67,6 +70,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.low = low
         self.high = high
         self.mechanism = mechanism
+        self.privacy = privacy
         self.random_state = random_state
         self.schema = schema
 
@@ -128,6 +132,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             self.random_state,
             self.scale,
             mechanism=self.mechanism,
+            privacy=self.privacy,
         )
         self._n_features_out = 2 * self.n_frequencies
 

@@ -1,13 +1,9 @@
 """What one row, and one user, may contribute to a sum.
 
 A row's features have norm ``sqrt(m)`` whatever finite numbers it holds, so the sensitivity of a
-sum does not come from the size of the values. Three limits do matter, and each has its place:
-
-* `clip_norm` and the schema's bounds limit *values*. They keep outliers from wrapping around in
-  the features; they do nothing for the sensitivity.
-* `clip_weights` limits record *weights*: a row of weight w moves the sum by ``w sqrt(m)``, so
-  the sensitivity is ``w_max sqrt(m)``.
-* `UserLimits` limits how often a *user* contributes: without it a promise about users is empty.
+sum does not come from the size of the values. The schema's bounds limit *values*: they keep outliers
+from wrapping around in the features, and do nothing for the sensitivity. `UserLimits` limits how
+often a *user* contributes: without it a promise about users is empty.
 
 Rows that are not finite never get here: the schema sets them apart.
 """
@@ -25,94 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError, StoreError
-from streamsketch.features.kernels import ONE
 from streamsketch.schema.plain import plain_list
 
 if TYPE_CHECKING:
     from streamsketch.privacy.settings import Settings
 
-__all__ = ["UserLimits", "clip_norm", "clip_weights", "user_limits", "weighted_sum"]
-
-#: Weights are whole multiples of this, so that weighted counts stay exact.
-WEIGHT_STEP = 1.0 / 256.0
-
-
-def clip_norm(x: NDArray[np.floating[Any]], largest: float) -> tuple[NDArray[np.float32], int]:
-    """Shorten rows that are longer than ``largest``; directions stay.
-
-    This limits the values, not the sensitivity: features have the same norm for every row.
-
-    Args:
-        x: (n, d) finite encoded rows.
-        largest: Largest Euclidean norm, above 0.
-
-    Returns:
-        The rows, (n, d) float32, and how many were shortened. The number is exact, so with
-        privacy on it stays on the operator's side (see `privacy.diagnostics`).
-
-    Raises:
-        ConfigError: If `largest` is not above 0.
-
-    >>> rows, shortened = clip_norm(np.array([[3.0, 4.0], [0.3, 0.4]]), 1.0)
-    >>> rows.round(2).tolist(), shortened
-    ([[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]], 1)
-    """
-    if not largest > 0.0:
-        raise ConfigError(f"the largest row norm is {largest!r}; it must be above 0.")
-    norms = np.linalg.norm(x, axis=1)
-    long = norms > largest
-    factor = np.where(long, largest / np.maximum(norms, 1e-300), 1.0)
-    return np.asarray(x * factor[:, None], np.float32), int(long.sum())
-
-
-def clip_weights(weights: NDArray[Any], w_max: float) -> tuple[NDArray[np.float64], int]:
-    """Record weights within ``[0, w_max]``, in whole multiples of 1/256 (rounded down).
-
-    Args:
-        weights: (n,) numbers.
-        w_max: Largest weight; `privacy.Settings.w_max` where privacy is on.
-
-    Returns:
-        The weights, (n,) float64, and how many were above `w_max`.
-
-    Raises:
-        DataError: If a weight is negative or not finite.
-        ConfigError: If `w_max` is not above 0.
-
-    >>> clip_weights(np.array([0.5, 7.0]), 2.0)
-    (array([0.5, 2. ]), 1)
-    """
-    if not 0.0 < w_max < np.inf:
-        raise ConfigError(f"w_max is {w_max!r}; it must be a finite number above 0.")
-    weights = np.asarray(weights, np.float64)
-    if not (np.isfinite(weights) & (weights >= 0.0)).all():
-        raise DataError(
-            "a record weight is negative or not finite; correct it or set the row apart before "
-            "sketching."
-        )
-    clipped = np.floor(np.minimum(weights, w_max) / WEIGHT_STEP) * WEIGHT_STEP
-    return clipped, int((weights > w_max).sum())
-
-
-def weighted_sum(
-    features: Any, x: NDArray[np.floating[Any]], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], float]:
-    """Fixed-point sum of weighted rows and their weight; clip the weights first.
-
-    Truncation towards zero of ``w phi`` never lengthens it: a row's part has norm at most
-    ``w * features.norm_bound``.
-
-    Args:
-        features: A `FeatureMap`.
-        x: (n, d) finite rows.
-        weights: (n,) multiples of 1/256, as `clip_weights` gives them.
-
-    Returns:
-        (width,) int64 in units of 2**-16, and the sum of the weights (exact).
-    """
-    phi = features.features(np.asarray(x, np.float32))
-    parts = np.trunc(phi * (ONE * weights)[:, None]).astype(np.int64)
-    return parts.sum(axis=0), float(weights.sum())
+__all__ = ["UserLimits", "user_limits"]
 
 
 @dataclass

@@ -168,7 +168,7 @@ class Releaser:
         self.memory = make_memory(self.memory_text)
 
     def release(
-        self, total: NDArray[np.int64], count: float, span: Mapping[str, Any] | None = None
+        self, total: NDArray[np.int64], count: int, span: Mapping[str, Any] | None = None
     ) -> Snapshot:
         """Release the stream's sum at a consistent cut.
 
@@ -176,7 +176,7 @@ class Releaser:
 
         Args:
             total: (classes * width,) int64, the sum of all rows since the beginning.
-            count: Their number, or their weight in multiples of 1/256.
+            count: Their number.
             span: Positions and times covered. Of a private snapshot only the `window` is told,
                 as positions tell the exact count.
 
@@ -242,16 +242,12 @@ class Releaser:
                 f"the rows of stream {self.stream!r} are fewer than at the last release: the sums "
                 "are older than the ledger; restore sums and ledger from the same state file."
             )
-        most = (count - self.seen_count) * self.features.norm_bound * ONE * self._largest_weight
+        most = (count - self.seen_count) * self.features.norm_bound * ONE
         if np.abs((total - self.seen) * self.features.units).max(initial=0) > most:
             raise PrivacyError(
                 f"the sums of stream {self.stream!r} moved further than its new rows can move "
                 "them; sums and ledger are not of the same state: restore both from one file."
             )
-
-    @property
-    def _largest_weight(self) -> float:
-        return self.settings.w_max if self.settings is not None else 1.0
 
     def _check_budget(self) -> None:
         assert self.settings is not None
@@ -279,7 +275,6 @@ class Releaser:
             "noise": "discrete" if s.strict else "rounded",
             "count_floor": floor,
             "ledger": self.ledger.head,
-            "w_max": s.w_max,
             "epochs": s.epochs,
         }
         if s.unit == "user":

@@ -167,9 +167,8 @@ def _caveats(facts: Mapping[str, Any]) -> list[str]:
     )
     lines = [
         arithmetic,
-        f"Assumptions: column limits, categories, frequencies and scale were chosen without looking "
-        f"at these rows, or paid for; record weights were at most {facts.get('w_max', 1.0):g}; the "
-        "time of a release does not depend on the rows.",
+        "Assumptions: column limits, categories, frequencies and scale were chosen without looking at "
+        "these rows, or paid for; the time of a release does not depend on the rows.",
         "Not covered: the time a computation takes, and whoever can read the memory or the state "
         "folder of the sketching process.",
     ]

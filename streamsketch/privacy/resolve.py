@@ -65,6 +65,9 @@ def resolve(
 
 def _settings(values: Mapping[str, Any], mechanism: str) -> Settings:
     given = dict(values)
+    weight = given.pop("w_max", 1.0)  # of the time when rows could carry weights
+    if weight != 1.0:
+        raise ConfigError(f"w_max is {weight!r} but rows carry no weights; remove it.")
     if lookup(mechanism).endless and given.get("releases", "endless") == "endless":
         given["releases"] = None
     if mechanism == "gaussian":

@@ -90,6 +90,11 @@ def _restore_private(
     assert releaser.settings is not None
     saved, mine = dict(body.get("settings") or {}), releaser.settings.to_dict()
     changed = [k for k in mine if k != "epochs" and saved.get(k) != mine[k]]
+    if saved.pop("w_max", 1.0) != 1.0:
+        raise PrivacyError(
+            f"stream {releaser.stream!r} was started with w_max = other than 1, noise for weights that no row "
+            "carries any more; start a new stream for rows not used so far."
+        )
     if changed:
         k = changed[0]
         raise PrivacyError(

@@ -41,7 +41,6 @@ class Settings:
         separation: Unit "user": those windows are at least this far apart (b).
         rows: Unit "user": at most this many rows of one user per window.
         users: Unit "user": how many different users are remembered; rows of more are left out.
-        w_max: Largest record weight; weights are clipped to it.
         decay: Mechanism decayed: weight of the past per window, 0 < decay < 1.
         panes: Mechanism sliding: how many windows a release covers.
         buffers: Mechanism blt and decayed: buffers of the noise generator (default: as needed).
@@ -64,7 +63,6 @@ class Settings:
     separation: int = 1
     rows: int = 1
     users: int = 1_000_000
-    w_max: float = 1.0
     decay: float = 0.99
     panes: int = 24
     buffers: int | None = None
@@ -88,9 +86,9 @@ class Settings:
         for name in ("releases", "buffers"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))
-        for name, value in (("w_max", self.w_max), ("count_weight", self.count_weight)):
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value!r}; it must be a finite number above 0.")
+        weight = self.count_weight
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
+            raise ConfigError(f"count_weight is {weight!r}; it must be a finite number above 0.")
         if not 0.0 < self.decay < 1.0:
             raise ConfigError(f"decay is {self.decay!r}; it must lie strictly between 0 and 1.")
         _one_of("unit", self.unit, ("row", "user"))
@@ -131,12 +129,12 @@ class Settings:
         one, count = norm_bound, self.count_units(norm_bound) / 2.0**16
         if self.adjacency == "replace_one":
             one, count = 2.0 * one if replace_bound is None else replace_bound, 2.0 * count
-        return self.w_max * math.hypot(one, count) * self.rows
+        return math.hypot(one, count) * self.rows
 
     def count_units(self, norm_bound: float) -> int:
         """Units of 2**-16 that one row adds to the count coordinate.
 
-        A multiple of 256, so that weights in multiples of 1/256 are counted in whole units.
+        A multiple of 256, as it always was: streams that go on keep their noise.
         """
         return 256 * max(1, round(self.count_weight * norm_bound * 2**8))
 

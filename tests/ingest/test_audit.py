@@ -16,7 +16,7 @@ EXPECTED = {
     "same noise reused": {"correlation"},
     "prefix replayed after a crash": {"refused"},
     "window counted twice": {"variance"},
-    "weight not clipped": {"mu"},
+    "rows of a user not limited": {"mu"},
     "count exact": {"variance"},
     "norm of a row without its cells": {"mu", "variance"},
     "cells with half of the noise": {"variance"},

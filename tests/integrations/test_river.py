@@ -34,6 +34,14 @@ def test_it_is_the_sketcher_bit_for_bit() -> None:
     assert model.release().count == 50
 
 
+def test_private_releases_carry_their_promise() -> None:
+    budget = {"rho": 0.5, "releases": 1}
+    model = RiverSketcher(Schema.vectors(2, -1, 1), 8, mechanism="gaussian", privacy=budget)
+    model.learn_one({"x0": 0.25, "x1": -0.5})
+    release = model.release().release
+    assert release.mechanism == "gaussian" and release.rho == 0.5
+
+
 def test_features_are_those_of_the_sketch() -> None:
     schema = Schema.vectors(2, -1, 1)
     model = RiverSketcher(schema, 32)

@@ -54,6 +54,13 @@ def test_private_releases_need_declared_limits() -> None:
         SketchTransformer(4, mechanism="gaussian").fit(np.zeros((3, 2)))
 
 
+def test_private_releases_carry_their_promise() -> None:
+    budget = {"rho": 0.5, "releases": 1}
+    model = SketchTransformer(4, low=0, high=1, mechanism="gaussian", privacy=budget)
+    release = model.fit(np.random.default_rng(0).uniform(size=(50, 2))).release().release
+    assert release.mechanism == "gaussian" and release.rho == 0.5
+
+
 def test_it_feeds_a_linear_model() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, size=(800, 2))

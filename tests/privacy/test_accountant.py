@@ -50,7 +50,7 @@ def test_impossible_budgets(name, bad):
     ("field", "bad"),
     [
         ("delta", 0.0), ("delta", 1.0), ("delta", float("nan")), ("releases", 0), ("releases", 2.5),
-        ("epochs", 0), ("windows", 0), ("w_max", float("nan")), ("w_max", 0.0), ("decay", 1.0),
+        ("epochs", 0), ("windows", 0), ("decay", 1.0),
         ("count_weight", -1), ("unit", "person"), ("adjacency", "swap"), ("panes", True),
         ("separation", -3), ("buffers", 0),
     ],
@@ -77,6 +77,5 @@ def test_sensitivity_follows_from_the_norm_bound():
     assert Settings(rho=0.5, adjacency="replace_one").unit_norm(1.0) == pytest.approx(
         2 * base.unit_norm(1.0)
     )
-    assert Settings(rho=0.5, w_max=3.0).unit_norm(1.0) == pytest.approx(3 * base.unit_norm(1.0))
     user = Settings(rho=0.5, unit="user", windows=5, rows=4)
     assert user.unit_norm(1.0) == pytest.approx(4 * base.unit_norm(1.0))

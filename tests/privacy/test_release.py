@@ -10,7 +10,6 @@ import pytest
 from streamsketch.errors import BudgetError, ConfigError, PrivacyError, SchemaError, StoreError
 from streamsketch.features import FeatureMap
 from streamsketch.privacy import MECHANISMS, Releaser, Settings, explain
-from streamsketch.privacy.diagnostics import public, public_metrics
 from streamsketch.privacy.ledger import KEEP, Ledger
 from streamsketch.schema import Column, Schema
 from streamsketch.sketcher import Sketcher
@@ -303,7 +302,7 @@ def test_nothing_exact_is_said(caplog):
         r = sketcher.releaser
         said = [
             caplog.text, repr(sketcher), repr(sketcher.sketch), repr(r), repr(r.settings),
-            explain(r), r.ledger.lines(), json.dumps(public_metrics(r, snapshots[1])),
+            explain(r), r.ledger.lines(),
             *(explain(s) for s in snapshots), *(repr(s) for s in snapshots),
             *(json.dumps(s.release.notes) for s in snapshots), *(str(dict(s.span)) for s in snapshots),
         ]  # fmt: skip
@@ -315,13 +314,15 @@ def test_nothing_exact_is_said(caplog):
     assert all(secret not in text for text in said)
 
 
-def test_public_metrics_hold_public_names_only():
-    releaser = make()
-    facts = public_metrics(releaser, releaser.release(FM.sum(ROWS), len(ROWS)))
-    assert public(facts, private=True) == facts
-    assert public({"rows": 5, "lag": 3}, private=True) == {}
-    assert public({"rows": 5}, private=False) == {"rows": 5}
-    assert "budget_left" not in public_metrics(Releaser(FM, SCHEMA))
+def test_settings_of_the_time_of_weights_are_read():
+    """Old files and pipelines may say `w_max = 1`, what it always was; more is refused."""
+    releaser = make(w_max=1.0)
+    restored(lambda _, body: body["settings"].update(w_max=1.0))
+    with pytest.raises(ConfigError, match="rows carry no weights"):
+        make(w_max=2.0)
+    with pytest.raises(PrivacyError, match="w_max"):
+        restored(lambda _, body: body["settings"].update(w_max=2.0))
+    assert releaser.sigma == make().sigma
 
 
 def test_test_mode_is_loud_and_repeatable(caplog):
