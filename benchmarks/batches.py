@@ -47,7 +47,7 @@ def ingest(folder: Path, source: object) -> Ingest:
     features = FeatureMap.from_spec(Spec("gaussian", SCHEMA.d, 64, schema_hash=SCHEMA.hash))
     return Ingest(
         source, SCHEMA, features, State(folder / "state", features), Store(folder / "store"),  # type: ignore[arg-type]
-        lambda: Releaser(features, SCHEMA), schedule=Schedule(release_seconds=None),
+        lambda: Releaser(features, SCHEMA), schedule=Schedule(seconds=None),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from streamsketch.features.spec import Spec
 from streamsketch.ingest.loop import Ingest
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.publish import Schedule
-from streamsketch.ingest.watch import Watch
+from streamsketch.ingest.watch import Drift, Watch
 from streamsketch.privacy.release import Releaser
 from streamsketch.run.signals import stop_on_signals
 from streamsketch.schema import Schema
@@ -39,11 +39,9 @@ def ingest(folder, module, settings, schema, save_seconds=0.03, drift=False):
         Store(str(Path(folder) / "store")),
         lambda: Releaser(features, schema, stream="test"),
         make_file({"path": str(Path(folder) / "dead.jsonl")}),
-        Schedule(save_seconds=save_seconds, release_seconds=None),
+        Schedule(save_seconds=save_seconds, seconds=None),
         # so short a window that unchanged rows raise alarms
-        watch=Watch(
-            schema, state.folder, run_length=400, window=6, detector_frequencies=8, actions=()
-        )
+        watch=Watch(schema, state.folder, Drift(400, 6, actions=()), detector_frequencies=8)
         if drift
         else None,
     )

@@ -66,7 +66,7 @@ def ingest(
         store,
         lambda: Releaser(fm, SCHEMA),
         FileDeadLetters(folder / f"dead-{name}.jsonl"),
-        Schedule(save_seconds=0.2, release_seconds=None),
+        Schedule(save_seconds=0.2, seconds=None),
     )
 
 

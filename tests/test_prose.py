@@ -107,7 +107,7 @@ def test_every_key_of_the_pipeline_is_described(hook: ModuleType) -> None:
     from streamsketch.run.tables import PipelineFile
 
     page = hook.pipeline()  # raises KeyError where a key has no meaning in its docstring
-    for table in PipelineFile.model_fields:
+    for table in PipelineFile.__dataclass_fields__:
         assert f"## {table}\n" in page
     for key in (
         "watermark",

@@ -9,14 +9,15 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamsketch.errors import ConfigError, StoreError
 from streamsketch.ingest.streams import Dead
-from streamsketch_consumers import settings as checked
+from streamsketch.tables import key, takes
+from streamsketch_consumers.kafka.settings import TopicSettings
 
 if TYPE_CHECKING:
     from streamsketch_consumers.kafka.sink import Outbox
@@ -36,9 +37,16 @@ class FileSettings:
         keep: How many of these to keep, the newest; 0 keeps all.
     """
 
-    path: str
+    path: str = key(location=True, pipeline="{dead}/member-{member}.jsonl")
     max_bytes: int = 64 << 20
     keep: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.keep < 0:
+            raise ConfigError(
+                f"max_bytes = {self.max_bytes} must be at least 1 and keep = "
+                f"{self.keep} at least 0"
+            )
 
 
 class FileDeadLetters:
@@ -210,21 +218,15 @@ def _header(value: Any) -> bytes:
     return text.encode()
 
 
-def make_file(settings: Mapping[str, Any]) -> FileDeadLetters:
+@takes(FileSettings, 'dead_letters "file"')
+def make_file(settings: FileSettings) -> FileDeadLetters:
     """The entry point `file`."""
-    given = checked.parse(FileSettings, settings, 'dead_letters "file"')
-    if given.max_bytes < 1 or given.keep < 0:
-        raise ConfigError(
-            f'dead_letters "file": max_bytes = {given.max_bytes} must be at least 1 and keep = '
-            f"{given.keep} at least 0"
-        )
-    return FileDeadLetters(Path(given.path), given.max_bytes, given.keep)
+    return FileDeadLetters(Path(settings.path), settings.max_bytes, settings.keep)
 
 
-def make_kafka(settings: Mapping[str, Any]) -> KafkaDeadLetters:
+@takes(TopicSettings, 'dead_letters "kafka"')
+def make_kafka(settings: TopicSettings) -> KafkaDeadLetters:
     """The entry point `kafka`."""
-    from streamsketch_consumers.kafka.settings import TopicSettings
     from streamsketch_consumers.kafka.sink import Outbox
 
-    given = checked.parse(TopicSettings, settings, 'dead_letters "kafka"')
-    return KafkaDeadLetters(Outbox(given), given.topic)
+    return KafkaDeadLetters(Outbox(settings), settings.topic)

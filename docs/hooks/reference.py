@@ -11,6 +11,8 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from streamsketch.schema.columns import Column
+
 PUBLIC = [
     "streamsketch",
     "streamsketch.features",
@@ -97,6 +99,7 @@ PARTS = [  # tables of pipeline.toml whose further keys belong to what `type` (o
 def pipeline() -> str:
     """Every table and key of pipeline.toml with its default and meaning."""
     from streamsketch.run.tables import PipelineFile
+    from streamsketch.tables import tables_of
 
     lines = [
         "# pipeline.toml",
@@ -105,13 +108,9 @@ def pipeline() -> str:
         "reported at once. Paths are relative to the file.",
         "",
     ]
-    own = {name: field.annotation for name, field in PipelineFile.model_fields.items()}
-    for name, annotation in own.items():
-        table = annotation if isinstance(annotation, type) else annotation.__args__[0]
-        summary, meanings = described(table)
-        rows = [(key, default(f.get_default(call_default_factory=True), f.is_required()), meanings[key])
-                for key, f in table.model_fields.items()]  # fmt: skip
-        lines += [f"## {name}", "", summary, "", *_keys(rows)]
+    for name, table in tables_of(PipelineFile).items():
+        summary, _ = described(table)
+        lines += [f"## {name}", "", summary, "", *_keys(_rows(table))]
         for part, when, path in PARTS:
             if part == name:
                 lines += [
@@ -126,14 +125,26 @@ def pipeline() -> str:
 def _settings(path: str) -> list[str]:
     module, name = path.rsplit(".", 1)
     kind = getattr(import_module(module), name)
+    return _keys(_rows(kind))
+
+
+def _rows(kind: type) -> list[tuple[str, str, str]]:
+    """Key, default and meaning; the default is that of a pipeline file where it has its own."""
     _, meanings = described(kind)
     rows = []
     for f in dataclasses.fields(kind):
         factory = f.default_factory
         value = f.default if factory is dataclasses.MISSING else factory()
-        if f.name != "name" and not f.name.startswith("_"):
+        instead = f.metadata.get("pipeline")
+        value = value if instead is None else instead
+        hidden = (
+            f.name.startswith("_")
+            or f.metadata.get("rest")
+            or (kind is Column and f.name == "name")
+        )
+        if not hidden:
             rows.append((f.name, default(value, value is dataclasses.MISSING), meanings[f.name]))
-    return _keys(rows)
+    return rows
 
 
 def _keys(rows: list[tuple[str, str, str]]) -> list[str]:

@@ -100,11 +100,9 @@ def replay(
 
     Goes on where it stopped: a second call with the same files and store reads only what is new.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from streamsketch.run.config import load
-    from streamsketch.run.tables import SourceTable
 
     loaded = load(pipeline)
     paths = [f if "://" in f else str(Path(f).absolute()) for f in files]
@@ -114,16 +112,13 @@ def replay(
     given = {
         "rate": rate, "event_time": event_time, "speed": speed, "start": start, "until": until,
     }  # fmt: skip
-    # What the pipeline says of reading files (format, delimiter, ...) holds for a replay too.
-    kept = loaded.source.settings if loaded.source.type == "files" else {}
-    settings = {
-        **kept,
+    settings: dict[str, Any] = {
         **{key: value for key, value in given.items() if value is not None},
         **({"follow": True} if follow else {}),
-        "path": paths[0] if len(paths) == 1 else paths,
     }
-    source = SourceTable(type="files", name=loaded.source.name, **settings)
-    _ingest(replace(loaded, source=source), 0, bounded=not follow)
+    # What the pipeline says of reading files (format, delimiter, ...) holds for a replay too.
+    loaded = loaded.reading("files", path=paths[0] if len(paths) == 1 else paths, **settings)
+    _ingest(loaded, 0, bounded=not follow)
 
 
 def redrive(
@@ -137,12 +132,9 @@ def redrive(
     Letters that are refused again are dead letters again. A letter is learned once, however often
     this is called or breaks off; read letters are kept in the folder dead/redriven of the store.
     """
-    from dataclasses import replace
-
     from streamsketch.cli.console import say
     from streamsketch.run.config import load
     from streamsketch.run.redrive import collect
-    from streamsketch.run.tables import SourceTable
 
     loaded = load(pipeline)
     folder, count, other = collect(loaded, files or [])
@@ -152,9 +144,11 @@ def redrive(
         say("there are no dead letters to send through")
         return
     say(f"sending {count:,} dead letters through")
-    settings: dict[str, Any] = {"path": str(folder), "part": "redrive", "format": "jsonl"}
-    source = SourceTable(type="files", name=loaded.source.name, **settings)
-    _ingest(replace(loaded, source=source), 0, bounded=True)
+    _ingest(
+        loaded.reading("files", fresh=True, path=str(folder), part="redrive", format="jsonl"),
+        0,
+        bounded=True,
+    )
 
 
 def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:

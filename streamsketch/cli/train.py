@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,8 +45,8 @@ def train(
 
     loaded = load(pipeline)
     given = {"seconds": seconds, "device": device}
-    changes = {key: value for key, value in given.items() if value is not None}
-    loaded = replace(loaded, trainer=loaded.trainer.model_copy(update=changes))
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    loaded = replace(loaded, trainer=replace(loaded.trainer, **changes))
     if watch:
         _watch(loaded)
     else:

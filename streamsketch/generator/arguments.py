@@ -9,7 +9,7 @@ import torch
 from streamsketch.errors import ConfigError, PrivacyError, SpecMismatchError, TrainingError
 from streamsketch.generator.neural import NetworkGenerator
 from streamsketch.generator.objectives import OBJECTIVES
-from streamsketch.generator.trainer import TrainingConfig
+from streamsketch.generator.options import TrainingConfig
 from streamsketch.schema.rows import as_table
 from streamsketch.snapshot import Snapshot
 

@@ -4,14 +4,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from streamsketch.errors import ConfigError, TrainingError
+from streamsketch.errors import TrainingError
 from streamsketch.expect import expect, whole
 from streamsketch.features.frequencies import second_order_base
 from streamsketch.generator.arguments import check, check_ranks, device_of, rows_of
@@ -19,19 +19,18 @@ from streamsketch.generator.autoregressive import Autoregressive
 from streamsketch.generator.autoregressive.fitting import fit_table
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.mixture import Mixture, corrects, decoded, place, weigh_again
-from streamsketch.generator.networks import NetworkConfig
 from streamsketch.generator.neural import NetworkGenerator
 from streamsketch.generator.objectives import OBJECTIVES, Problem
+from streamsketch.generator.options import NetworkConfig, TrainingConfig
 from streamsketch.generator.ranks import ranks
 from streamsketch.generator.threads import Threads
-from streamsketch.generator.trainer import Candidate, HeldOut, TrainingConfig
+from streamsketch.generator.trainer import Candidate, HeldOut
 from streamsketch.snapshot import Snapshot
+from streamsketch.tables import checked
 
 __all__ = ["Progress", "fit"]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T", TrainingConfig, NetworkConfig)
 
 WARM_RATE = 0.5  # of the full learning rate, after a warm start or from a mixture
 GOOD = 3.0  # times the floor
@@ -141,8 +140,10 @@ def fit(
     begins = start if isinstance(start, NetworkGenerator) else None
     if begins is None and start is not None:
         log.info("a network starts from a network only; it starts from random weights")
-    config = _made(TrainingConfig, config or {})
-    network = _made(NetworkConfig, network) if isinstance(network, Mapping) else network
+    if config is None or isinstance(config, Mapping):
+        config = checked(TrainingConfig, config or {}, "config")
+    if isinstance(network, Mapping):
+        network = checked(NetworkConfig, network, "network")
     where = device_of(device)
     check(snapshot, seconds, steps, objective, begins, init, config)
     rows = rows_of(snapshot, objective, samples)
@@ -337,18 +338,6 @@ class _Fit:
             "snapshot": self.snapshot.id,
         }
         return fresh
-
-
-def _made(kind: type[T], given: T | Mapping[str, Any]) -> T:
-    """A configuration from its fields, as a pipeline file holds them."""
-    if not isinstance(given, Mapping):
-        return given
-    try:
-        return kind(**given)
-    except TypeError:
-        known = [f.name for f in fields(kind)]
-        unknown = [k for k in given if k not in known]
-        raise ConfigError(f"options {unknown} are unknown; known are {', '.join(known)}") from None
 
 
 def _weights(candidate: Candidate) -> dict[str, torch.Tensor]:

@@ -23,8 +23,8 @@ from streamsketch.verdict import verdict
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamsketch.generator.networks import NetworkConfig
     from streamsketch.generator.neural import NetworkGenerator
+    from streamsketch.generator.options import NetworkConfig
 
 __all__ = ["Generator"]
 

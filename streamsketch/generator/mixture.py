@@ -26,8 +26,9 @@ from streamsketch.decode.solve import rough
 from streamsketch.features.kernels.loss import sketch_mean
 from streamsketch.generator.components import Components
 from streamsketch.generator.heads import GAIN
-from streamsketch.generator.networks import NetworkConfig, preset
+from streamsketch.generator.networks import preset
 from streamsketch.generator.neural import Model
+from streamsketch.generator.options import NetworkConfig
 from streamsketch.schema.columns import Block
 from streamsketch.snapshot import Snapshot
 

@@ -11,47 +11,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from streamsketch.errors import ConfigError
+from streamsketch.generator.options import NetworkConfig
 
-__all__ = ["NETWORKS", "NetworkConfig", "normal_latents", "preset"]
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What a network is made of.
-
-    Attributes:
-        name: A name in `NETWORKS`.
-        latent: Dimension p of the latent vectors.
-        width: Units per layer (`conv`: channels at full resolution).
-        depth: Layers or blocks.
-        bounded: Whether numbers are bounded by tanh.
-        components: Components of a decoded mixture that the network corrects (`init = "mixture"`
-            of `fit` sets them; see `generator.mixture`); 0 for none.
-    """
-
-    name: str = "residual"
-    latent: int = 32
-    width: int = 256
-    depth: int = 3
-    bounded: bool = True
-    components: int = 0
-
-    def __post_init__(self) -> None:
-        if self.name not in NETWORKS:
-            raise ConfigError(
-                f"network = {self.name!r} is unknown; choose one of {', '.join(NETWORKS)}"
-            )
-        for field in ("latent", "width", "depth"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")
-        if self.components < 0:
-            raise ConfigError(f"components = {self.components} must be 0 or more")
+__all__ = ["NETWORKS", "normal_latents", "preset"]
 
 
 def preset(name: str, d: int) -> NetworkConfig:

@@ -17,7 +17,8 @@ from streamsketch.generator.components import Components
 from streamsketch.generator.conditioned import label_of, rows_where
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.heads import Head
-from streamsketch.generator.networks import NETWORKS, NetworkConfig, normal_latents, preset
+from streamsketch.generator.networks import NETWORKS, normal_latents, preset
+from streamsketch.generator.options import NetworkConfig
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
 from streamsketch.schema.conditions import Where

@@ -12,8 +12,9 @@ from streamsketch.errors import TrainingError
 from streamsketch.features.kernels.loss import sketch_mean
 from streamsketch.generator.neural import Model
 from streamsketch.generator.objectives import Objective, Problem
+from streamsketch.generator.options import TrainingConfig
 
-__all__ = ["Candidate", "HeldOut", "TrainingConfig"]
+__all__ = ["Candidate", "HeldOut"]
 
 log = logging.getLogger(__name__)
 
@@ -27,35 +28,6 @@ def halves_pay(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Run options of training; they may change from run to run.
-
-    Attributes:
-        batch: Rows per step.
-        subset: Frequencies per step, of those trained on.
-        rate: Adam's learning rate, at its height.
-        average: Decay of the weights' moving average; 0 keeps the last weights.
-        heldout: Share of the frequencies that is never trained on.
-        anneal: Share of the training over which the fast frequencies come in; 0: from the start.
-        restarts: Candidates that are tried on the first part of the budget.
-        trial: Share of the budget that the trials take, all together.
-        validations: How often the held-out distance is taken.
-        compile: Compile the network (GPU).
-    """
-
-    batch: int = 500
-    subset: int = 1024
-    rate: float = 2e-3
-    average: float = 0.995
-    heldout: float = 0.05
-    anneal: float = 0.0
-    restarts: int = 1
-    trial: float = 0.25
-    validations: int = 20
-    compile: bool = False
 
 
 @dataclass(frozen=True)

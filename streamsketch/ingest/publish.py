@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from streamsketch.errors import BudgetError, FencedError, PrivacyError
 from streamsketch.ingest.parts import State
@@ -27,13 +28,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to save and when to release; None switches a trigger off."""
+    """[snapshots]: when sums are saved and released, and what is kept; None switches a trigger off.
 
-    save_seconds: float = 2.0
-    release_seconds: float | None = 10.0
-    release_rows: int | None = None
-    keep: int | None = 100
-    max_age: float | None = None
+    Attributes:
+        save_seconds: Save sums and positions so often, in seconds.
+        seconds: Release after so many seconds.
+        rows: Release after so many rows read.
+        keep: Keep the newest so many snapshots.
+        max_age: Remove snapshots that are older, in seconds.
+    """
+
+    save_seconds: Annotated[float, Ge(0)] = 2.0
+    seconds: Annotated[float, Gt(0)] | None = 10.0
+    rows: Annotated[int, Ge(1)] | None = None
+    keep: Annotated[int, Ge(1)] | None = 100
+    max_age: Annotated[float, Gt(0)] | None = None
 
 
 class ReleaseState(Protocol):

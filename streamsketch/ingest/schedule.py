@@ -124,7 +124,7 @@ class Releases:
 
     def wants_save(self, rows: int) -> bool:
         """Whether this process alone, with so many rows, has read enough for a release."""
-        enough = self.schedule.release_rows
+        enough = self.schedule.rows
         return enough is not None and rows - self._rows_saved >= enough
 
     def saved(self, rows: int) -> None:
@@ -147,11 +147,11 @@ class Releases:
         last, now = self.state.last_release(), self.clock.monotonic()
         if last != self._last[0]:
             self._last = (last, now)
-        seconds = self.schedule.release_seconds
+        seconds = self.schedule.seconds
         if seconds is not None and now - self._last[1] >= seconds:
             return True
         saved, self._saved = self._saved, False
-        rows = self.schedule.release_rows
+        rows = self.schedule.rows
         return saved and rows is not None and self.state.rows_since_release() >= rows
 
     def release(self, wait: bool = False, last: bool = False) -> list[Snapshot]:

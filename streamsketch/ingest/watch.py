@@ -3,13 +3,14 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, StoreError
@@ -19,13 +20,39 @@ if TYPE_CHECKING:
     from streamsketch.drift import SketchDrift
     from streamsketch.schema import Schema
 
-__all__ = ["ACTIONS", "Unwatched", "Watch"]
+__all__ = ["ACTIONS", "Drift", "Unwatched", "Watch"]
 
 log = logging.getLogger(__name__)
 
 State = tuple[Arrays, dict[str, Any]]
 
 ACTIONS = ("snapshot", "reset")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """[drift]: watch the rows for change; without the table nothing is watched.
+
+    Attributes:
+        run_length: Rows of the stream between two false alarms, on average, while nothing changes.
+        window: Rows of a part that the fast of the two sketches spans.
+        every: Watch every so many-th row only.
+        actions: What an alarm sets off: snapshot, reset.
+    """
+
+    run_length: Annotated[float, Gt(0)] = 1_000_000
+    window: Annotated[int, Ge(1)] = 200
+    every: Annotated[int, Ge(1)] = 1
+    actions: tuple[Literal["snapshot", "reset"], ...] = ("snapshot",)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.actions) - set(ACTIONS))
+        if unknown:
+            raise ConfigError(
+                f"drift: actions {unknown} are unknown; choose of {', '.join(ACTIONS)}"
+            )
+        if self.every < 1:
+            raise ConfigError(f"drift: every = {self.every} must be at least 1")
 
 
 @dataclass
@@ -52,47 +79,37 @@ class Watch:
     Args:
         schema: The columns.
         folder: The state folder.
-        run_length: Rows between two false alarms, on average, while nothing changes.
-        window: Rows of a part that the fast of the two sketches spans.
-        every: Watch every k-th row only.
-        actions: What an alarm sets off, of `ACTIONS`.
+        drift: What to watch for.
         detector_frequencies: Frequencies of the detector's own small sketch.
 
     Attributes:
         alarms: Alarms that this process raised.
 
     Raises:
-        ConfigError: An unknown action, or numbers out of range.
+        ConfigError: Numbers out of range.
     """
 
     def __init__(
         self,
         schema: "Schema",
         folder: Path,
-        run_length: float = 1_000_000,
-        window: int = 200,
-        every: int = 1,
-        actions: Sequence[str] = ("snapshot",),
+        drift: Drift = Drift(),
         detector_frequencies: int = 64,
     ) -> None:
         from streamsketch.drift import SketchDrift
         from streamsketch.features import FeatureMap
         from streamsketch.features.spec import Spec
 
-        unknown = sorted(set(actions) - set(ACTIONS))
-        if unknown:
-            raise ConfigError(
-                f"drift: actions {unknown} are unknown; choose of {', '.join(ACTIONS)}"
-            )
-        if every < 1:
-            raise ConfigError(f"drift: every = {every} must be at least 1")
         spec = Spec("multiscale+axis", schema.d, detector_frequencies, schema_hash=schema.hash)
         features = FeatureMap.from_spec(spec, schema.blocks)
         self._new = partial(
-            SketchDrift, features=features, run_length=run_length / every, window=window
+            SketchDrift,
+            features=features,
+            run_length=drift.run_length / drift.every,
+            window=drift.window,
         )
         self._new()  # numbers out of range are refused now
-        self.folder, self.every, self.actions = folder, every, tuple(actions)
+        self.folder, self.every, self.actions = folder, drift.every, drift.actions
         self.alarms = 0
         self._parts: dict[str, _Watched] = {}
 

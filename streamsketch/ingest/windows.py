@@ -17,14 +17,16 @@ not waited for; their rows for windows that closed meanwhile are late.
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.schema.times import is_time, read_as
+from streamsketch.tables import key
 
 __all__ = ["LATE", "OK", "TOO_FAR", "Part", "Windows", "microseconds"]
 
@@ -49,10 +51,11 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Windows:
-    """How a stream is cut into windows.
+    """[windows]: cut the stream by event time; without the table releases cut it.
 
     Attributes:
-        time: The column with each row's time: a timestamp, a date, or seconds since 1970.
+        time: Column of each row's time: a timestamp, a date, or seconds since 1970. In a pipeline
+            file it may be left out where a column is of kind event_time.
         width: Length of a window, seconds.
         lateness: A window stays open until the watermark is so many seconds past its end.
         idle_seconds: A part without rows for so long is not waited for; None waits for ever.
@@ -60,19 +63,19 @@ class Windows:
             other parts are behind. So many a single chunk may open.
         max_jump: A row whose time is more seconds than that past its part's watermark is refused:
             a wrong time far ahead would make all others late. None takes every time.
-        watermark: `rows`, or `clock`.
+        watermark: What closes windows: the times of the `rows`, or the `clock`.
         at_end: A stream that has ended releases its open windows, or `keep`s them for more rows.
 
     Raises:
         ConfigError: A number out of range.
     """
 
-    time: str
-    width: float
-    lateness: float = 0.0
-    idle_seconds: float | None = 60.0
-    max_open: int = 100
-    max_jump: float | None = None
+    time: str = key(pipeline="")
+    width: Annotated[float, Gt(0)] = key()
+    lateness: Annotated[float, Ge(0)] = 0.0
+    idle_seconds: Annotated[float, Gt(0)] | None = 60.0
+    max_open: Annotated[int, Ge(1)] = 100
+    max_jump: Annotated[float, Gt(0)] | None = None
     watermark: Literal["rows", "clock"] = "rows"
     at_end: Literal["release", "keep"] = "release"
 

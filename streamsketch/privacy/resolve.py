@@ -9,6 +9,7 @@ from typing import Any
 from streamsketch.errors import ConfigError
 from streamsketch.privacy.mechanisms import lookup
 from streamsketch.privacy.settings import Settings
+from streamsketch.tables import checked
 
 __all__ = ["resolve"]
 
@@ -72,10 +73,4 @@ def _settings(values: Mapping[str, Any], mechanism: str) -> Settings:
         given["releases"] = None
     if mechanism == "gaussian":
         given.setdefault("releases", 1)
-    try:
-        return Settings(**given)
-    except TypeError as error:
-        raise ConfigError(
-            f"privacy settings {sorted(values)} do not fit ({error}); see "
-            "streamsketch.privacy.Settings."
-        ) from None
+    return checked(Settings, given, "privacy")

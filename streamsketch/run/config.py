@@ -2,13 +2,14 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
 from streamsketch.errors import ConfigError, SchemaError
+from streamsketch.ingest.publish import Schedule
+from streamsketch.ingest.streams import plugin
+from streamsketch.ingest.watch import Drift
 from streamsketch.ingest.windows import Windows
 from streamsketch.schema import Schema
 
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
 from streamsketch.run.tables import (
     DeadLettersTable,
     DedupTable,
-    DriftTable,
     PipelineFile,
     PrivacyTable,
     SamplerTable,
     SketchTable,
-    SnapshotsTable,
     SourceTable,
     StoreTable,
     TrainerTable,
 )
+from streamsketch.tables import read, tables_of, unknown_key
 
 __all__ = ["Pipeline", "load"]
 
@@ -51,14 +51,14 @@ class Pipeline:
     source: SourceTable
     sketch: SketchTable
     privacy: PrivacyTable
-    snapshots: SnapshotsTable
+    snapshots: Schedule
     trainer: TrainerTable
     sampler: SamplerTable
     store_table: StoreTable
     dead_letters: DeadLettersTable
     schema: Schema
     folder: Path
-    drift: DriftTable | None = None
+    drift: Drift | None = None
     windows: Windows | None = None
     dedup: DedupTable | None = None
 
@@ -88,8 +88,36 @@ class Pipeline:
         from streamsketch.storage.store import Store
 
         table = self.store_table
-        state = self.resolve(table.state) if table.state else None
-        return Store(self.resolve(table.path), state, table.shared)
+        return Store(table.path, table.state, table.shared)
+
+    def places(self, member: int = 0) -> dict[str, str]:
+        """What stands for {store}, {dead} and {member} in the defaults of a pipeline file."""
+        store = self.store()
+        return {"store": store.root, "dead": str(store.dead), "member": str(member)}
+
+    def reading(self, source: str, fresh: bool = False, **settings: Any) -> "Pipeline":
+        """The pipeline with another source.
+
+        Args:
+            source: Name of the source.
+            fresh: Whether nothing holds on of what the pipeline says of such a source.
+            settings: Its settings.
+
+        Raises:
+            ConfigError: All that is wrong with the settings.
+        """
+        mistakes: list[str] = []
+        before = self.source.settings
+        given = (
+            {f.name: getattr(before, f.name) for f in fields(before)}
+            if is_dataclass(before)
+            else before
+        )
+        kept = given if source == self.source.type and not fresh else {}
+        made = _settings("sources", source, {**kept, **settings}, "source.", mistakes, self.folder)
+        if mistakes:
+            raise ConfigError("; ".join(mistakes))
+        return replace(self, source=replace(self.source, type=source, settings=made))
 
     def releaser(self, features: "Map") -> "Releaser":
         """A releaser that has released nothing."""
@@ -99,12 +127,6 @@ class Pipeline:
             features, self.schema, stream=self.source.name, mechanism=self.privacy.mechanism,
             memory=self.sketch.memory, settings=self.privacy.settings,
         )  # fmt: skip
-
-    def resolve(self, path: str) -> str:
-        """A path or URL as seen from the pipeline file's folder."""
-        if "://" in path or Path(path).is_absolute() or path == "-":
-            return path
-        return str(self.folder / path)
 
 
 def load(path: str | Path) -> Pipeline:
@@ -136,60 +158,106 @@ def parse(tables: Mapping[str, Any], folder: Path, name: str = "the pipeline") -
     Traceback (most recent call last):
     streamsketch.errors.ConfigError: the pipeline has 4 mistakes:
       source.members: input should be greater than or equal to 1 (found 0)
-      snapshots.second: unknown key; known are rows, seconds, save_seconds, keep, max_age
+      snapshots.second: unknown key; did you mean seconds?
       store: the table is missing
       schema: no [schema.<column>] tables; propose some with `streamsketch init`
     """
-    tables = dict(tables)
-    problems: list[str] = []
-    schema = None
-    declared = tables.pop("schema", None)
-    try:
-        if declared is not None:
-            schema = Schema.from_dict(declared)
-    except SchemaError as e:
-        problems.append(f"schema: {e}")
-    file = None
-    try:
-        file = PipelineFile.model_validate(tables)
-    except ValidationError as e:
-        problems = [_problem(error) for error in e.errors()] + problems
-        # what contradicts between the other tables is told as well
-        wrong = {error["loc"][0] for error in e.errors()}
-        sound = {key: table for key, table in tables.items() if key not in wrong}
-        file = PipelineFile.model_validate({"store": {"path": ""}, **sound})
-    if declared is None:
-        problems.append(
-            "schema: no [schema.<column>] tables; propose some with `streamsketch init`"
-        )
-    if (
-        file is not None
-        and schema is not None
-        and file.sketch.conditional
-        and schema.label is None
-    ):
-        problems.append(
-            'sketch.conditional: needs a label column; declare one with kind = "label"'
-        )
+    mistakes: list[str] = []
+    file = _file(tables, folder, mistakes)
+    schema = _schema(tables, mistakes)
+    mistakes += _privacy_problems(file) + _shared_problems(file)
     windows = None
-    if file is not None:
-        problems += _privacy_problems(file) + _shared_problems(file)
-    if file is not None and schema is not None:
-        if file.dedup is not None and schema.record_column is None:
-            problems.append(
-                'dedup: needs the column that identifies a record; declare it with kind = "record_id"'
-            )
+    if schema is not None:
+        mistakes += _schema_problems(file, schema)
         try:
-            windows = None if file.windows is None else _windows(file, schema)
+            windows = None if file.windows is None else _windows(file, tables, schema)
         except ConfigError as e:
-            problems.append(str(e))
-    if problems or file is None or schema is None:
-        count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
-        raise ConfigError(f"{name} has {count}:\n  " + "\n  ".join(problems))
+            mistakes.append(str(e))
+    if mistakes or schema is None:
+        count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+        raise ConfigError(f"{name} has {count}:\n  " + "\n  ".join(mistakes))
     return Pipeline(
         file.source, file.sketch, file.privacy, file.snapshots, file.trainer, file.sampler, file.store,
         file.dead_letters, schema, folder, file.drift, windows, file.dedup,
     )  # fmt: skip
+
+
+def _file(tables: Mapping[str, Any], folder: Path, mistakes: list[str]) -> PipelineFile:
+    """The tables that are right; defaults stand for the others, so that all contradictions are told."""
+    kinds = tables_of(PipelineFile)
+    sound: dict[str, Any] = {}
+    for name, table in tables.items():
+        if name in kinds:
+            value = read(kinds[name], table, f"{name}.", mistakes, folder)
+            sound.update({} if value is None else {name: value})
+        elif name != "schema":
+            mistakes.append(f"{name}: {unknown_key(name, [*kinds, 'schema'])}")
+    if "store" not in tables:
+        mistakes.append("store: the table is missing")
+    return _with_settings(PipelineFile(**sound), folder, mistakes)
+
+
+def _with_settings(file: PipelineFile, folder: Path, mistakes: list[str]) -> PipelineFile:
+    """The file with the settings of its source, its sink and its dead letters checked by these."""
+    source, sampler, dead = file.source, file.sampler, file.dead_letters
+    made = _settings("sources", source.type, source.settings, "source.", mistakes, folder)
+    file = replace(file, source=replace(source, settings=made))
+    if sampler.rows > 0:
+        made = _settings("sinks", sampler.sink, sampler.settings, "sampler.", mistakes, folder)
+        file = replace(file, sampler=replace(sampler, settings=made))
+    if dead.on_error == "dlq":
+        made = _settings(
+            "dead_letters", dead.type, dead.settings, "dead_letters.", mistakes, folder
+        )
+        file = replace(file, dead_letters=replace(dead, settings=made))
+    return file
+
+
+def _settings(
+    group: str, name: str, table: Any, where: str, mistakes: list[str], folder: Path
+) -> Any:
+    """Settings as the source or sink of that name declares them.
+
+    They stay a table where it declares none, cannot be loaded on this machine, or lacks a key that only
+    those need who make it: `replay` brings its own path.
+    """
+    try:
+        factory = plugin(group, name)
+    except ConfigError as e:
+        mistakes.append(f"{where}{'sink' if group == 'sinks' else 'type'}: {e}")
+        return table
+    except ImportError:
+        return table
+    kind = getattr(factory, "settings", None)
+    value = None if kind is None else read(kind, table, where, mistakes, folder, whole=False)
+    return table if value is None else value
+
+
+def _schema(tables: Mapping[str, Any], mistakes: list[str]) -> Schema | None:
+    if "schema" not in tables:
+        mistakes.append(
+            "schema: no [schema.<column>] tables; propose some with `streamsketch init`"
+        )
+        return None
+    try:
+        return Schema.from_dict(tables["schema"])
+    except SchemaError as e:
+        mistakes.append(f"schema: {e}")
+        return None
+
+
+def _schema_problems(file: PipelineFile, schema: Schema) -> list[str]:
+    """What other tables ask of the columns."""
+    problems = []
+    if file.sketch.conditional and schema.label is None:
+        problems.append(
+            'sketch.conditional: needs a label column; declare one with kind = "label"'
+        )
+    if file.dedup is not None and schema.record_column is None:
+        problems.append(
+            'dedup: needs the column that identifies a record; declare it with kind = "record_id"'
+        )
+    return problems
 
 
 def _privacy_problems(file: PipelineFile) -> list[str]:
@@ -200,7 +268,7 @@ def _privacy_problems(file: PipelineFile) -> list[str]:
     try:
         resolve(file.privacy.mechanism, file.sketch.memory, file.privacy.settings or None)
     except (ConfigError, TypeError) as e:
-        problems.append(f"privacy: {e}")
+        problems.append(f"privacy: {str(e).removeprefix('privacy: ')}")
     if file.privacy.mechanism == "none":
         return problems
     if file.dead_letters.on_error == "fail":
@@ -256,7 +324,7 @@ def _shared_problems(file: PipelineFile) -> list[str]:
     return problems
 
 
-def _windows(file: PipelineFile, schema: Schema) -> Windows:
+def _windows(file: PipelineFile, tables: Mapping[str, Any], schema: Schema) -> Windows:
     """How a stream is cut.
 
     Raises:
@@ -276,27 +344,10 @@ def _windows(file: PipelineFile, schema: Schema) -> Windows:
             f"windows.time: column {name!r} is {found}; it must be of kind event_time, timestamp or "
             "numeric (seconds since 1970)"
         )
-    given = {"rows", "seconds"} & file.snapshots.model_fields_set
-    if given and any(getattr(file.snapshots, key) is not None for key in given):
+    given = {"rows", "seconds"} & set(tables.get("snapshots", {}))
+    if given:
         raise ConfigError(
             f"snapshots.{sorted(given)[0]}: a window is released when it closes; remove the key, or "
             "the [windows] table"
         )
-    return Windows(**{**table.model_dump(), "time": name})
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        table = PipelineFile.model_fields.get(str(error["loc"][0]))
-        kind = table.annotation if table is not None and len(error["loc"]) > 1 else PipelineFile
-        known = (
-            ", ".join(kind.model_fields)
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-            else ""
-        )
-        return f"{where}: unknown key; known are {known}"
-    if error["type"] == "missing":
-        return f"{where}: {'the table' if len(error['loc']) == 1 else 'the key'} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]} (found {error['input']!r})"
+    return replace(table, time=name)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from streamsketch.errors import ConfigError
 from streamsketch.ingest.loop import Ingest, Progress
 from streamsketch.ingest.parts import State
-from streamsketch.ingest.publish import Schedule
 from streamsketch.ingest.streams import Bounded, Source, plugin
 from streamsketch.ingest.watch import Watch
 from streamsketch.ingest.windows import iso
 from streamsketch.privacy.clipping import user_limits
 from streamsketch.run.figures import LagSeconds, Rate
 from streamsketch.run.status import Status
+from streamsketch.tables import placed
 
 if TYPE_CHECKING:
     from streamsketch.run.config import Pipeline
@@ -40,20 +40,14 @@ def run_ingest(
         )
     dead_letters = None
     if pipeline.dead_letters.on_error == "dlq":
-        settings = pipeline.dead_letters.settings
-        if pipeline.dead_letters.type == "file":
-            path = settings.get("path")
-            settings["path"] = (
-                pipeline.resolve(path) if path else str(store.dead / f"member-{member}.jsonl")
-            )
+        settings = placed(pipeline.dead_letters.settings, **pipeline.places(member))
         dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
     watch = None
     if pipeline.drift is not None:
-        watch = Watch(pipeline.schema, store.state_dir, **pipeline.drift.model_dump())
-    s = pipeline.snapshots
+        watch = Watch(pipeline.schema, store.state_dir, pipeline.drift)
     ingest = Ingest(
         source, pipeline.schema, features, state, store, lambda: pipeline.releaser(features), dead_letters,
-        Schedule(s.save_seconds, s.seconds, s.rows, s.keep, s.max_age), on_error=pipeline.dead_letters.on_error,
+        pipeline.snapshots, on_error=pipeline.dead_letters.on_error,
         limits=limits, watch=watch, windows=pipeline.windows,
         record_ids=None if pipeline.dedup is None else pipeline.dedup.ids,
     )  # fmt: skip

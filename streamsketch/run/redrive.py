@@ -37,7 +37,7 @@ def collect(pipeline: "Pipeline", files: Sequence[str] = ()) -> tuple[Path | Non
     rows: list[str] = []
     other = 0
     done: list[tuple[Path, list[str]]] = []
-    unwrap = str(pipeline.source.settings.get("unwrap", ""))
+    unwrap = str(getattr(pipeline.source.settings, "unwrap", ""))
     for path in paths:
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -12,6 +12,7 @@ from streamsketch.run.arrivals import arrivals
 from streamsketch.run.config import Pipeline
 from streamsketch.run.status import rounded
 from streamsketch.run.supervisor import finished
+from streamsketch.tables import placed
 from streamsketch.verdict import verdict
 
 if TYPE_CHECKING:
@@ -70,13 +71,7 @@ def sample_new(
 
 def _sink(pipeline: Pipeline) -> Sink:
     """The sink that a pipeline's [sampler] table describes; files go to the store's samples."""
-    settings = pipeline.sampler.settings
-    if pipeline.sampler.sink == "file":
-        path = settings.get("path")
-        settings["path"] = (
-            pipeline.resolve(path) if path else pipeline.store().path("samples/samples.parquet")
-        )
-        settings.setdefault("mode", "parts")  # each checkpoint's rows are readable at once
+    settings = placed(pipeline.sampler.settings, **pipeline.places())
     sink: Sink = plugin("sinks", pipeline.sampler.sink)(settings)
     return sink
 

@@ -1,38 +1,77 @@
-"""The tables of pipeline.toml, as pydantic checks them: every key with its type and its meaning."""
+"""The tables of pipeline.toml that are no other room's: every key with its type and its meaning.
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+`PipelineFile` has all of them; those of releases, windows and drift belong to `ingest`, which works with them.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator
 
 from streamsketch.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
+from streamsketch.generator.options import NetworkConfig, TrainingConfig
+from streamsketch.ingest.publish import Schedule
+from streamsketch.ingest.watch import Drift
+from streamsketch.ingest.windows import Windows
+from streamsketch.tables import key, rest
 
 __all__ = [
     "DeadLettersTable",
     "DedupTable",
-    "DriftTable",
     "PipelineFile",
     "PrivacyTable",
     "SamplerTable",
     "SketchTable",
-    "SnapshotsTable",
     "SourceTable",
     "StoreTable",
     "TrainerTable",
-    "WindowsTable",
 ]
 
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(0)]
+Length = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Gt(0)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _known(names: Callable[[], Any], several: bool = False) -> AfterValidator:
+    """A value among the names of a registry, which is loaded when a value is looked at."""
+
+    def check(value: str) -> str:
+        known = names()
+        if any(part not in known for part in (value.split("+") if several else [value])):
+            more = ", or several joined by +" if several else ""
+            raise ValueError(f"{value!r} is unknown; choose one of {', '.join(known)}{more}")
+        return value
+
+    return AfterValidator(check)
 
 
-class SourceTable(BaseModel):
+def _laws() -> Any:
+    from streamsketch.features.frequencies import LAWS
+
+    return LAWS
+
+
+def _maps() -> Any:
+    from streamsketch.features import MAPS
+
+    return MAPS
+
+
+def _a_memory(memory: str) -> str:
+    from streamsketch.privacy.memory import make_memory
+
+    try:
+        make_memory(memory)
+    except ConfigError as e:
+        raise ValueError(str(e)) from None
+    return memory
+
+
+@dataclass(frozen=True)
+class SourceTable:
     """[source]: what to read; further keys are the source's own settings.
 
     Attributes:
@@ -41,18 +80,14 @@ class SourceTable(BaseModel):
         members: Sketching processes that `run` starts.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     type: str = "files"
     name: str = "stream"
     members: Positive = 1
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to the source."""
-        return dict(self.model_extra or {})
+    settings: Any = rest()
 
 
-class SketchTable(_Table):
+@dataclass(frozen=True)
+class SketchTable:
     """[sketch]: the operator. Everything here is public and part of the fingerprint.
 
     Attributes:
@@ -72,87 +107,35 @@ class SketchTable(_Table):
     """
 
     frequencies: Positive = 4096
-    law: str = "multiscale"
-    scale: Annotated[float, Field(gt=0)] | str = 1.0
+    law: Annotated[str, _known(_laws, several=True)] = "multiscale"
+    scale: Length | str = 1.0
     seed: int = 0
-    map: str = "fourier"
-    memory: str = "landmark"
+    map: Annotated[str, _known(_maps)] = "fourier"
+    memory: Annotated[str, AfterValidator(_a_memory)] = "landmark"
     conditional: bool = False
     cells: bool = False
-    middle: Annotated[int, Field(ge=0)] = 0
-    coarse: Annotated[int, Field(ge=0)] = 0
+    middle: Count = 0
+    coarse: Count = 0
     triples: tuple[tuple[str, str, str], ...] = ()
-    partners: dict[str, tuple[str, ...]] = {}
-    max_cells: Annotated[int, Field(gt=0, le=1 << 28)] = 1 << 19
-
-    @field_validator("law")
-    @classmethod
-    def _known_law(cls, law: str) -> str:
-        from streamsketch.features.frequencies import LAWS
-
-        if any(part not in LAWS for part in law.split("+")):
-            raise ValueError(
-                f"{law!r} is unknown; choose one of {', '.join(LAWS)}, or several joined by +"
-            )
-        return law
-
-    @field_validator("map")
-    @classmethod
-    def _known_map(cls, map: str) -> str:
-        from streamsketch.features import MAPS
-
-        if map not in MAPS:
-            raise ValueError(f"{map!r} is unknown; choose one of {', '.join(MAPS)}")
-        return map
-
-    @field_validator("memory")
-    @classmethod
-    def _known_memory(cls, memory: str) -> str:
-        from streamsketch.privacy.memory import make_memory
-
-        try:
-            make_memory(memory)
-        except ConfigError as e:
-            raise ValueError(str(e)) from None
-        return memory
+    partners: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    max_cells: Annotated[int, Gt(0), Le(1 << 28)] = 1 << 19
 
 
-class PrivacyTable(BaseModel):
+@dataclass(frozen=True)
+class PrivacyTable:
     """[privacy]: the mechanism; further keys are its settings.
 
     Attributes:
         mechanism: none, gaussian, toeplitz, blt, decayed, tumbling or sliding.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     mechanism: str = "none"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to the mechanism."""
-        return dict(self.model_extra or {})
+    settings: Any = rest()
 
 
-class SnapshotsTable(_Table):
-    """[snapshots]: when sums are saved and released, and what is kept.
-
-    Attributes:
-        rows: Release after so many rows read.
-        seconds: Release after so many seconds.
-        save_seconds: Save sums and positions so often, in seconds.
-        keep: Keep the newest so many snapshots.
-        max_age: Remove snapshots that are older, in seconds.
-    """
-
-    rows: Positive | None = None
-    seconds: Seconds | None = 10.0
-    save_seconds: Seconds = 2.0
-    keep: Positive | None = 100
-    max_age: Seconds | None = None
-
-
-class TrainerTable(BaseModel):
-    """[trainer]: how generators are fitted; further keys go to `fit`.
+@dataclass(frozen=True)
+class TrainerTable:
+    """[trainer]: how generators are fitted; `steps`, `network`, `init` and `config` as in `fit`.
 
     Attributes:
         seconds: Wall-clock budget of one training; tables with cells need less.
@@ -161,23 +144,32 @@ class TrainerTable(BaseModel):
         device: cpu, cuda, or auto for cuda where there is one.
         seed: Seed of weights and latents.
         keep: Keep the newest so many checkpoints.
+        steps: Train a network for so many steps instead of `seconds`.
+        network: Name of the network, or a table of its parts.
+        init: Begin a network with random weights, or with the mixture decoded from the sketch.
+        config: A table of a network's training options.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     seconds: Seconds = 60.0
     checkpoint_seconds: Seconds = 60.0
     objective: str = "sketch"
     device: str = "auto"
     seed: int = 0
     keep: Positive | None = 20
+    steps: Positive | None = None
+    network: str | NetworkConfig | None = None
+    init: Literal["random", "mixture"] = "random"
+    config: TrainingConfig | None = None
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Further keywords of `fit`."""
-        return dict(self.model_extra or {})
+    def options(self) -> dict[str, Any]:
+        """The further keywords of `fit`, as they were given."""
+        names = ("steps", "network", "init", "config")
+        return {name: getattr(self, name) for name in names}
 
 
-class SamplerTable(BaseModel):
+@dataclass(frozen=True)
+class SamplerTable:
     """[sampler]: what to draw from each new checkpoint; further keys are the sink's settings.
 
     Attributes:
@@ -188,60 +180,16 @@ class SamplerTable(BaseModel):
         seed: Seed of the draws.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    rows: Annotated[int, Field(ge=0)] = 1000
+    rows: Count = 1000
     sink: str = "file"
     method: str = "history"
     target: Literal["data", "generator", "latent"] = "data"
     seed: int = 0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to the sink."""
-        return dict(self.model_extra or {})
+    settings: Any = rest()
 
 
-class DriftTable(_Table):
-    """[drift]: watch the rows for change; without the table nothing is watched.
-
-    Attributes:
-        run_length: Rows between two false alarms, on average.
-        window: Rows of a window.
-        every: Look at every so many-th row.
-        actions: What an alarm does: snapshot, reset.
-    """
-
-    run_length: Annotated[float, Field(gt=0)] = 1_000_000.0
-    window: Positive = 200
-    every: Positive = 1
-    actions: tuple[Literal["snapshot", "reset"], ...] = ("snapshot",)
-
-
-class WindowsTable(_Table):
-    """[windows]: cut the stream by event time; without the table releases cut it.
-
-    Attributes:
-        width: Length of a window, seconds.
-        time: Column of the time, where none is of kind event_time.
-        lateness: Wait so long for rows that are out of order, seconds.
-        idle_seconds: A part that is silent for so long is not waited for.
-        max_open: Most windows that a part keeps unreleased.
-        max_jump: Refuse a row whose time is so many seconds past all before it in its part.
-        watermark: What closes windows: the times of the rows, or the clock.
-        at_end: Open windows of a stream that has ended: release or keep them.
-    """
-
-    width: Seconds
-    time: str | None = None
-    lateness: Annotated[float, Field(ge=0)] = 0.0
-    idle_seconds: Seconds | None = 60.0
-    max_open: Positive = 100
-    max_jump: Seconds | None = None
-    watermark: Literal["rows", "clock"] = "rows"
-    at_end: Literal["release", "keep"] = "release"
-
-
-class DedupTable(_Table):
+@dataclass(frozen=True)
+class DedupTable:
     """[dedup]: leave out rows whose record id came before.
 
     Attributes:
@@ -251,7 +199,8 @@ class DedupTable(_Table):
     ids: Positive = 100_000
 
 
-class StoreTable(_Table):
+@dataclass(frozen=True)
+class StoreTable:
     """[store]: where things are kept.
 
     Attributes:
@@ -260,12 +209,13 @@ class StoreTable(_Table):
         shared: URL of an object store for sums, positions and ledger, where consumers run on several machines.
     """
 
-    path: str
-    state: str | None = None
+    path: str = key(location=True)
+    state: str | None = key(None, location=True)
     shared: str | None = None
 
 
-class DeadLettersTable(BaseModel):
+@dataclass(frozen=True)
+class DeadLettersTable:
     """[dead_letters]: where unusable rows go; further keys are the sink's settings.
 
     A run that refused every row, or a larger share of them than `max_share`, has failed.
@@ -276,28 +226,24 @@ class DeadLettersTable(BaseModel):
         max_share: Share of refused rows above which a run has failed.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     type: str = "file"
     on_error: Literal["dlq", "skip", "fail"] = "dlq"
-    max_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to the dead-letter sink."""
-        return dict(self.model_extra or {})
+    max_share: Annotated[float, Ge(0), Le(1)] = 1.0
+    settings: Any = rest()
 
 
-class PipelineFile(_Table):
+@dataclass(frozen=True)
+class PipelineFile:
     """A whole pipeline file, but for its [schema.<column>] tables."""
 
     source: SourceTable = SourceTable()
     sketch: SketchTable = SketchTable()
     privacy: PrivacyTable = PrivacyTable()
-    snapshots: SnapshotsTable = SnapshotsTable()
+    snapshots: Schedule = Schedule()
     trainer: TrainerTable = TrainerTable()
     sampler: SamplerTable = SamplerTable()
-    store: StoreTable
+    store: StoreTable = StoreTable("")
     dead_letters: DeadLettersTable = DeadLettersTable()
-    drift: DriftTable | None = None
-    windows: WindowsTable | None = None
+    drift: Drift | None = None
+    windows: Windows | None = None
     dedup: DedupTable | None = None

@@ -148,7 +148,7 @@ def train_on(
         progress=progress,
         on_checkpoint=on_checkpoint,
         checkpoint_every=checkpoint_every,
-        **t.settings,
+        **t.options,
     )
 
 

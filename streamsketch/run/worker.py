@@ -23,24 +23,12 @@ __all__ = ["main", "make_source"]
 
 log = logging.getLogger(__name__)
 
-# keys of [source] that name files as seen from the pipeline file
-PATHS = {
-    "files": ("path",),
-    "arrow": ("path",),
-    "flight": ("samples", "token_file", "tls_cert", "tls_key", "tls_client_ca"),
-}
-
 
 def make_source(pipeline: Pipeline) -> Source:
     """The source that a pipeline's [source] table describes."""
-    settings = pipeline.source.settings
-    for key in PATHS.get(pipeline.source.type, ()):
-        value = settings.get(key)
-        if isinstance(value, str):
-            settings[key] = pipeline.resolve(value)
-        elif isinstance(value, list):
-            settings[key] = [pipeline.resolve(path) for path in value]
-    source: Source = plugin("sources", pipeline.source.type)(settings, pipeline.schema)
+    source: Source = plugin("sources", pipeline.source.type)(
+        pipeline.source.settings, pipeline.schema
+    )
     return source
 
 

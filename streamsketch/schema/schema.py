@@ -26,6 +26,7 @@ from streamsketch.schema.rows import (
     floats_of,
     refusal,
 )
+from streamsketch.tables import read
 
 __all__ = ["Schema"]
 
@@ -123,23 +124,14 @@ class Schema:
         """The schema of a mapping from column name to its declaration; all problems at once."""
         if not isinstance(columns, Mapping):
             raise SchemaError("the schema must be a table of columns, [schema.<column>]")
-        built, problems = [], []
-        for name, declared in columns.items():
-            try:
-                built.append(Column(name, **declared))
-            except SchemaError as e:
-                problems.append(str(e))
-            except TypeError:
-                allowed = {f for f in Column.__dataclass_fields__ if f != "name"}
-                unknown = sorted(set(declared) - allowed) if isinstance(declared, Mapping) else []
-                problems.append(
-                    f"column {name!r}: unknown keys {unknown}; known are {', '.join(sorted(allowed))}"
-                    if unknown
-                    else f"column {name!r}: kind is missing"
-                )
+        problems: list[str] = []
+        built = [
+            read(Column, declared, f"column {name!r}: ", problems, name=name)
+            for name, declared in columns.items()
+        ]
         if problems:
             raise SchemaError("; ".join(problems))
-        return cls(built)
+        return cls([column for column in built if column is not None])
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Schema":

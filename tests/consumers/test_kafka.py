@@ -464,7 +464,7 @@ def test_windows_of_the_messages_own_time_over_partitions(own_broker, tmp_path):
         source(own_broker.bootstrap, topic, schema, until="end", timestamp_column="at"),
         schema, features, State(tmp_path / "state", features), store,
         lambda: Releaser(features, schema, memory="tumbling"),
-        schedule=Schedule(save_seconds=0.05, release_seconds=None), windows=Windows("at", 3600),
+        schedule=Schedule(save_seconds=0.05, seconds=None), windows=Windows("at", 3600),
     )  # fmt: skip
     run.run(threading.Event())
     # partition 0 has the hours 0 0 1 3, partition 1 has 1 2 4 5: nobody is late

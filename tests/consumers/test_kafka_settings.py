@@ -56,7 +56,7 @@ def test_secrets_are_neither_settings_nor_shown(monkeypatch):
         ({"topic": "t", "max_records": 0}, "max_records = 0"),
         ({"topic": "t", "security_protocol": "SASL_SLL"}, "security_protocol = 'SASL_SLL'"),
         ({"topic": "t", "security_protocol": "SASL_SSL"}, "needs sasl_mechanism"),
-        ({"topic": "t", "topik": "t"}, "'topik' is not a setting"),
+        ({"topic": "t", "topik": "t"}, "topik: unknown key; did you mean topic"),
         ({"topic": "t", "format": "protobuf"}, "format 'protobuf'"),
     ],
 )

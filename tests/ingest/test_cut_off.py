@@ -112,7 +112,7 @@ class Counting(BareSource):
 
 
 def ingest(store, source, **schedule):
-    schedule = Schedule(**{"save_seconds": 0.0, "release_seconds": None, **schedule})
+    schedule = Schedule(**{"save_seconds": 0.0, "seconds": None, **schedule})
     state = State(store.state_dir, FM)
     return Ingest(source, SCHEMA, FM, state, store, lambda: Releaser(FM, SCHEMA), None, schedule)
 

@@ -43,7 +43,7 @@ def member(folder, capacity, windows=None, letters=None):
     store = Store(folder)
     return Ingest(
         Group(), SCHEMA, FM, State(store.state_dir, FM), store, lambda: Releaser(FM, SCHEMA),
-        letters, Schedule(release_seconds=None), record_ids=capacity, windows=windows,
+        letters, Schedule(seconds=None), record_ids=capacity, windows=windows,
     )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def ingest(folder, source, letters=None, **schedule):
     store = Store(folder)
     return Ingest(
         source, SCHEMA, FM, State(store.state_dir, FM), store, lambda: Releaser(FM, SCHEMA), letters,
-        Schedule(**{"save_seconds": 0.0, "release_seconds": None, **schedule}),
+        Schedule(**{"save_seconds": 0.0, "seconds": None, **schedule}),
     )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_dead_letters_of_the_source_are_counted_too(tmp_path):
 
 
 def test_snapshots_by_rows_by_request_and_none_when_nothing_is_new(tmp_path):
-    run = ingest(tmp_path, Scripted(100, 10), release_rows=30)
+    run = ingest(tmp_path, Scripted(100, 10), rows=30)
     run.run(threading.Event())
     assert len(Store(tmp_path).snapshots.names()) == 4  # 30, 60, 90 and the end
     assert run.release() is None
@@ -254,7 +254,7 @@ def test_a_disk_that_refuses_is_tried_again_and_nothing_is_lost(tmp_path):
 
 
 def test_decayed_and_tumbling_memories_release_panes(tmp_path):
-    run = ingest(tmp_path, Scripted(40, 10), release_rows=10)
+    run = ingest(tmp_path, Scripted(40, 10), rows=10)
     run.releases.new_releaser = lambda: Releaser(FM, SCHEMA, memory="tumbling")
     run.run(threading.Event())
     counts = [

@@ -64,7 +64,7 @@ class Member:
         self.state = State(store.state_dir, FM)
         self.ingest = Ingest(
             self.source, SCHEMA, FM, self.state, store, lambda: Releaser(FM, SCHEMA),
-            schedule=Schedule(save_seconds=0, release_seconds=None),
+            schedule=Schedule(save_seconds=0, seconds=None),
         )  # fmt: skip
         self.frozen = False
 

@@ -85,8 +85,8 @@ def cuts(tmp_path, name, schedule, mechanism="toeplitz", **source):
     return moments
 
 
-BY_ROWS = Schedule(save_seconds=3600, release_seconds=None, release_rows=20, keep=None)
-BY_SECONDS = Schedule(save_seconds=0.5, release_seconds=2.0, keep=None)
+BY_ROWS = Schedule(save_seconds=3600, seconds=None, rows=20, keep=None)
+BY_SECONDS = Schedule(save_seconds=0.5, seconds=2.0, keep=None)
 
 
 @pytest.mark.parametrize("schedule", [BY_ROWS, BY_SECONDS])

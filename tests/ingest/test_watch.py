@@ -11,7 +11,7 @@ import pytest
 from streamsketch import Snapshot, Store
 from streamsketch.errors import ConfigError, PrivacyError
 from streamsketch.ingest.streams import Chunk
-from streamsketch.ingest.watch import Watch
+from streamsketch.ingest.watch import Drift, Watch
 from streamsketch.privacy.release import Releaser
 from streamsketch.run.config import parse
 from tests.ingest.test_loop import FM, SCHEMA, Crash, Scripted, ingest
@@ -34,7 +34,7 @@ class Moving(Scripted):
 
 def run(folder, at, actions, n=8000):
     pipeline = ingest(folder, Moving(n, at))
-    watch = Watch(SCHEMA, pipeline.state.folder, run_length=100_000, window=50, actions=actions)
+    watch = Watch(SCHEMA, pipeline.state.folder, Drift(100_000, 50, actions=tuple(actions)))
     pipeline.parts.watch = watch
     pipeline.run(threading.Event())
     store = Store(folder)
@@ -72,10 +72,7 @@ def alarms_of(folder, moments, **more):
         pipeline.parts.watch = Watch(
             SCHEMA,
             pipeline.state.folder,
-            run_length=1000,
-            window=20,
-            every=2,
-            actions=["snapshot"],
+            Drift(run_length=1000, window=20, every=2, actions=("snapshot",)),
         )
         with nullcontext() if at is None else pytest.raises(Crash):
             pipeline.run(threading.Event())
@@ -106,7 +103,7 @@ def test_a_crash_between_saving_and_telling_of_an_alarm_tells_of_it_once(tmp_pat
         folder = tmp_path / str(after)
         pipeline = ingest(folder, Moving(6000, 700, batch=150))
         pipeline.parts.watch = Watch(
-            SCHEMA, pipeline.state.folder, run_length=1000, window=20, every=2
+            SCHEMA, pipeline.state.folder, Drift(run_length=1000, window=20, every=2)
         )
         with monkeypatch.context() as patched, pytest.raises(Crash):
             patched.setattr(Watch, "publish", dies)
@@ -126,7 +123,7 @@ def test_an_asked_for_reset_survives_a_crash_and_happens_once(tmp_path, monkeypa
 
         patched.setattr("streamsketch.ingest.schedule.release_now", dies)
         pipeline.run(threading.Event())
-    again = ingest(tmp_path, Moving(8000, 10**9), release_rows=2000)
+    again = ingest(tmp_path, Moving(8000, 10**9), rows=2000)
     again.run(threading.Event())
     store = Store(tmp_path)
     counts = [Snapshot.from_bytes(store.snapshots.read(n)).count for n in store.snapshots.names()]
@@ -135,10 +132,10 @@ def test_an_asked_for_reset_survives_a_crash_and_happens_once(tmp_path, monkeypa
 
 def test_settings_that_changed_start_the_detector_anew(tmp_path, caplog):
     first = ingest(tmp_path, Moving(1000, 10**9))
-    first.parts.watch = Watch(SCHEMA, first.state.folder, window=50)
+    first.parts.watch = Watch(SCHEMA, first.state.folder, Drift(window=50))
     first.run(threading.Event())
     second = ingest(tmp_path, Moving(8000, 5000))
-    second.parts.watch = Watch(SCHEMA, second.state.folder, run_length=100_000, window=40)
+    second.parts.watch = Watch(SCHEMA, second.state.folder, Drift(100_000, 40))
     second.run(threading.Event())
     assert "learned anew" in caplog.text
     assert [5000 < event["row"] < 5200 for event in written(tmp_path)] == [True]
@@ -154,7 +151,7 @@ def test_no_change_no_alarm(tmp_path):
 
 def test_wrong_actions_and_private_streams_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="unknown"):
-        Watch(SCHEMA, tmp_path, actions=["panic"])
+        Drift(actions=("panic",))
     tables = {
         "schema": SCHEMA.to_dict(), "store": {"path": "s"}, "drift": {},
         "privacy": {"mechanism": "toeplitz", "rho": 0.5},

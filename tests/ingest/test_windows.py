@@ -79,7 +79,7 @@ class Member:
                 FM, SCHEMA, memory="tumbling",
                 **({"mechanism": "tumbling", "settings": private} if private else {}),
             ),
-            self, Schedule(save_seconds=0, release_seconds=None, keep=None),
+            self, Schedule(save_seconds=0, seconds=None, keep=None),
             windows=windows, record_ids=record_ids, clock=clock,
         )  # fmt: skip
 
@@ -359,7 +359,7 @@ def run(folder, chunks, parts, windows, **more):
     ingest = Ingest(
         Ticking(chunks, parts, ticks), SCHEMA, FM, State(store.state_dir, FM), store,
         lambda: Releaser(FM, SCHEMA, memory="tumbling"),
-        schedule=Schedule(save_seconds=0, release_seconds=None), windows=windows,
+        schedule=Schedule(save_seconds=0, seconds=None), windows=windows,
         clock=Clock(lambda: 0.0, lambda: ticks[0]), **more,
     )  # fmt: skip
     made, inner = [], ingest.release

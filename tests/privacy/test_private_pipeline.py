@@ -58,7 +58,7 @@ def ingest(folder, n, **more):
     return Ingest(
         Rows(n), SCHEMA, FM, State(store.state_dir, FM), store,
         lambda: Releaser(FM, SCHEMA, mechanism="toeplitz", settings=settings),
-        schedule=Schedule(save_seconds=0.0, release_seconds=None, release_rows=20),
+        schedule=Schedule(save_seconds=0.0, seconds=None, rows=20),
         limits=user_limits(settings),
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamsketch import Schema, Sketcher
+from streamsketch import Schema, Sketcher, tables
 from streamsketch.errors import ConfigError
 from streamsketch.run.config import load, parse
 
@@ -32,9 +32,12 @@ def test_a_good_file_loads_with_paths_seen_from_its_folder(tmp_path):
     path = tmp_path / "pipeline.toml"
     path.write_text(GOOD)
     p = load(path)
-    assert p.source.settings == {"path": "in/*.csv", "rate": 100}
+    assert (p.source.settings.path, p.source.settings.rate) == (f"{tmp_path}/in/*.csv", 100)
     assert p.spec.m == 64 and p.spec.schema_hash == p.schema.hash and p.snapshots.rows == 500
-    assert p.store().root == str(tmp_path / "run") and p.resolve("s3://b/x") == "s3://b/x"
+    assert (
+        p.store().root == str(tmp_path / "run")
+        and tables.resolve("s3://b/x", tmp_path) == "s3://b/x"
+    )
     assert p.features().spec == p.spec and p.releaser(p.features()).mechanism == "none"
 
 
@@ -47,7 +50,7 @@ def test_every_mistake_is_shown_with_its_key(tmp_path):
     with pytest.raises(ConfigError) as e:
         load(path)
     for part in ("6 mistakes", "sketch.frequencies", "sketch.freq: unknown key", "sketch.law", "gaussian",
-                 "store.path: the key is missing", "store.paht: unknown key; known are path, state",
+                 "store.path: the key is missing", "store.paht: unknown key; did you mean path?",
                  "'x': bounds are reversed"):  # fmt: skip
         assert part in str(e.value), part
     assert e.value.exit_code == 2
@@ -79,7 +82,7 @@ def test_every_mistake_is_shown_with_its_key(tmp_path):
             'unit = "user"',
         ),
         ({"dedup": {}}, 'kind = "record_id"'),
-        ({"skecth": {}}, "skecth: unknown key; known are source, sketch"),
+        ({"skecth": {}}, "skecth: unknown key; did you mean sketch?"),
     ],
 )
 def test_single_mistakes(tmp_path, table, says):
@@ -158,3 +161,61 @@ def test_what_the_mechanism_refuses_is_told_with_every_other_mistake(tables, tol
     given = {"store": {"path": "s"}, "schema": {"x": column}, "drifts": {}, **tables}
     with pytest.raises(ConfigError, match=f"(?s)drifts: unknown key.*{told}"):
         parse(given, Path())
+
+
+def test_wrong_settings_of_source_sink_dead_letters_trainer_and_mechanism_are_told_together(
+    tmp_path,
+):
+    tables = {
+        "schema": {"x": {"kind": "numeric", "low": 0, "hihg": 1}, "y": {"kind": "numbr"}},
+        "store": {"path": "r"},
+        "source": {"type": "kafka", "topic": "t", "grop": "g", "max_rows": "many"},
+        "sampler": {"sink": "file", "mod": "parts"},
+        "dead_letters": {"max_bytes": -1},
+        "trainer": {"config": {"batsh": 3}, "network": {"width": "wide"}, "second": 4},
+        "privacy": {"mechanism": "toeplitz", "epsilonn": 1.0, "delta": "small"},
+    }
+    with pytest.raises(ConfigError, match="9 mistakes") as e:
+        parse(tables, tmp_path)
+    for part in (
+        "source.grop: unknown key; did you mean group?", "source.max_rows: input should be a valid integer",
+        "sampler.mod: unknown key; did you mean mode?", "dead_letters: ", "max_bytes = -1",
+        "trainer.config.batsh: unknown key; did you mean batch?", "trainer.network.width: input should",
+        "trainer.second: unknown key; did you mean seconds?", "privacy: epsilonn: unknown key",
+        "delta: input should", "column 'x': hihg: unknown key", "column 'y': kind 'numbr'",
+    ):  # fmt: skip
+        assert part in str(e.value), part
+
+
+def test_a_source_that_is_not_known_is_told_with_the_known_ones(tmp_path):
+    base = {"schema": {"x": {"kind": "numeric", "low": 0, "high": 1}}, "store": {"path": "r"}}
+    with pytest.raises(ConfigError, match=r"source.type: there is no 'kafak' among .*kafka"):
+        parse({**base, "source": {"type": "kafak"}}, tmp_path)
+    with pytest.raises(ConfigError, match=r"sampler.sink: there is no 'fiel'"):
+        parse({**base, "sampler": {"sink": "fiel"}}, tmp_path)
+
+
+def test_a_file_without_a_source_reads_what_replay_names(tmp_path):
+    base = {"schema": {"x": {"kind": "numeric", "low": 0, "high": 1}}, "store": {"path": "r"}}
+    p = parse({**base, "source": {"delimiter": ";"}}, tmp_path)
+    made = p.reading("files", path=["/a.csv", "b.csv"], rate=3.0)
+    assert made.source.settings.path == ("/a.csv", f"{tmp_path}/b.csv")
+    assert (made.source.settings.delimiter, made.source.settings.rate) == (";", 3.0)
+    assert p.reading("files", fresh=True, path="x").source.settings.delimiter == ","
+    with pytest.raises(ConfigError, match="rate and speed contradict"):
+        p.reading("files", path="x", rate=1.0, speed=2.0, event_time="x")
+
+
+def test_samples_and_dead_letters_lie_in_the_store_where_nothing_else_is_said(tmp_path):
+    base = {"schema": {"x": {"kind": "numeric", "low": 0, "high": 1}}, "store": {"path": "r"}}
+    p = parse(base, tmp_path)
+    assert p.sampler.settings.mode == "parts"
+    sink = tables.placed(p.sampler.settings, **p.places())
+    dead = tables.placed(p.dead_letters.settings, **p.places(2))
+    assert sink.path == f"{tmp_path}/r/samples/samples.parquet"
+    assert dead.path == f"{tmp_path}/r/state/dead/member-2.jsonl"
+    own = parse(
+        {**base, "sampler": {"path": "{x}.csv"}, "dead_letters": {"path": "d.jsonl"}}, tmp_path
+    )
+    assert tables.placed(own.sampler.settings, **own.places()).path == f"{tmp_path}/{{x}}.csv"
+    assert tables.placed(own.dead_letters.settings, **own.places()).path == f"{tmp_path}/d.jsonl"

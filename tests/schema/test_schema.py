@@ -185,7 +185,7 @@ def test_a_table_that_does_not_fit_names_the_column(table, says):
         ({"kind": "categorical", "values": []}, "values is empty"),
         ({"kind": "categorical", "type": "string", "values": ["a", "a"]}, "duplicates"),
         ({"kind": "categorical", "type": "int8", "values": ["a"]}, "not of type int8"),
-        ({"kind": "numeric", "low": 0, "high": 1, "lo": 3}, "unknown keys"),
+        ({"kind": "numeric", "low": 0, "high": 1, "lo": 3}, "lo: unknown key"),
         ({"kind": "numeric", "low": 0, "high": 1, "type": "floaty"}, "not an Arrow type"),
         ({"kind": "numeric", "low": 0, "high": 1, "knots": [0, 0]}, "increase"),
         (

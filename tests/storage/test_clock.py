@@ -64,7 +64,7 @@ def test_releases_come_as_often_as_declared(tmp_path, jump, monkeypatch):
     state.save_release = stamped
     Ingest(
         Slow(300, 10), SCHEMA, FM, state, store, lambda: Releaser(FM, SCHEMA),
-        schedule=Schedule(save_seconds=1.0, release_seconds=5.0), clock=world.clock(),
+        schedule=Schedule(save_seconds=1.0, seconds=5.0), clock=world.clock(),
     ).run(threading.Event())  # fmt: skip
     gaps = [b - a for a, b in zip(releases, releases[1:], strict=False)][:-1]
     assert len(releases) >= 5 and all(5 <= gap <= 6 for gap in gaps), releases

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from streamsketch.errors import ConfigError
+from streamsketch.tables import key
 from streamsketch_consumers.arrow.wire import address
 from streamsketch_consumers.columns import evolution_problem
 
@@ -28,7 +29,7 @@ class ArrowSettings:
         extra: A column that is not declared is `ignore`d, or `refuse`d.
     """
 
-    path: str
+    path: str = key(location=True)
     listen: bool = False
     keep_open: bool = False
     replayed: bool = False
@@ -43,7 +44,7 @@ class ArrowSettings:
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise ConfigError(f"source 'arrow': {problem}")
+            raise ConfigError(problem)
         if self.path.startswith("tcp://"):
             address(self.path)
 

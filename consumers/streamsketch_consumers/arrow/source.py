@@ -21,11 +21,11 @@ import pyarrow as pa
 from streamsketch.errors import DataError, SchemaError, SourceError, StreamSketchError
 from streamsketch.ingest.streams import Chunk, Dead, Ownership, Position
 from streamsketch.schema import Schema
+from streamsketch.tables import takes
 from streamsketch_consumers.arrow.crowd import Crowd
 from streamsketch_consumers.arrow.reading import Reading
 from streamsketch_consumers.arrow.settings import ArrowSettings
 from streamsketch_consumers.arrow.wire import Stopped, Wire, connections, listen
-from streamsketch_consumers.settings import parse
 
 __all__ = ["ArrowSettings", "ArrowSource", "make"]
 
@@ -209,10 +209,11 @@ class ArrowSource:
         return (Chunk(self.settings.part, {"rows": fault.before}, dead=(dead,), where=where),)
 
 
-def make(settings: Mapping[str, Any], schema: Schema) -> ArrowSource:
+@takes(ArrowSettings, "source 'arrow'")
+def make(settings: ArrowSettings, schema: Schema) -> ArrowSource:
     """The Arrow stream source of these settings; the entry point `arrow`.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
-    return ArrowSource(parse(ArrowSettings, settings, "source 'arrow'"), schema)
+    return ArrowSource(settings, schema)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 from streamsketch.errors import ConfigError, SourceError
@@ -34,7 +34,7 @@ class Files:
 
     def __init__(
         self,
-        path: str | list[str],
+        path: str | Sequence[str],
         any_suffix: bool = False,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -45,7 +45,7 @@ class Files:
         self._any_suffix = any_suffix
         self._sizes: dict[str, tuple[int, int, float]] = {}
         self._list: Callable[[], list[str]]
-        if isinstance(path, list):
+        if not isinstance(path, str):
             self._init_list(path)
         elif _is_glob(path) and not Path(path).exists():
             self._init_glob(path)
@@ -91,7 +91,7 @@ class Files:
                 done.append(name)
         return done
 
-    def _init_list(self, paths: list[str]) -> None:
+    def _init_list(self, paths: Sequence[str]) -> None:
         if not paths:
             raise ConfigError("path is an empty list; name at least one file")
         files = [Path(p).absolute() for p in paths]

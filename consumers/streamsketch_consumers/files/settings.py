@@ -2,9 +2,10 @@
 
 import codecs
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamsketch.errors import ConfigError
+from streamsketch.tables import key
 from streamsketch_consumers.columns import evolution_problem
 from streamsketch_consumers.files.formats import FORMATS
 
@@ -60,7 +61,7 @@ class FileSettings:
             set: with follow, warn; otherwise read what was added, and refuse what was replaced.
     """
 
-    path: str | list[str]
+    path: str | tuple[str, ...] = key(location=True)
     part: str = "files"
     format: str | None = None
     batch_rows: int = 8192
@@ -76,20 +77,20 @@ class FileSettings:
     extra: str = "ignore"
     delimiter: str = ","
     header: bool = True
-    null_values: list[str] = field(default_factory=lambda: [""])
+    null_values: tuple[str, ...] = ("",)
     newlines_in_values: bool = False
     max_row_bytes: int = 1 << 24
     encoding: str = "utf-8"
     decimal: str = "."
     thousands: str = ""
-    null_numbers: list[str] = field(default_factory=list)
+    null_numbers: tuple[str, ...] = ()
     unwrap: str = ""
     changed: str | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise ConfigError(f"source 'files': {problem}")
+            raise ConfigError(problem)
 
     def _problem(self) -> str | None:
         if self.format is not None and self.format not in FORMATS:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from streamsketch.errors import ConfigError, SchemaError, SourceError
 from streamsketch.ingest.streams import Chunk, Dead, Ownership, Position
 from streamsketch.schema import Schema
+from streamsketch.tables import takes
 from streamsketch_consumers.columns import check_columns, declared, readings
 from streamsketch_consumers.decode.csv_values import Dialect
 from streamsketch_consumers.files.folder import Files
@@ -26,7 +27,6 @@ from streamsketch_consumers.files.length import rows_in
 from streamsketch_consumers.files.pace import ByEventTime, ByRate, Pace, event_seconds
 from streamsketch_consumers.files.pieces import FileFault, Piece, Wanted, cut
 from streamsketch_consumers.files.settings import FileSettings, moment
-from streamsketch_consumers.settings import parse
 
 __all__ = ["FileSettings", "FileSource", "make"]
 
@@ -330,14 +330,15 @@ class FileSource:
             yield _nothing(self._wanted, row, (dead,) if self.settings.on_error == "dlq" else ())
 
 
-def make(settings: Mapping[str, Any], schema: Schema) -> FileSource:
+@takes(FileSettings, "source 'files'")
+def make(settings: FileSettings, schema: Schema) -> FileSource:
     """The file source of these settings; the entry point `files`.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
         SourceError: There is no such file.
     """
-    return FileSource(parse(FileSettings, settings, "source 'files'"), schema)
+    return FileSource(settings, schema)
 
 
 def _pace(settings: FileSettings) -> Pace | None:

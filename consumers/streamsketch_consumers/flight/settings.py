@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamsketch.errors import ConfigError
+from streamsketch.tables import key
 from streamsketch_consumers.columns import evolution_problem
 
 __all__ = ["LOOPBACK", "FlightSettings", "file_bytes"]
@@ -42,24 +43,24 @@ class FlightSettings:
     stream: str = "rows"
     part: str = "flight"
     token_env: str | None = None
-    token_file: str | None = None
+    token_file: str | None = key(None, location=True)
     insecure: bool = False
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_client_ca: str | None = None
+    tls_cert: str | None = key(None, location=True)
+    tls_key: str | None = key(None, location=True)
+    tls_client_ca: str | None = key(None, location=True)
     batch_rows: int = 8192
     queue_bytes: int = 1 << 26
     max_batch_bytes: int = 1 << 30
     max_clients: int = 1000
     max_sample_rows: int = 1_000_000
-    samples: str | None = None
+    samples: str | None = key(None, location=True)
     missing: str = "refuse"
     extra: str = "ignore"
 
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise ConfigError(f"source 'flight': {problem}")
+            raise ConfigError(problem)
 
     def _problem(self) -> str | None:
         for name in (

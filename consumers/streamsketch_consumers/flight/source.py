@@ -29,10 +29,10 @@ import pyarrow.flight as fl
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.ingest.streams import Chunk, Ownership, Position
 from streamsketch.schema import Schema
+from streamsketch.tables import takes
 from streamsketch_consumers.columns import check_columns, select, sound, text_types, wanted
 from streamsketch_consumers.flight.server import FlightServer
 from streamsketch_consumers.flight.settings import LOOPBACK, FlightSettings
-from streamsketch_consumers.settings import parse
 
 __all__ = ["FlightSource", "make"]
 
@@ -325,15 +325,15 @@ class FlightSource:
             self._changed.notify_all()
 
 
-def make(settings: Mapping[str, Any], schema: Schema) -> FlightSource:
+@takes(FlightSettings, "source 'flight'")
+def make(settings: FlightSettings, schema: Schema) -> FlightSource:
     """The Flight source of these settings; the entry point `flight`.
 
     Raises:
         ConfigError: A setting is unknown or wrong, or the token is not where they say.
     """
-    checked = parse(FlightSettings, settings, "source 'flight'")
-    samples = None if checked.samples is None else _newest_of(checked.samples)
-    return FlightSource(checked, schema, samples)
+    samples = None if settings.samples is None else _newest_of(settings.samples)
+    return FlightSource(settings, schema, samples)
 
 
 def _newest_of(url: str) -> Samples:

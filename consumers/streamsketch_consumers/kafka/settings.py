@@ -41,7 +41,7 @@ class Connection:
         connect_seconds: How long to try to reach a broker at the start.
     """
 
-    bootstrap_servers: str | list[str] = "localhost:9092"
+    bootstrap_servers: str | tuple[str, ...] = "localhost:9092"
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_plain_username: str | None = field(default=None, repr=False)
@@ -165,7 +165,7 @@ class KafkaSettings(Connection):
         commit: Commit saved offsets to the broker, for monitoring; they are never read.
     """
 
-    topic: str | list[str] = ""
+    topic: str | tuple[str, ...] = ""
     client: str = "kafka-python"
     group: str = "streamsketch"
     group_instance_id: str | None = None

@@ -1,7 +1,7 @@
 """Kafka as a sink of generated rows."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streamsketch.errors import ConfigError, StoreError
-from streamsketch_consumers import settings as checked
+from streamsketch.tables import takes
 from streamsketch_consumers.kafka.contact import connect
 from streamsketch_consumers.kafka.settings import Connection, TopicSettings
 
@@ -138,9 +138,9 @@ class SinkSettings(TopicSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.format not in ("json", "arrow"):
-            raise ConfigError(f'sink "kafka": format = {self.format!r} is not json or arrow')
+            raise ConfigError(f"format = {self.format!r} is not json or arrow")
         if self.rows < 1:
-            raise ConfigError(f'sink "kafka": rows = {self.rows} must be at least 1')
+            raise ConfigError(f"rows = {self.rows} must be at least 1")
 
 
 class KafkaSink:
@@ -170,9 +170,10 @@ class KafkaSink:
         self._outbox.close()
 
 
-def make(settings: Mapping[str, Any]) -> KafkaSink:
+@takes(SinkSettings, 'sink "kafka"')
+def make(settings: SinkSettings) -> KafkaSink:
     """The entry point `kafka`: a sink from its keys in pipeline.toml."""
-    return KafkaSink(checked.parse(SinkSettings, settings, 'sink "kafka"'))
+    return KafkaSink(settings)
 
 
 def _json(table: pa.Table, rows: int) -> list[bytes]:

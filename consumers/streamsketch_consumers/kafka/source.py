@@ -9,12 +9,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 from streamsketch.errors import SourceError
 from streamsketch.ingest.streams import Chunk, Ownership, Position
 from streamsketch.schema import Schema
-from streamsketch_consumers import settings as checked
+from streamsketch.tables import takes
 from streamsketch_consumers.decode import RegistryUnavailable
 from streamsketch_consumers.kafka.chunks import Messages, blocks, part_name
 from streamsketch_consumers.kafka.client import (
@@ -40,9 +39,10 @@ ASK_SECONDS = 9.0  # for an answer that is needed
 HIDDEN_SECONDS = 3.0  # without messages before the end: those that are left are not committed
 
 
-def make(settings: dict[str, Any], schema: Schema) -> "KafkaSource":
+@takes(KafkaSettings, 'source "kafka"')
+def make(settings: KafkaSettings, schema: Schema) -> "KafkaSource":
     """The entry point `kafka`: a source from its table in pipeline.toml."""
-    return KafkaSource(checked.parse(KafkaSettings, settings, 'source "kafka"'), schema)
+    return KafkaSource(settings, schema)
 
 
 class KafkaSource:

@@ -10,19 +10,19 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsketch.errors import ConfigError, DataError, LockedError, SchemaError, StoreError
 from streamsketch.storage.files import sync_folder
-from streamsketch_consumers.settings import parse
+from streamsketch.tables import key, takes
 from streamsketch_consumers.sinks.writers import WRITERS, Writer
 
 __all__ = ["FileSink", "SinkSettings", "StdoutSink", "harmless", "make", "make_stdout"]
@@ -46,6 +46,9 @@ SUFFIXES = {
 class SinkSettings:
     """Settings of the file sink.
 
+    In a pipeline file `path` may be left out: samples then lie in the store. Each checkpoint's rows
+    are parts, readable at once.
+
     Attributes:
         path: The file; with `mode = "parts"` its stem and suffix name the parts
             (`samples.parquet` becomes `samples-000001.parquet`, ...).
@@ -56,26 +59,24 @@ class SinkSettings:
             run (it begins with =, +, -, @, a tab or a carriage return). It changes the text.
     """
 
-    path: str
+    path: str = key(location=True, pipeline="{store}/samples/samples.parquet")
     format: str | None = None
-    mode: str = "file"
+    mode: str = key("file", pipeline="parts")
     part_rows: int = 1_000_000
     escape_formulas: bool = False
 
     def __post_init__(self) -> None:
         if self.format is None and Path(self.path).suffix.lower() not in SUFFIXES:
             raise ConfigError(
-                f"sink 'file': path = {self.path!r} does not say the format; end it in one of "
+                f"path = {self.path!r} does not say the format; end it in one of "
                 f"{', '.join(SUFFIXES)}, or set format"
             )
         if self.format is not None and self.format not in WRITERS:
-            raise ConfigError(
-                f"sink 'file': format = {self.format!r} is not one of {', '.join(WRITERS)}"
-            )
+            raise ConfigError(f"format = {self.format!r} is not one of {', '.join(WRITERS)}")
         if self.mode not in ("file", "parts"):
-            raise ConfigError(f"sink 'file': mode = {self.mode!r} is not one of file, parts")
+            raise ConfigError(f"mode = {self.mode!r} is not one of file, parts")
         if self.part_rows < 1:
-            raise ConfigError(f"sink 'file': part_rows = {self.part_rows} must be at least 1")
+            raise ConfigError(f"part_rows = {self.part_rows} must be at least 1")
 
     @property
     def kind(self) -> str:
@@ -280,39 +281,48 @@ class StdoutSink:
 
 
 @dataclass(frozen=True)
-class _StdoutSettings:
+class StdoutSettings:
+    """Settings of standard output.
+
+    Attributes:
+        format: csv, jsonl or arrow (an Arrow stream).
+        escape_formulas: CSV only: as for the file sink.
+    """
+
     format: str = "csv"
     escape_formulas: bool = False
 
+    def __post_init__(self) -> None:
+        if self.format not in ("csv", "jsonl", "arrow", "arrows"):
+            raise ConfigError(f"format = {self.format!r} is not one of csv, jsonl, arrow")
 
-def make(settings: Mapping[str, Any]) -> FileSink:
+
+@takes(SinkSettings, "sink 'file'")
+def make(settings: SinkSettings) -> FileSink:
     """The file sink of these settings; the entry point `file`.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
         StoreError: The folder cannot be made.
     """
-    checked = parse(SinkSettings, settings, "sink 'file'")
     try:
-        Path(checked.path).parent.mkdir(parents=True, exist_ok=True)
+        Path(settings.path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise StoreError(
-            f"cannot make the folder of {checked.path!r} ({e.strerror}); choose another path"
+            f"cannot make the folder of {settings.path!r} ({e.strerror}); choose another path"
         ) from e
-    return FileSink(checked)
+    return FileSink(settings)
 
 
-def make_stdout(settings: Mapping[str, Any]) -> StdoutSink:
+@takes(StdoutSettings, "sink 'stdout'")
+def make_stdout(settings: StdoutSettings) -> StdoutSink:
     """The standard output sink of these settings (`format`); the entry point `stdout`.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
-    checked = parse(_StdoutSettings, settings, "sink 'stdout'")
-    kind = checked.format
-    if kind not in ("csv", "jsonl", "arrow", "arrows"):
-        raise ConfigError(f"sink 'stdout': format = {kind!r} is not one of csv, jsonl, arrow")
-    return StdoutSink("arrows" if kind == "arrow" else kind, formulas=not checked.escape_formulas)
+    kind = "arrows" if settings.format == "arrow" else settings.format
+    return StdoutSink(kind, formulas=not settings.escape_formulas)
 
 
 def _create(path: Path) -> BinaryIO:
