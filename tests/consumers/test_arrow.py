@@ -391,8 +391,8 @@ def test_tiny_batches_do_not_wait_for_more():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "'path' is missing"),
-        ({"path": "-", "host": "x"}, "'host' is not a setting; use path, listen"),
+        ({}, "path: the key is missing"),
+        ({"path": "-", "host": "x"}, "host: unknown key; known are path, listen"),
         ({"path": "-", "listen": True}, "listen needs path = tcp://"),
         ({"path": "-", "keep_open": True}, "keep_open"),
         ({"path": "tcp://nowhere"}, "must look like tcp://host:port"),

@@ -532,7 +532,7 @@ def test_a_client_that_comes_back_to_another_server():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"prot": 1}, "'prot' is not a setting; use host, port"),
+        ({"prot": 1}, "prot: unknown key; did you mean port"),
         ({"port": 70000}, "port = 70000 must be between"),
         ({"host": "0.0.0.0"}, "lets anyone in the network feed rows; set token_env"),
         ({"tls_cert": "x"}, "tls_cert and tls_key belong together"),

@@ -237,16 +237,16 @@ def test_what_a_format_cannot_hold(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "'path' is missing"),
+        ({}, "path: the key is missing"),
         ({"path": "samples"}, r"does not say the format; end it in one of \.parquet"),
         ({"path": "s.csv", "format": "xls"}, "format = 'xls' is not one of parquet"),
         ({"path": "s.csv", "mode": "append"}, "mode = 'append' is not one of file, parts"),
         ({"path": "s.csv", "part_rows": 0}, "part_rows = 0"),
-        ({"path": "s.csv", "compress": True}, "'compress' is not a setting; use path"),
+        ({"path": "s.csv", "compress": True}, "compress: unknown key; known are path"),
     ],
 )
 def test_wrong_settings(wrong, message):
     with pytest.raises(ConfigError, match=message):
         make(wrong)
-    with pytest.raises(ConfigError, match="is not a setting; use format"):
+    with pytest.raises(ConfigError, match="path: unknown key; known are format"):
         make_stdout({"path": "x"})
