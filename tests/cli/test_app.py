@@ -30,20 +30,19 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_help_is_light() -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from streamsketch.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'kafka', 'numba', 'river', 'sklearn', 'scipy', 'matplotlib', 'pandas',\n"
         "         'numpy', 'pyarrow', 'pydantic', 'fsspec'} & set(sys.modules)\n"
-        "print('LOADED', sorted(heavy), time.process_time())\n"
+        "print('LOADED', sorted(heavy))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith("LOADED []"), last
-    assert float(last.split()[-1]) < 0.3
+    assert last == "LOADED []"
     for name in COMMANDS:
         assert name in done.stdout
 

@@ -165,10 +165,8 @@ def test_silent_producers_do_not_hold_up_the_others():
     assert poll_until(source, 7) == 7
     good.sendall(data)  # goes on although it had been quiet
     assert poll_until(source, 7) == 7
-    begin = time.monotonic()
     source.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("_read")]
-    assert time.monotonic() - begin < 5
     for s in [*silent, good]:
         s.close()
 

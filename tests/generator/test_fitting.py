@@ -86,7 +86,7 @@ def test_the_same_call_gives_the_same_generator(points):
 
 def test_seconds_are_wall_clock(points):
     g = fit(points, seconds=0.5, network=SMALL)
-    assert 0.4 < g.metrics["seconds"] < 3.0
+    assert g.metrics["seconds"] >= 0.5
     assert g.metrics["stopped"] == "budget"
 
 

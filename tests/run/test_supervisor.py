@@ -37,10 +37,9 @@ def test_a_wrong_configuration_is_not_tried_again_and_ends_the_others(tmp_path, 
     bad = Child(
         "bad", python("import sys; sys.stderr.write('pipeline.toml has 1 mistake'); sys.exit(2)")
     )
-    other = Child("other", python("import time; time.sleep(60)"))
-    began = time.monotonic()
+    other = Child("other", python("import time; time.sleep(600)"))  # longer than a test may take
     assert Supervisor([other, bad], tmp_path).run(threading.Event()) == 2
-    assert time.monotonic() - began < 30 and "1 mistake" in caplog.text
+    assert "1 mistake" in caplog.text
 
 
 def test_it_gives_up_in_the_end(tmp_path, quick, monkeypatch):
