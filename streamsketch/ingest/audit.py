@@ -54,6 +54,8 @@ KEEP_ALL = Schedule(keep=None)
 
 Cut = tuple[NDArray[np.int64], int]
 Floats = NDArray[np.float64]
+#: Runs one stream, given what makes its releaser and its cuts; returns what was published, in order.
+Drive = Callable[[Callable[[], Releaser], Sequence[Cut]], Sequence[Snapshot]]
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ def audit(
     with_canary: Sequence[Cut] | None = None,
     runs: int = 1000,
     crash_after: int | None = None,
+    drive: Drive | None = None,
 ) -> Verdict:
-    """Audit a releaser of the mechanism toeplitz or unbounded, landmark memory, default or strict noise.
+    """Audit a releaser of the mechanism gaussian, toeplitz or unbounded, landmark memory, default or strict noise.
 
     Args:
         make: Makes a releaser that has released nothing, with noise of its own each time.
@@ -117,6 +120,7 @@ def audit(
         runs: Runs of each kind.
         crash_after: Kill the process after it published this release, and start it again from
             what it had saved.
+        drive: Runs a stream in place of the rehearsal; without a crash.
 
     Returns:
         The verdict.
@@ -147,7 +151,11 @@ def audit(
         found = np.empty(runs)
         for run in range(runs):
             try:
-                transcripts, shown = _drive(make, cuts, crash_after, count_units)
+                if drive is not None:
+                    values = [_value(snapshot, count_units) for snapshot in drive(make, cuts)]
+                    transcripts, shown = [np.array(values)], 1
+                else:
+                    transcripts, shown = _drive(make, cuts, crash_after, count_units)
             except PrivacyError:
                 return Verdict(0.0, 0.0, math.sqrt(2.0 * rho), 0.0, 0.0, 0.0, 1, True)
             whitened = [
