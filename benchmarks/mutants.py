@@ -195,7 +195,47 @@ def tables() -> list[Mutant]:
     ]  # fmt: skip
 
 
-ROOMS = (sampler, training, inverse, operator, privacy, tables)
+def promises() -> list[Mutant]:
+    """Combining, when releases happen, state that is older, and what is said in public."""
+    combine, publish, schedule = "privacy/combine.py", "ingest/publish.py", "ingest/schedule.py"
+    discretion, files = "ingest/discretion.py", "storage/files.py"
+    by_combine, by_time = "privacy/test_combine.py", "ingest/test_timing.py"
+    by_words, by_run = "ingest/test_discretion.py", "privacy/test_private_pipeline.py"
+    return [
+        # the weakest promise holds for what was combined
+        Mutant(combine, "if mine != theirs:", "if False:", by_combine),
+        Mutant(combine, "kept |= {name: release.notes[name]", "kept |= {name: mine.notes[name]", by_combine),
+        Mutant(combine, "users = mine.unit == theirs.unit", "users = mine.unit", by_combine),
+        Mutant(combine, "rho=mine.rho + theirs.rho", "rho=mine.rho", by_combine),
+        Mutant(combine, 'if noises == {"discrete"}', 'if mine.notes.get("noise") == "discrete"', by_combine),
+        Mutant(combine, "if shared and not allow_overlap:", "if False:", by_combine),
+        # position, clock and schedule alone decide when a release happens
+        Mutant("ingest/parts.py", "sum(p.rows for p in self.parts()) - released",
+               "sum(p.rows - p.dead for p in self.parts()) - released", by_time),
+        Mutant(publish, "if ended or not releaser.private:", "if True:", by_time),
+        Mutant(publish, 'ended = last and saved.get("last")', "ended = False", by_time),
+        Mutant(schedule, "if not self.private:", "if True:", "ingest/test_watch.py"),
+        Mutant(publish, 'if turns and releaser.private and windows.watermark == "rows":', "if False:",
+               "ingest/test_windows.py"),
+        # a state that is older than what was published, or a copy
+        Mutant(publish, "if newest <= mine:", "if True:", by_time),
+        Mutant(publish, "here != state.identity()", "False", by_time),
+        Mutant(publish, "copy.check(releaser.ledger)", "pass", by_run),
+        Mutant(publish, "if number is None else {**(body or UNRELEASED), \"number\": number}", "", by_time),
+        # the public plane
+        Mutant(discretion, "_record.begin(details)", "pass", by_words),
+        Mutant(discretion, "made.msg, made.args = told(str(made.msg)), ()", "pass", by_words),
+        Mutant(discretion, 'f"{told(str(e))} (values', 'f"{e} (values', by_words),
+        Mutant("ingest/loop.py", "self.progress.saves += 1",
+               "self.progress.saves += any(p.dirty for p in self.parts.values())", by_words),
+        Mutant("run/consume.py", "if self.private:", "if False:", by_run),
+        Mutant(publish, 'span = {"parts": positions} if releaser.mechanism == "none" else {}',
+               'span = {"window": positions}', by_run),
+        Mutant(files, "folder.chmod(0o700)", "pass", "storage/test_locks.py"),
+    ]  # fmt: skip
+
+
+ROOMS = (sampler, training, inverse, operator, privacy, promises, tables)
 MUTANTS = [mutant for room in ROOMS for mutant in room()]
 
 
