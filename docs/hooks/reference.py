@@ -4,13 +4,16 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from streamsketch_consumers.decode.registry import RegistrySettings
 
+from streamsketch.privacy.settings import Settings
 from streamsketch.schema.columns import Column
 
 PUBLIC = [
@@ -77,23 +80,20 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-PARTS = [  # tables of pipeline.toml whose further keys belong to what `type` (or `sink`, `mechanism`) names
-    ("source", 'type = "files"', "streamsketch_consumers.files.settings.FileSettings"),
-    ("source", 'type = "arrow"', "streamsketch_consumers.arrow.settings.ArrowSettings"),
-    ("source", 'type = "flight"', "streamsketch_consumers.flight.settings.FlightSettings"),
-    ("source", 'type = "kafka"', "streamsketch_consumers.kafka.settings.KafkaSettings"),
-    (
-        "source",
-        'type = "kafka"`, with `registry',
-        "streamsketch_consumers.decode.registry.RegistrySettings",
-    ),
-    ("privacy", "any mechanism but none", "streamsketch.privacy.settings.Settings"),
-    ("sampler", 'sink = "file"', "streamsketch_consumers.sinks.files.SinkSettings"),
-    ("sampler", 'sink = "kafka"', "streamsketch_consumers.kafka.sink.SinkSettings"),
-    ("dead_letters", 'type = "file"', "streamsketch_consumers.dead_letter.FileSettings"),
-    ("dead_letters", 'type = "kafka"', "streamsketch_consumers.kafka.settings.TopicSettings"),
-    ("schema.<column>", "one table for each column", "streamsketch.schema.columns.Column"),
+PLUGINS = [  # groups of entry points: the table that names one, and its key
+    ("sources", "source", "type"),
+    ("sinks", "sampler", "sink"),
+    ("dead_letters", "dead_letters", "type"),
 ]
+
+
+def parts() -> Iterator[tuple[str, str, type]]:
+    """Tables of pipeline.toml whose further keys belong to what one of their keys names."""
+    for group, table, key in PLUGINS:
+        for entry in sorted(entry_points(group=f"streamsketch.{group}"), key=lambda e: e.name):
+            yield table, f'With `{key} = "{entry.name}"`', entry.load().settings
+    yield "source", 'With `type = "kafka"`, in the table `registry`', RegistrySettings
+    yield "privacy", "With any mechanism but none", Settings
 
 
 def pipeline() -> str:
@@ -111,21 +111,11 @@ def pipeline() -> str:
     for name, table in tables_of(PipelineFile).items():
         summary, _ = described(table)
         lines += [f"## {name}", "", summary, "", *_keys(_rows(table))]
-        for part, when, path in PARTS:
+        for part, when, kind in parts():
             if part == name:
-                lines += [
-                    f"With `{when}`" if "=" in when else f"With {when}",
-                    "",
-                    *_settings(path),
-                ]
-    part, when, path = PARTS[-1]
-    return "\n".join([*lines, f"## {part}", "", f"The columns: {when}.", "", *_settings(path)])
-
-
-def _settings(path: str) -> list[str]:
-    module, name = path.rsplit(".", 1)
-    kind = getattr(import_module(module), name)
-    return _keys(_rows(kind))
+                lines += [when, "", *_keys(_rows(kind))]
+    columns = ["## schema.<column>", "", "The columns: one table for each column.", ""]
+    return "\n".join([*lines, *columns, *_keys(_rows(Column))])
 
 
 def _rows(kind: type) -> list[tuple[str, str, str]]:
