@@ -10,9 +10,19 @@ from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 import numpy as np
+from annotated_types import Ge
 
 from streamsketch.errors import ConfigError, StreamSketchError
 
@@ -28,6 +38,8 @@ __all__ = [
     "takes",
     "unknown_key",
 ]
+
+Positive = Annotated[int, Ge(1)]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -102,35 +114,21 @@ def read(
     if not isinstance(table, Mapping):
         mistakes.append(f"{where.strip('.: ')}: must be a table of keys (found {table!r})")
         return None
-    before, missing = len(mistakes), list[str]()
     own = {f.name: f for f in fields(kind) if f.name not in given}  # type: ignore[arg-type]
     further = next((name for name, f in own.items() if f.metadata.get("rest")), None)
-    known = [name for name in own if name != further]
-    values: dict[str, Any] = dict(given)
-    if further is not None:
-        values[further] = {k: v for k, v in table.items() if k not in known}
-    for name, value in table.items():
+    known = {name: f for name, f in own.items() if name != further}
+    values, told = dict(given), list[str]()
+    for name in table:
         if name in known:
-            values[name] = _value(kind, own[name], value, f"{where}{name}", mistakes, folder)
+            values[name] = _value(kind, known[name], table[name], f"{where}{name}", told, folder)
         elif further is None:
-            mistakes.append(f"{where}{name}: {unknown_key(name, known)}")
-    for name in known:
-        if name in table:
-            continue
-        instead = own[name].metadata.get("pipeline")
-        if folder is not None and instead is not None:
-            values[name] = instead
-        elif own[name].default is MISSING and own[name].default_factory is MISSING:
-            missing.append(f"{where}{name}: the key is missing")
-    mistakes += missing if whole else []
-    if missing or len(mistakes) > before:
-        return None
-    try:
-        return kind(**values)
-    except StreamSketchError as e:
-        said = where.strip(".: ")
-        mistakes.append(f"{said}: {str(e).removeprefix(f'{said}: ')}" if said else str(e))
-        return None
+            told.append(f"{where}{name}: {unknown_key(name, list(known))}")
+    if further is not None:
+        values[further] = {name: value for name, value in table.items() if name not in known}
+    missing = _defaults(known, table, values, folder is not None)
+    told += [f"{where}{name}: the key is missing" for name in missing if whole]
+    mistakes += told
+    return None if told or missing else _made(kind, values, where.strip(".: "), mistakes)
 
 
 def placed(settings: T, **places: str) -> T:
@@ -191,6 +189,33 @@ def takes(
     '2 rows/s'
     """
     return lambda make: Factory(make, settings, who)
+
+
+def _defaults(
+    known: Mapping[str, "Field[Any]"],
+    table: Mapping[str, Any],
+    values: dict[str, Any],
+    pipeline: bool,
+) -> list[str]:
+    """Fill in what a pipeline file has by default; returns the keys that must be there and are not."""
+    missing = []
+    for name, one in known.items():
+        if name in table:
+            continue
+        if pipeline and one.metadata.get("pipeline") is not None:
+            values[name] = one.metadata["pipeline"]
+        elif one.default is MISSING and one.default_factory is MISSING:
+            missing.append(name)
+    return missing
+
+
+def _made(kind: type[T], values: dict[str, Any], who: str, mistakes: list[str]) -> T | None:
+    """The value, if its keys do not contradict each other."""
+    try:
+        return kind(**values)
+    except StreamSketchError as e:
+        mistakes.append(f"{who}: {str(e).removeprefix(f'{who}: ')}" if who else str(e))
+        return None
 
 
 def _value(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -11,10 +12,9 @@ from streamsketch.schema.columns import arrow_type
 from streamsketch.schema.times import is_clock, is_time
 
 __all__ = [
-    "EXTRA",
-    "MISSING",
+    "Extra",
+    "Missing",
     "check_columns",
-    "evolution_problem",
     "select",
     "sound",
     "Reading",
@@ -24,17 +24,8 @@ __all__ = [
 ]
 
 
-MISSING = ("refuse", "null")
-EXTRA = ("ignore", "refuse")
-
-
-def evolution_problem(missing: str, extra: str) -> str | None:
-    """What is wrong with the settings that say how the columns of a stream may change."""
-    if missing not in MISSING:
-        return f"missing = {missing!r} is not one of {', '.join(MISSING)}"
-    if extra not in EXTRA:
-        return f"extra = {extra!r} is not one of {', '.join(EXTRA)}"
-    return None
+Missing = Literal["refuse", "null"]  # a declared column that is not there
+Extra = Literal["ignore", "refuse"]  # a column that is not declared
 
 
 def declared(schema: Schema, event_time: str | None = None) -> frozenset[str]:

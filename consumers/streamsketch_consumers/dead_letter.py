@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from streamsketch.errors import ConfigError, StoreError
+from annotated_types import Ge
+
+from streamsketch.errors import StoreError
 from streamsketch.ingest.streams import Dead
-from streamsketch.tables import key, takes
+from streamsketch.tables import Positive, key, takes
 from streamsketch_consumers.kafka.settings import TopicSettings
 
 if TYPE_CHECKING:
@@ -38,15 +40,8 @@ class FileSettings:
     """
 
     path: str = key(location=True, pipeline="{dead}/member-{member}.jsonl")
-    max_bytes: int = 64 << 20
-    keep: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.keep < 0:
-            raise ConfigError(
-                f"max_bytes = {self.max_bytes} must be at least 1 and keep = "
-                f"{self.keep} at least 0"
-            )
+    max_bytes: Positive = 64 << 20
+    keep: Annotated[int, Ge(0)] = 0
 
 
 class FileDeadLetters:

@@ -15,7 +15,7 @@ from streamsketch.generator.options import NetworkConfig, TrainingConfig
 from streamsketch.ingest.publish import Schedule
 from streamsketch.ingest.watch import Drift
 from streamsketch.ingest.windows import Windows
-from streamsketch.tables import key, rest
+from streamsketch.tables import Positive, key, rest
 
 __all__ = [
     "DeadLettersTable",
@@ -29,7 +29,6 @@ __all__ = [
     "TrainerTable",
 ]
 
-Positive = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(0)]
 Length = Annotated[float, Gt(0)]
 Seconds = Annotated[float, Gt(0)]

@@ -396,8 +396,8 @@ def test_tiny_batches_do_not_wait_for_more():
         ({"path": "-", "listen": True}, "listen needs path = tcp://"),
         ({"path": "-", "keep_open": True}, "keep_open"),
         ({"path": "tcp://nowhere"}, "must look like tcp://host:port"),
-        ({"path": "-", "batch_rows": -1}, "batch_rows = -1 must be above 0"),
-        ({"path": "-", "on_error": "x"}, "not one of fail"),
+        ({"path": "-", "batch_rows": -1}, "batch_rows: input should be greater"),
+        ({"path": "-", "on_error": "x"}, "on_error: input should be 'fail'"),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -178,5 +178,5 @@ def test_what_is_not_known_is_refused(module):
     make = importlib.import_module(f"streamsketch_consumers.{module}").make
     base = {"kafka": {"topic": "t"}, "flight": {}}.get(module, {"path": "."})
     for wrong in ({"missing": "zero"}, {"extra": "keep"}):
-        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* is not one of"):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: input should be"):
             make({**base, **wrong}, SCHEMA)

@@ -499,7 +499,10 @@ def test_a_declared_format_takes_any_suffix(tmp_path):
         ({"path": ["nowhere.csv"]}, "no file"),
         ({}, "path: the key is missing"),
         ({"path": ".", "batchrows": 3}, "batchrows: unknown key; did you mean batch_rows"),
-        ({"path": ".", "batch_rows": 0}, "batch_rows = 0 must be above 0"),
+        (
+            {"path": ".", "batch_rows": 0},
+            "batch_rows: input should be greater than or equal to 1 .found 0",
+        ),
         (
             {"path": ".", "batch_rows": "many"},
             "batch_rows: input should be a valid integer .found 'many'",
@@ -507,7 +510,7 @@ def test_a_declared_format_takes_any_suffix(tmp_path):
         ({"path": ".", "format": "xls"}, "format = 'xls' is not one of parquet"),
         ({"path": ".", "speed": 2.0}, "event_time"),
         ({"path": ".", "speed": 2.0, "rate": 1.0, "event_time": "t"}, "contradict"),
-        ({"path": ".", "on_error": "ignore"}, "not one of fail, skip, dlq"),
+        ({"path": ".", "on_error": "ignore"}, "on_error: input should be 'fail', 'skip' or 'dlq'"),
         ({"path": __file__, "format": "csv", "follow": True}, "follow needs a folder"),
     ],
 )

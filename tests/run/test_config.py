@@ -179,7 +179,7 @@ def test_wrong_settings_of_source_sink_dead_letters_trainer_and_mechanism_are_to
         parse(tables, tmp_path)
     for part in (
         "source.grop: unknown key; did you mean group?", "source.max_rows: input should be a valid integer",
-        "sampler.mod: unknown key; did you mean mode?", "dead_letters: ", "max_bytes = -1",
+        "sampler.mod: unknown key; did you mean mode?", "dead_letters.max_bytes: input should",
         "trainer.config.batsh: unknown key; did you mean batch?", "trainer.network.width: input should",
         "trainer.second: unknown key; did you mean seconds?", "privacy: epsilonn: unknown key",
         "delta: input should", "column 'x': hihg: unknown key", "column 'y': kind 'numbr'",

@@ -1,11 +1,14 @@
 """Settings of the Arrow source."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Gt
 
 from streamsketch.errors import ConfigError
-from streamsketch.tables import key
+from streamsketch.tables import Positive, key
 from streamsketch_consumers.arrow.wire import address
-from streamsketch_consumers.columns import evolution_problem
+from streamsketch_consumers.columns import Extra, Missing
 
 __all__ = ["ArrowSettings"]
 
@@ -34,12 +37,12 @@ class ArrowSettings:
     keep_open: bool = False
     replayed: bool = False
     part: str = "arrow"
-    batch_rows: int = 8192
-    max_message_bytes: int = 1 << 30
-    connect_seconds: float = 30.0
-    on_error: str = "fail"
-    missing: str = "refuse"
-    extra: str = "ignore"
+    batch_rows: Positive = 8192
+    max_message_bytes: Positive = 1 << 30
+    connect_seconds: Annotated[float, Gt(0)] = 30.0
+    on_error: Literal["fail", "skip", "dlq"] = "fail"
+    missing: Missing = "refuse"
+    extra: Extra = "ignore"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -49,13 +52,8 @@ class ArrowSettings:
             address(self.path)
 
     def _problem(self) -> str | None:
-        for name in ("batch_rows", "max_message_bytes", "connect_seconds"):
-            if not getattr(self, name) > 0:
-                return f"{name} = {getattr(self, name)} must be above 0"
-        if self.on_error not in ("fail", "skip", "dlq"):
-            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
         if self.listen and not self.path.startswith("tcp://"):
             return f"listen needs path = tcp://host:port, not {self.path!r}"
         if self.keep_open and self.path == "-":
             return "keep_open makes no sense for standard input, which ends once; remove it"
-        return evolution_problem(self.missing, self.extra)
+        return None

@@ -3,10 +3,13 @@
 import codecs
 import datetime as dt
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Len
 
 from streamsketch.errors import ConfigError
-from streamsketch.tables import key
-from streamsketch_consumers.columns import evolution_problem
+from streamsketch.tables import Positive, key
+from streamsketch_consumers.columns import Extra, Missing
 from streamsketch_consumers.files.formats import FORMATS
 
 __all__ = ["FileSettings"]
@@ -64,28 +67,28 @@ class FileSettings:
     path: str | tuple[str, ...] = key(location=True)
     part: str = "files"
     format: str | None = None
-    batch_rows: int = 8192
-    rate: float | None = None
+    batch_rows: Positive = 8192
+    rate: Annotated[float, Gt(0)] | None = None
     event_time: str | None = None
-    speed: float | None = None
+    speed: Annotated[float, Gt(0)] | None = None
     start: str | None = None
     until: str | None = None
     follow: bool = False
-    settle_seconds: float = 2.0
-    on_error: str = "fail"
-    missing: str = "refuse"
-    extra: str = "ignore"
-    delimiter: str = ","
+    settle_seconds: Annotated[float, Ge(0)] = 2.0
+    on_error: Literal["fail", "skip", "dlq"] = "fail"
+    missing: Missing = "refuse"
+    extra: Extra = "ignore"
+    delimiter: Annotated[str, Len(1, 1)] = ","
     header: bool = True
     null_values: tuple[str, ...] = ("",)
     newlines_in_values: bool = False
-    max_row_bytes: int = 1 << 24
+    max_row_bytes: Positive = 1 << 24
     encoding: str = "utf-8"
-    decimal: str = "."
-    thousands: str = ""
+    decimal: Literal[".", ","] = "."
+    thousands: Annotated[str, Len(0, 1)] = ""
     null_numbers: tuple[str, ...] = ()
     unwrap: str = ""
-    changed: str | None = None
+    changed: Literal["read", "warn", "refuse"] | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -95,16 +98,6 @@ class FileSettings:
     def _problem(self) -> str | None:
         if self.format is not None and self.format not in FORMATS:
             return f"format = {self.format!r} is not one of {', '.join(FORMATS)}"
-        if self.on_error not in ("fail", "skip", "dlq"):
-            return f"on_error = {self.on_error!r} is not one of fail, skip, dlq"
-        if self.changed not in (None, "read", "warn", "refuse"):
-            return f"changed = {self.changed!r} is not one of read, warn, refuse"
-        for name in ("batch_rows", "rate", "speed", "max_row_bytes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                return f"{name} = {value} must be above 0"
-        if self.settle_seconds < 0:
-            return f"settle_seconds = {self.settle_seconds} must not be negative"
         for name in ("start", "until"):
             text = getattr(self, name)
             if text is not None and moment(text) is None:
@@ -115,14 +108,10 @@ class FileSettings:
             return "speed paces rows by their event time; name the column with event_time"
         if self.speed is not None and self.rate is not None:
             return "rate and speed contradict each other; set one of them"
-        if len(self.delimiter) != 1:
-            return f"delimiter = {self.delimiter!r} must be one character"
-        if self.decimal not in (".", ",") or len(self.thousands) > 1:
-            return f"decimal = {self.decimal!r} must be . or , and thousands one character or none"
         if self.decimal == self.thousands:
             return f"decimal and thousands are both {self.decimal!r}; they must differ"
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             return f"encoding = {self.encoding!r} is not known; use one such as utf-8 or cp1252"
-        return evolution_problem(self.missing, self.extra)
+        return None

@@ -3,10 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from streamsketch.errors import ConfigError
-from streamsketch.tables import key
-from streamsketch_consumers.columns import evolution_problem
+from streamsketch.tables import Positive, key
+from streamsketch_consumers.columns import Extra, Missing
 
 __all__ = ["LOOPBACK", "FlightSettings", "file_bytes"]
 
@@ -39,7 +42,7 @@ class FlightSettings:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8815
+    port: Annotated[int, Ge(0), Le(65535)] = 8815
     stream: str = "rows"
     part: str = "flight"
     token_env: str | None = None
@@ -48,14 +51,14 @@ class FlightSettings:
     tls_cert: str | None = key(None, location=True)
     tls_key: str | None = key(None, location=True)
     tls_client_ca: str | None = key(None, location=True)
-    batch_rows: int = 8192
-    queue_bytes: int = 1 << 26
-    max_batch_bytes: int = 1 << 30
-    max_clients: int = 1000
-    max_sample_rows: int = 1_000_000
+    batch_rows: Positive = 8192
+    queue_bytes: Positive = 1 << 26
+    max_batch_bytes: Positive = 1 << 30
+    max_clients: Positive = 1000
+    max_sample_rows: Positive = 1_000_000
     samples: str | None = key(None, location=True)
-    missing: str = "refuse"
-    extra: str = "ignore"
+    missing: Missing = "refuse"
+    extra: Extra = "ignore"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -63,17 +66,6 @@ class FlightSettings:
             raise ConfigError(problem)
 
     def _problem(self) -> str | None:
-        for name in (
-            "batch_rows",
-            "queue_bytes",
-            "max_batch_bytes",
-            "max_clients",
-            "max_sample_rows",
-        ):
-            if getattr(self, name) < 1:
-                return f"{name} = {getattr(self, name)} must be at least 1"
-        if not 0 <= self.port <= 65535:
-            return f"port = {self.port} must be between 0 and 65535"
         if (self.tls_cert is None) != (self.tls_key is None):
             return "tls_cert and tls_key belong together; set both or none"
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -87,7 +79,7 @@ class FlightSettings:
                 f"token_file, or "
                 "insecure = true if that is meant"
             )
-        return evolution_problem(self.missing, self.extra)
+        return None
 
     def token(self) -> str | None:
         """The token, from where the settings say.

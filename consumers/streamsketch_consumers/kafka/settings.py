@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Gt
 
 from streamsketch.errors import ConfigError
-from streamsketch_consumers.columns import evolution_problem
+from streamsketch.tables import Positive
+from streamsketch_consumers.columns import Extra, Missing
 from streamsketch_consumers.decode import Limits, Options, RegistrySettings
 
 __all__ = ["Connection", "KafkaSettings", "TopicSettings", "secret"]
@@ -18,8 +21,8 @@ SECRETS = ("sasl_plain_username", "sasl_plain_password", "ssl_password")
 FRAME_BYTES = 256 << 20  # a broker sends a message whole, however large: it becomes a dead letter
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
-CLIENTS = ("kafka-python", "confluent")
-ASSIGNMENTS = ("range", "roundrobin", "sticky", "cooperative")
+
+Assignment = Literal["range", "roundrobin", "sticky", "cooperative"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Connection:
     ssl_keyfile: str | None = None
     ssl_password: str | None = field(default=None, repr=False)
     ssl_check_hostname: bool = True
-    connect_seconds: float = 30.0
+    connect_seconds: Annotated[float, Gt(0)] = 30.0
 
     def __post_init__(self) -> None:
         # kafka-python takes a protocol that it does not know for PLAINTEXT
@@ -166,20 +169,20 @@ class KafkaSettings(Connection):
     """
 
     topic: str | tuple[str, ...] = ""
-    client: str = "kafka-python"
+    client: Literal["kafka-python", "confluent"] = "kafka-python"
     group: str = "streamsketch"
     group_instance_id: str | None = None
-    assignment: str = "range"
+    assignment: Assignment = "range"
     format: str = "json"
     start: str = "earliest"
-    until: str = ""
-    on_gap: str = "stop"
-    isolation_level: str = "read_committed"
+    until: Literal["", "end"] = ""
+    on_gap: Literal["stop", "continue"] = "stop"
+    isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     wait_for_topic: bool = False
     timestamp_column: str | None = None
-    missing: str = "refuse"
+    missing: Missing = "refuse"
     unwrap: str = ""
-    extra: str = "ignore"
+    extra: Extra = "ignore"
     delimiter: str = ","
     registry: str = ""
     registry_username: str | None = field(default=None, repr=False)
@@ -190,30 +193,19 @@ class KafkaSettings(Connection):
     registry_key_password: str | None = field(default=None, repr=False)
     avro_schema: str = ""
     confluent_header: bool = False
-    rate: float | None = None
-    max_records: int = 5000
-    max_message_bytes: int = 8 << 20
+    rate: Annotated[float, Gt(0)] | None = None
+    max_records: Positive = 5000
+    max_message_bytes: Positive = 8 << 20
     max_rows: int = 1 << 20
     max_decoded_bytes: int = 256 << 20
-    fetch_bytes: int = 16 << 20
-    session_timeout_ms: int = 45000
+    fetch_bytes: Positive = 16 << 20
+    session_timeout_ms: Positive = 45000
     metadata_seconds: float = 30.0
     commit: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = {
-            "client": CLIENTS,
-            "assignment": ASSIGNMENTS,
-            "until": ("", "end"),
-            "on_gap": ("stop", "continue"),
-            "isolation_level": ("read_committed", "read_uncommitted"),
-        }
-        problems = [
-            f"{name} = {getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
+        problems = []
         if self.start not in ("earliest", "latest") and self.start_ms is None:
             problems.append(
                 f"start = {self.start!r} is not 'earliest', 'latest', or a time such as "
@@ -221,11 +213,6 @@ class KafkaSettings(Connection):
             )
         if not self.topics:
             problems.append("topic is missing; name the topic to read, or a list of topics")
-        for name in ("max_records", "max_message_bytes", "fetch_bytes", "session_timeout_ms"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} = {getattr(self, name)} must be at least 1")
-        if self.rate is not None and not self.rate > 0:
-            problems.append(f"rate = {self.rate} must be above 0")
         for name in self.patterns:
             try:
                 re.compile(name)
@@ -233,11 +220,8 @@ class KafkaSettings(Connection):
                 problems.append(f"topic = {name!r} is no pattern ({e})")
         if self.registry and (self.avro_schema or self.confluent_header):
             problems.append("registry and avro_schema or confluent_header: use one way")
-        problem = evolution_problem(self.missing, self.extra)
-        if problem:
-            problems.append(problem)
         if problems:
-            raise ConfigError('source "kafka": ' + "; ".join(problems))
+            raise ConfigError("; ".join(problems))
 
     @property
     def topics(self) -> list[str]:
@@ -330,7 +314,7 @@ def _assignor(name: str) -> Any:
         StickyPartitionAssignor,
         CooperativeStickyAssignor,
     )
-    return dict(zip(ASSIGNMENTS, kinds, strict=True))[name]()
+    return dict(zip(get_args(Assignment), kinds, strict=True))[name]()
 
 
 def secret(name: str, value: str) -> str:

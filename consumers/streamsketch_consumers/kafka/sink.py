@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streamsketch.errors import ConfigError, StoreError
-from streamsketch.tables import takes
+from streamsketch.tables import Positive, takes
 from streamsketch_consumers.kafka.contact import connect
 from streamsketch_consumers.kafka.settings import Connection, TopicSettings
 
@@ -132,15 +132,8 @@ class SinkSettings(TopicSettings):
         rows: arrow: most rows of a message.
     """
 
-    format: str = "json"
-    rows: int = 2000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.format not in ("json", "arrow"):
-            raise ConfigError(f"format = {self.format!r} is not json or arrow")
-        if self.rows < 1:
-            raise ConfigError(f"rows = {self.rows} must be at least 1")
+    format: Literal["json", "arrow"] = "json"
+    rows: Positive = 2000
 
 
 class KafkaSink:

@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsketch.errors import ConfigError, DataError, LockedError, SchemaError, StoreError
 from streamsketch.storage.files import sync_folder
-from streamsketch.tables import key, takes
+from streamsketch.tables import Positive, key, takes
 from streamsketch_consumers.sinks.writers import WRITERS, Writer
 
 __all__ = ["FileSink", "SinkSettings", "StdoutSink", "harmless", "make", "make_stdout"]
@@ -61,8 +61,8 @@ class SinkSettings:
 
     path: str = key(location=True, pipeline="{store}/samples/samples.parquet")
     format: str | None = None
-    mode: str = key("file", pipeline="parts")
-    part_rows: int = 1_000_000
+    mode: Literal["file", "parts"] = key("file", pipeline="parts")
+    part_rows: Positive = 1_000_000
     escape_formulas: bool = False
 
     def __post_init__(self) -> None:
@@ -73,10 +73,6 @@ class SinkSettings:
             )
         if self.format is not None and self.format not in WRITERS:
             raise ConfigError(f"format = {self.format!r} is not one of {', '.join(WRITERS)}")
-        if self.mode not in ("file", "parts"):
-            raise ConfigError(f"mode = {self.mode!r} is not one of file, parts")
-        if self.part_rows < 1:
-            raise ConfigError(f"part_rows = {self.part_rows} must be at least 1")
 
     @property
     def kind(self) -> str:
@@ -289,12 +285,8 @@ class StdoutSettings:
         escape_formulas: CSV only: as for the file sink.
     """
 
-    format: str = "csv"
+    format: Literal["csv", "jsonl", "arrow", "arrows"] = "csv"
     escape_formulas: bool = False
-
-    def __post_init__(self) -> None:
-        if self.format not in ("csv", "jsonl", "arrow", "arrows"):
-            raise ConfigError(f"format = {self.format!r} is not one of csv, jsonl, arrow")
 
 
 @takes(SinkSettings, "sink 'file'")
