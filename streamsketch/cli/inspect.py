@@ -30,6 +30,7 @@ def inspect(
 ) -> None:
     """Snapshots, checkpoints, running processes with their lag, drift and privacy ledger."""
     from streamsketch.cli.console import out, print_json
+    from streamsketch.privacy.horizon import pace_in
     from streamsketch.privacy.report import explain
     from streamsketch.run.facts import facts_of, file_facts, privacy_of
     from streamsketch.run.named import is_file, open_store
@@ -52,10 +53,14 @@ def inspect(
             console.print(f"{key:<12} {value}", highlight=False, markup=False)
         return
     facts = facts_of(open_store(store), newest)
+    if budget := pace_in(open_store(store)):
+        facts["budget"] = budget
     if as_json:
         print_json(facts)
         return
     console.print(f"store {facts['store']}", highlight=False, markup=False)
+    if budget:
+        console.print(budget, highlight=False, markup=False)
     _print_table(console, "snapshots", facts["snapshots"], facts["snapshots_in_all"])
     _print_table(console, "checkpoints", facts["checkpoints"], facts["checkpoints_in_all"])
     _print_table(console, "processes", [_said(p) for p in facts["processes"]], 0)

@@ -52,6 +52,7 @@ def run(
     state = loaded.store().state_dir
     wanted = sample and loaded.sampler.rows > 0
     children = children_of(pipeline, members or loaded.source.members, wanted)
+    _say_budget(loaded)
     stop = stop_on_signals()
     with lines_shown(stop) as show:
         code = Supervisor(children, state).run(stop, show)
@@ -159,6 +160,7 @@ def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:
     from streamsketch.run.worker import make_source
 
     source = make_source(loaded)
+    _say_budget(loaded)
     stop = stop_on_signals()
     state, name = loaded.store().state_dir, f"consumer-{member}"
     with status_shown(state, [name], stop):
@@ -167,6 +169,23 @@ def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:
     _judge(loaded, [read_all(state)[name]])
     if stop.is_set() and bounded:
         raise typer.Exit(INTERRUPTED)
+
+
+def _say_budget(loaded: Pipeline) -> None:
+    """Say how long the privacy budget lasts, where a mechanism is on."""
+    from streamsketch.cli.console import say
+    from streamsketch.privacy.horizon import made_in, outlook
+    from streamsketch.privacy.resolve import resolve
+
+    mechanism, memory = loaded.privacy.mechanism, loaded.sketch.memory
+    settings, _ = resolve(mechanism, memory, loaded.privacy.settings)
+    if settings is None:
+        return
+    seconds, rows = loaded.snapshots.seconds, loaded.snapshots.rows
+    if loaded.windows is not None:
+        seconds, rows = loaded.windows.width, None
+    made = made_in(loaded.store())
+    say(outlook(settings.releases, settings.epochs, made=made, seconds=seconds, rows=rows))
 
 
 def _judge(loaded: Pipeline, figures: Sequence[Mapping[str, Any]]) -> None:
