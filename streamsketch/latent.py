@@ -4,11 +4,13 @@ A latent model draws rows by mapping latent vectors of the standard normal law t
 `Generator` is one; `generator.decoder.Decoder` makes one of any torch module.
 """
 
+import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch._version import __version__
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-__all__ = ["LatentModel"]
+__all__ = ["LatentModel", "marked"]
 
 
 class LatentModel(Protocol):
@@ -69,3 +71,25 @@ class LatentModel(Protocol):
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, seed: int
     ) -> NDArray[np.float32]:
         """Encoded rows (n, d) as issued: what no latent decides is drawn, by the seed."""
+
+
+def marked(rows: "pa.Table", model: LatentModel) -> "pa.Table":
+    """The rows with their origin in the table's metadata, under the key `streamsketch`.
+
+    Parquet and Arrow files keep it. It holds what is published: which generator drew them, from which
+    snapshot it learned, and how that was released.
+    """
+    snapshot, useful = model.snapshot, model.metrics.get("useful")
+    origin: dict[str, Any] = {"synthetic": True, "version": __version__, "generator": model.id}
+    if useful is not None:
+        origin["useful"] = bool(useful)
+    if snapshot is not None:
+        release = snapshot.release
+        origin |= {
+            "snapshot": snapshot.id, "released": snapshot.created, "stream": release.stream,
+            "operator": snapshot.spec.fingerprint, "mechanism": release.mechanism,
+        }  # fmt: skip
+        if release.private:
+            origin |= {"epsilon": release.epsilon, "delta": release.delta, "unit": release.unit}
+    metadata = {**(rows.schema.metadata or {}), b"streamsketch": json.dumps(origin).encode()}
+    return rows.replace_schema_metadata(metadata)

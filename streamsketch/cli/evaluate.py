@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from streamsketch.schema import Schema
 
 
+Card = dict[str, dict[str, str]]
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
     app.command()(evaluate)
@@ -26,7 +29,10 @@ def evaluate(
     against: Annotated[str, typer.Option(help="Held-out real rows: a file or a folder.")],
     train: Annotated[
         str | None,
-        typer.Option(help="Other real rows, for the anchors; else the held-out rows are split."),
+        typer.Option(
+            help="The rows that were learned, for the anchors and to look for copies; else the "
+            "held-out rows are split."
+        ),
     ] = None,
     rows: Annotated[
         int, typer.Option("-n", "--rows", min=30, help="Rows of each kind, at most.")
@@ -50,7 +56,7 @@ def evaluate(
     from streamsketch.evaluate import evaluate as measure
     from streamsketch.evaluate.report import verdict, write_report
 
-    synthetic, about, declared, categorical, schema = _synthetic(store, rows, seed)
+    synthetic, about, declared, categorical, schema, card = _synthetic(store, rows, seed)
     held = read_table(against, schema)
     other = read_table(train, schema) if train is not None else None
     label = label or declared
@@ -65,7 +71,11 @@ def evaluate(
             rows=rows,
         )
         folder = report or _report_folder(store)
-        page = write_report(folder, synthetic, held, found, about=about) if folder else None
+        page = (
+            write_report(folder, synthetic, held, found, about=about, card=card)
+            if folder
+            else None
+        )
     if as_json:
         print_json({**found.to_dict(), "about": about})
     else:
@@ -77,13 +87,15 @@ def evaluate(
 
 def _synthetic(
     store: str, rows: int, seed: int
-) -> tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None]:
-    """Synthetic rows, facts for the report, the schema's label, its categories, and the schema."""
+) -> tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None, Card]:
+    """Synthetic rows, facts for the report, the schema's label, categories, the schema, the model card."""
     from streamsketch.cli.console import is_rows, read_table
+    from streamsketch.evaluate.card import model_card
     from streamsketch.run.named import open_generator
+    from streamsketch.verdict import verdict
 
     if is_rows(store):
-        return read_table(store), {"synthetic rows from": store}, None, (), None
+        return read_table(store), {"synthetic rows from": store}, None, (), None, {}
     name, generator = open_generator(store)
     schema = generator.schema
     about = {"checkpoint": name, "generator": repr(generator)}
@@ -94,7 +106,8 @@ def _synthetic(
         about["privacy"] = explain(generator.snapshot)
     categorical = tuple(c.name for c in schema.columns if c.encoded and c.categorical)
     label = schema.label.name if schema.label is not None else None
-    return generator.sample(rows, seed=seed), about, label, categorical, schema
+    card = model_card(generator.snapshot, generator.metrics, verdict(generator.metrics)[1])
+    return generator.sample(rows, seed=seed), about, label, categorical, schema, card
 
 
 def _report_folder(store: str) -> str | None:

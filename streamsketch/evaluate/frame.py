@@ -52,6 +52,13 @@ class Frame:
         """The given rows, in the given order."""
         return replace(self, values=self.values[rows])
 
+    def columns(self, chosen: NDArray[np.bool_]) -> Frame:
+        """The chosen columns."""
+        pick = np.flatnonzero(chosen)
+        names = tuple(self.names[j] for j in pick)
+        kinds = tuple(self.categories[j] for j in pick)
+        return Frame(names, self.values[:, pick], kinds, self.times & set(names))
+
     def sample(self, count: int, rng: np.random.Generator) -> Frame:
         """At most `count` rows without replacement, in order; all of them if there are no more."""
         if self.rows <= count:

@@ -48,12 +48,13 @@ tr:last-child td { border:0; }
 th:first-child, td:first-child, td.text { text-align:left; }
 td.mark { color:var(--mark); font-weight:650; }
 td small { display:block; color:var(--soft); font-weight:400; }
+@media (prefers-color-scheme: dark) { img { filter:invert(.88) hue-rotate(180deg); } }
 figure { margin:0; }
 img { max-width:100%; height:auto; display:block; margin:auto; border-radius:6px; }
 figcaption { font-size:.88rem; margin-top:.6rem; }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:.15rem 1.2rem; margin:0;
   font-size:.9rem; }
-dd { margin:0; overflow-wrap:anywhere; }
+dd { margin:0; overflow-wrap:anywhere; white-space:pre-line; }
 """
 
 
@@ -65,6 +66,7 @@ def write_report(
     *,
     title: str = "Synthetic rows against real rows",
     about: Mapping[str, str] | None = None,
+    card: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write report.html, scores.json and the pictures as PNG files into a folder.
 
@@ -75,6 +77,7 @@ def write_report(
         evaluation: what `evaluate` returned.
         title: the page's heading.
         about: what else to state, such as the checkpoint and how its snapshot was released.
+        card: the generator's model card (`card.model_card`).
 
     Returns:
         The path of report.html. It loads nothing: the pictures are inside.
@@ -84,15 +87,19 @@ def write_report(
     files = pictures(synthetic, real, evaluation)
     for name, data in files.items():
         (home / f"{name}.png").write_bytes(data)
-    scores = {**evaluation.to_dict(), "about": dict(about or {})}
+    scores = {**evaluation.to_dict(), "about": dict(about or {}), "card": dict(card or {})}
     (home / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     page = home / "report.html"
-    page.write_text(_page(title, evaluation, files, about or {}), encoding="utf-8")
+    page.write_text(_page(title, evaluation, files, about or {}, card or {}), encoding="utf-8")
     return page
 
 
 def _page(
-    title: str, evaluation: Evaluation, files: Mapping[str, bytes], about: Mapping[str, str]
+    title: str,
+    evaluation: Evaluation,
+    files: Mapping[str, bytes],
+    about: Mapping[str, str],
+    card: Mapping[str, Mapping[str, str]],
 ) -> str:
     figures = "".join(_figure(name, data) for name, data in files.items())
     facts = {
@@ -103,7 +110,10 @@ def _page(
         "anchors": str(evaluation.notes["anchors"]),
         "seed": str(evaluation.notes["seed"]),
     }
-    listed = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in facts.items())
+    chapters = "".join(
+        f"<h2>Generator: {_e(name)}</h2><div class=card>{_list(said)}</div>"
+        for name, said in card.items()
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -114,7 +124,9 @@ def _page(
 <div class="card">{_scores(evaluation)}</div>
 {figures}
 <h2>Each column</h2><div class="card">{_columns(evaluation)}</div>
-<h2>How this was measured</h2><div class="card"><dl>{listed}</dl></div>
+{_closeness(evaluation)}
+{chapters}
+<h2>How this was measured</h2><div class="card">{_list(facts)}</div>
 </main></body></html>
 """
 
@@ -172,6 +184,28 @@ def _columns(evaluation: Evaluation) -> str:
         for m in evaluation.columns
     )
     return f"<table><tr>{head}</tr>{lines}</table>"
+
+
+def _closeness(evaluation: Evaluation) -> str:
+    """Whether rows were remembered; nothing where the learned rows are not known."""
+    if not evaluation.closeness:
+        return ""
+    lines = "".join(
+        f"<tr><td>{_e(one.title)}<small>{_e(one.meaning)}</small></td>"
+        f"<td class=mark>{number(one.synthetic)}</td><td>{number(one.held)}</td></tr>"
+        for one in evaluation.closeness
+    )
+    note = (
+        "<p>Held-out rows were never learned: synthetic rows that are equal to training rows more often, "
+        "or nearer to them, repeat what was learned.</p>"
+    )
+    head = f"<th></th><th>{SYNTHETIC}</th><th>held-out rows</th>"
+    return f"<h2>Copies</h2><div class=card><table><tr>{head}</tr>{lines}</table>{note}</div>"
+
+
+def _list(facts: Mapping[str, str]) -> str:
+    listed = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in facts.items())
+    return f"<dl>{listed}</dl>"
 
 
 def _figure(name: str, data: bytes) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamsketch import html
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate.classifiers import MAX_ROWS, binned_auc, tstr, two_sample_auc
+from streamsketch.evaluate.closeness import Closeness, closeness
 from streamsketch.evaluate.distances import energy_distance, mmd2, pair_squares
 from streamsketch.evaluate.frame import Data, Frame, frames
 from streamsketch.evaluate.structure import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CEILING, SYNTHETIC, FLOOR = "other real rows", "synthetic", "shuffled columns"
 
 _DISTANCE_ROWS = 5_000
+SPLIT_ROWS = 10_000  # of each side, where columns are looked at apart
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ METRICS: dict[str, Metric] = {
     "c2st": Metric(
         "C2ST", False, "AUC of boosting that tells synthetic from real; 0.5 is indistinguishable"
     ),
+    "c2st_numbers": Metric("C2ST numbers", False, "the same of the columns of numbers alone"),
+    "c2st_categories": Metric(
+        "C2ST categories", False, "the same of the columns of categories alone"
+    ),
     "c2st_binned": Metric(
         "C2ST binned", False, "the same for a linear model of 10 bins a column: marginals only"
     ),
@@ -74,12 +80,14 @@ class Evaluation:
         columns: the distance of each column, worst first.
         label: the column that TSTR predicts, or None.
         notes: how it was measured: rows, seed, scale of the kernel, what was sampled.
+        closeness: whether synthetic rows repeat rows that were learned; empty where those are not given.
     """
 
     scores: dict[str, dict[str, float]]
     columns: tuple[Marginal, ...]
     label: str | None
     notes: dict[str, Any]
+    closeness: tuple[Closeness, ...] = ()
 
     def skill(self, metric: str) -> float:
         """Where the synthetic rows stand between the floor (0) and the ceiling (1); may be < 0.
@@ -106,6 +114,7 @@ class Evaluation:
             ],
             "label": self.label,
             "notes": self.notes,
+            "closeness": [one.to_dict() for one in self.closeness],
         }
 
     def _repr_html_(self) -> str:
@@ -169,8 +178,9 @@ def evaluate(
     Args:
         synthetic: rows drawn from a generator: Arrow table, or array (n, d).
         real: held-out real rows; columns that the synthetic rows lack are left out.
-        train: other real rows, for the ceiling and for what the floor shuffles. Without them the
-            held-out rows are split in two halves at random: one is the reference, one is this.
+        train: the real rows that were learned, for the ceiling, for what the floor shuffles, and to
+            look for copies. Without them the held-out rows are split in two halves at random: one
+            is the reference, one is this.
         label: the column that TSTR predicts; without it there is no TSTR.
         categorical: numeric columns to treat as categories.
         seed: seed of every split, sample, shuffle and classifier.
@@ -208,7 +218,7 @@ def evaluate(
             "marginal_tv": float(np.mean([m.tv for m in columns])),
             "pair_tv": pair_tv(reference, frame),
             "association": association_difference(reference, frame),
-            "c2st": two_sample_auc(reference, frame, seed),
+            **_told_apart(reference, frame, seed),
             "c2st_binned": binned_auc(reference, frame, seed),
             **({"tstr": tstr(frame, reference, label, seed)} if label is not None else {}),
             "energy": energy_distance(near, far),
@@ -223,7 +233,24 @@ def evaluate(
         "anchors": "separate train rows" if train is not None else "held-out rows split in half",
         "seed": seed,
     }
-    return Evaluation(scores, tuple(worst), label, notes)
+    copies: tuple[Closeness, ...] = ()
+    if train is not None:
+        drawn, learned, held = _common([synthetic, train, real])
+        copies = closeness(drawn, learned, held, seed)
+    return Evaluation(scores, tuple(worst), label, notes, copies)
+
+
+def _told_apart(reference: Frame, frame: Frame, seed: int) -> dict[str, float]:
+    """The two-sample score of all columns, of numbers alone, and of categories alone, where there are both."""
+    found = {"c2st": two_sample_auc(reference, frame, seed)}
+    for name, chosen in (
+        ("c2st_numbers", ~reference.is_category),
+        ("c2st_categories", reference.is_category),
+    ):
+        if chosen.any() and not chosen.all():
+            parts = (reference.columns(chosen), frame.columns(chosen))
+            found[name] = two_sample_auc(*parts, seed, rows=SPLIT_ROWS)
+    return found
 
 
 def _parts(

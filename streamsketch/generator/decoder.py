@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from streamsketch.decode.space import Space
 from streamsketch.errors import ConfigError
 from streamsketch.expect import whole
+from streamsketch.latent import marked
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Column
 from streamsketch.snapshot import Snapshot
@@ -129,7 +130,7 @@ class Decoder:
 
     def sample(self, n: int, seed: int = 0, label: Any = None) -> pa.Table:
         """Draw n independent rows; `label`: with this value only."""
-        return self.schema.decode(self.sample_encoded(n, seed, label))
+        return marked(self.schema.decode(self.sample_encoded(n, seed, label)), self)
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         """Draw n independent encoded rows (n, d)."""

@@ -19,6 +19,7 @@ from streamsketch.generator.generator import Generator
 from streamsketch.generator.heads import Head
 from streamsketch.generator.networks import NETWORKS, normal_latents, preset
 from streamsketch.generator.options import NetworkConfig
+from streamsketch.latent import marked
 from streamsketch.schema import Schema
 from streamsketch.schema.columns import Block
 from streamsketch.schema.conditions import Where
@@ -187,13 +188,14 @@ class NetworkGenerator(Generator):
                 values or is never generated; or too few rows meet the conditions.
         """
         if not where:
-            return self.schema.decode(self.sample_encoded(n, seed, label))
+            return marked(self.schema.decode(self.sample_encoded(n, seed, label)), self)
         one, value = label_of(where, self.schema)
         code = self._code(value) if one else None if label is None else self._code(label)
-        return rows_where(
+        rows = rows_where(
             lambda k, drawn: self.schema.decode(self._drawn(k, drawn, code)),
             n, seed, where, self.schema,
         )  # fmt: skip
+        return marked(rows, self)
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         """Draw n encoded rows (n, d) float32; see `sample`."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
 from streamsketch.expect import expect, whole
-from streamsketch.latent import LatentModel
+from streamsketch.latent import LatentModel, marked
 from streamsketch.sampler.history import History, locked
 from streamsketch.sampler.matching import TARGETS, matching
 from streamsketch.sampler.methods import METHODS, check_method
@@ -140,7 +140,8 @@ class Sampler:
             DataError: The generator draws NaN, or has no unique rows left.
             StoreError: The history cannot be saved; nothing was issued.
         """
-        return self.generator.schema.decode(self.sample_encoded(n, progress))
+        rows = self.generator.schema.decode(self.sample_encoded(n, progress))
+        return marked(rows, self.generator)
 
     def sample_encoded(self, n: int, progress: Callable[[int], None] | None = None) -> Points:
         """Draw ``n`` encoded rows ``(n, d)`` float32; see `sample`."""

@@ -18,6 +18,7 @@ from streamsketch.generator.autoregressive.law import Law, best_law
 from streamsketch.generator.autoregressive.targets import targets_of
 from streamsketch.generator.autoregressive.tilt import Psi, drawn, resampled
 from streamsketch.generator.generator import Generator
+from streamsketch.latent import marked
 from streamsketch.schema import Schema
 from streamsketch.schema.conditions import Where, check
 from streamsketch.snapshot import Snapshot
@@ -75,8 +76,8 @@ class Autoregressive(Generator):
         if label is not None:
             conditions[self._label_name(label)] = label
         if not conditions:
-            return self.schema.decode(self.sample_encoded(n, seed))
-        return self._conditioned(n, seed, conditions)[1]
+            return marked(self.schema.decode(self.sample_encoded(n, seed)), self)
+        return marked(self._conditioned(n, seed, conditions)[1], self)
 
     def sample_encoded(self, n: int, seed: int = 0, label: Any = None) -> NDArray[np.float32]:
         """Draw n encoded rows (n, d) float32; see `Generator.sample`."""
