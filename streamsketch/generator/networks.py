@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from streamsketch.errors import ConfigError
 from streamsketch.generator.options import NetworkConfig
 
-__all__ = ["NETWORKS", "normal_latents", "preset"]
+__all__ = ["NETWORKS", "network_of", "normal_latents", "preset"]
 
 
 def preset(name: str, d: int) -> NetworkConfig:
@@ -34,7 +34,22 @@ def preset(name: str, d: int) -> NetworkConfig:
     if name in NETWORKS:
         small = d <= 16
         return NetworkConfig(name, latent=8 if small else 32, width=128 if small else 256)
-    raise ConfigError(f"network = {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+    raise _unknown(name)
+
+
+def network_of(config: NetworkConfig, inputs: int, d: int) -> nn.Module:
+    """The network that a configuration describes, from `inputs` numbers to d.
+
+    Raises:
+        ConfigError: No network has that name.
+    """
+    if config.name not in NETWORKS:
+        raise _unknown(config.name)
+    return NETWORKS[config.name](config, inputs, d)
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(f"network = {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
 
 
 class _Block(nn.Module):

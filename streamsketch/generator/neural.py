@@ -17,7 +17,7 @@ from streamsketch.generator.components import Components
 from streamsketch.generator.conditioned import label_of, rows_where
 from streamsketch.generator.generator import Generator
 from streamsketch.generator.heads import Head
-from streamsketch.generator.networks import NETWORKS, normal_latents, preset
+from streamsketch.generator.networks import network_of, normal_latents, preset
 from streamsketch.generator.options import NetworkConfig
 from streamsketch.latent import marked
 from streamsketch.schema import Schema
@@ -69,7 +69,7 @@ class Model(nn.Module):
                 )
             self.components = Components(config.components, self.head.d, classes)
             inputs += self.head.d - 1
-        self.network = NETWORKS[config.name](config, inputs, self.head.d)
+        self.network = network_of(config, inputs, self.head.d)
         if self.components is not None:
             _silence(self.network)
         self.register_buffer("shares", torch.full((classes,), 1.0 / classes))

@@ -29,12 +29,6 @@ class NetworkConfig:
     components: int = 0
 
     def __post_init__(self) -> None:
-        from streamsketch.generator.networks import NETWORKS
-
-        if self.name not in NETWORKS:
-            raise ConfigError(
-                f"network = {self.name!r} is unknown; choose one of {', '.join(NETWORKS)}"
-            )
         for field in ("latent", "width", "depth"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be at least 1")

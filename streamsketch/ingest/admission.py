@@ -13,7 +13,7 @@ from streamsketch.ingest.refusal import Refusal
 from streamsketch.ingest.windows import LATE, OK, Windows, microseconds
 
 if TYPE_CHECKING:
-    from streamsketch.ingest.parts import PartState
+    from streamsketch.ingest.part import PartState
     from streamsketch.schema import Schema
 
 __all__ = ["Admission", "Admitted", "Facts"]

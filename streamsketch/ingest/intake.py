@@ -2,47 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamsketch.errors import DataError, SchemaError
 from streamsketch.ingest.admission import Admission
 from streamsketch.ingest.limits import Limits, NoLimits
 from streamsketch.ingest.parts import PartState
 from streamsketch.ingest.reading import read
-from streamsketch.ingest.refusal import Kind, Refusal, as_dead
+from streamsketch.ingest.refusal import Accepted, Kind, Refusal, as_dead
 from streamsketch.ingest.streams import Chunk, Dead
 from streamsketch.ingest.windows import Windows
 from streamsketch.schema import Schema
 
-__all__ = ["Accepted", "Intake"]
+__all__ = ["Intake"]
 
 FREE = NoLimits()
 OVER = "its user has added as many rows as a user may"
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """What came of a chunk.
-
-    Attributes:
-        x: (n, d) encoded rows that count.
-        labels: (n,) their label codes, where the schema has a label.
-        windows: (n,) into which window each goes; None without windows.
-        dead: What is written down of rows that do not count.
-        refused: How many rows do not count, of each kind.
-        readable: Whether the schema could read the rows at all.
-    """
-
-    x: NDArray[np.float32]
-    labels: NDArray[np.int64] | None
-    windows: NDArray[np.int64] | None
-    dead: Sequence[Dead]
-    refused: Counter[Kind]
-    readable: bool = True
 
 
 class Intake:

@@ -14,7 +14,7 @@ from streamsketch.sketch import Sketch
 from streamsketch.storage.files import Arrays, whole
 
 if TYPE_CHECKING:
-    from streamsketch.ingest.intake import Accepted
+    from streamsketch.ingest.refusal import Accepted
 
 __all__ = ["PartState"]
 

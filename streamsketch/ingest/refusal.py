@@ -1,19 +1,46 @@
-"""Rows that do not count: why, and what is written down of them. Nothing here can fail at a row."""
+"""What came of a chunk: rows that count, and of the others why not and what is written down.
+
+Nothing here can fail at a row.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamsketch.ingest.streams import Chunk, Dead
 from streamsketch.schema.plain import plain
 
-__all__ = ["Kind", "Refusal", "as_dead"]
+__all__ = ["Accepted", "Kind", "Refusal", "as_dead"]
 
 #: `bad` and `late` rows are written down; of the others it is enough to know how many came.
 Kind = Literal["bad", "late", "limit", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What came of a chunk.
+
+    Attributes:
+        x: (n, d) encoded rows that count.
+        labels: (n,) their label codes, where the schema has a label.
+        windows: (n,) into which window each goes; None without windows.
+        dead: What is written down of rows that do not count.
+        refused: How many rows do not count, of each kind.
+        readable: Whether the schema could read the rows at all.
+    """
+
+    x: NDArray[np.float32]
+    labels: NDArray[np.int64] | None
+    windows: NDArray[np.int64] | None
+    dead: Sequence[Dead]
+    refused: Counter[Kind]
+    readable: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.sampler.latents import finite
-from streamsketch.sampler.matching import Pool
+from streamsketch.sampler.request import Pool
 
 if TYPE_CHECKING:
     from streamsketch.features.cells import CellLayout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from streamsketch.features import ONE
 from streamsketch.features.kernels import has_numba
 from streamsketch.sampler.herding import Herding, energy_map, energy_weights
 from streamsketch.sampler.kernels import squared_distances
-from streamsketch.sampler.latents import Codes, check_latents, finite, rows_of
+from streamsketch.sampler.latents import check_latents, finite, rows_of
+from streamsketch.sampler.request import Pool
 from streamsketch.sampler.solve import optimise
 from streamsketch.sampler.targets import GaussianTarget
 
@@ -35,21 +36,6 @@ _ROUND = 16  # most outputs chosen from one set of candidates
 _SHARE = 25  # candidates per output
 _FIRST_POOL = 65_536  # draws that first estimate a generator's own sketch
 _OWN_POOL = 16_384  # draws that estimate it where it only steadies a noisy release
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Candidates: rows as issued, their points in the space of the aim, and latents if known."""
-
-    rows: Points
-    points: Points
-    latents: Points | None = None
-    labels: Codes | None = None
-
-    def take(self, which: NDArray[Any]) -> Pool:
-        """Some of the candidates."""
-        latents, labels = (None if a is None else a[which] for a in (self.latents, self.labels))
-        return Pool(self.rows[which], self.points[which], latents, labels)
 
 
 class Matching:

@@ -1,4 +1,4 @@
-"""One call of the sampler."""
+"""One call of the sampler, and the candidates that it chooses among."""
 
 from __future__ import annotations
 
@@ -11,11 +11,27 @@ from numpy.typing import NDArray
 
 from streamsketch.latent import LatentModel
 from streamsketch.sampler.history import History
+from streamsketch.sampler.latents import Codes
 from streamsketch.sampler.unique import row_keys
 
-__all__ = ["Request"]
+__all__ = ["Pool", "Request"]
 
 Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates: rows as issued, their points in the space of the aim, and latents if known."""
+
+    rows: Points
+    points: Points
+    latents: Points | None = None
+    labels: Codes | None = None
+
+    def take(self, which: NDArray[Any]) -> Pool:
+        """Some of the candidates."""
+        latents, labels = (None if a is None else a[which] for a in (self.latents, self.labels))
+        return Pool(self.rows[which], self.points[which], latents, labels)
 
 
 @dataclass

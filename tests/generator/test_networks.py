@@ -68,8 +68,8 @@ BAD = ({"name": "nope"}, {"width": 0}, {"latent": 0}, {"depth": 0}, {"components
 
 @pytest.mark.parametrize("bad", BAD)
 def test_wrong_configurations_are_refused(bad):
-    with pytest.raises(ConfigError):
-        NetworkConfig(**bad)
+    with pytest.raises(ConfigError, match=str(next(iter(bad.values())))):
+        Generator.create(Schema.vectors(2, -1, 1), config=NetworkConfig(**bad))
 
 
 @pytest.mark.parametrize(("h", "w", "channels"), [(1, 1, 1), (3, 5, 2), (7, 7, 4)])
