@@ -55,6 +55,15 @@ def check(
     c: TrainingConfig,
 ) -> None:
     """Refuse a call of `fit` that cannot work, saying why."""
+    _check_call(seconds, steps, objective, init, c)
+    _check_snapshot(snapshot, objective)
+    if start is not None:
+        _check_start(start, snapshot)
+
+
+def _check_call(
+    seconds: float, steps: int | None, objective: str, init: str, c: TrainingConfig
+) -> None:
     if objective not in OBJECTIVES:
         raise ConfigError(
             f"objective = {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}"
@@ -73,6 +82,9 @@ def check(
         raise ConfigError(
             f"anneal = {c.anneal} must be a share of the training, from 0 (off) to 1"
         )
+
+
+def _check_snapshot(snapshot: Snapshot, objective: str) -> None:
     if snapshot.spec.map != "fourier":
         raise ConfigError(
             f"generators are trained from the fourier map, but the snapshot has map = {snapshot.spec.map!r}; "
@@ -93,12 +105,15 @@ def check(
         raise TrainingError(
             f"the snapshot {snapshot.id} holds values that are not finite; use an earlier one"
         )
-    if start is not None and start.schema.hash != snapshot.schema.hash:
+
+
+def _check_start(start: NetworkGenerator, snapshot: Snapshot) -> None:
+    if start.schema.hash != snapshot.schema.hash:
         raise SpecMismatchError(
             f"cannot start from this generator: its schema is {start.schema.hash} and the snapshot's is "
             f"{snapshot.schema.hash}; start from a generator of the same schema, or from none"
         )
-    if start is not None and start.network.classes != snapshot.spec.classes:
+    if start.network.classes != snapshot.spec.classes:
         raise SpecMismatchError(
             f"cannot start from this generator: it has {start.network.classes} classes and the snapshot "
             f"{snapshot.spec.classes}; start from none"

@@ -133,10 +133,10 @@ def fit(
         "learn rows with a Sketcher and pass its release()",
     )
     seed = whole(seed, "seed")
-    if snapshot.layout is not None and not isinstance(start, NetworkGenerator):
-        plain = (network, steps, config, samples) == (None, None, None, None)
-        if plain and objective == "sketch" and init == "random":
-            return fit_table(snapshot, seed, start if isinstance(start, Autoregressive) else None)
+    as_usual = objective == "sketch" and init == "random"
+    plain = as_usual and all(given is None for given in (network, steps, config, samples))
+    if snapshot.layout is not None and plain and not isinstance(start, NetworkGenerator):
+        return fit_table(snapshot, seed, start if isinstance(start, Autoregressive) else None)
     begins = start if isinstance(start, NetworkGenerator) else None
     if begins is None and start is not None:
         log.info("a network starts from a network only; it starts from random weights")
