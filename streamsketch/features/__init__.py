@@ -5,7 +5,8 @@
 2
 """
 
-from streamsketch.features.map import MAPS, ONE, FeatureMap, Map, build
+from streamsketch.features.build import MAPS, build
+from streamsketch.features.map import ONE, FeatureMap, Map
 from streamsketch.features.spec import Spec
 
 __all__ = ["MAPS", "ONE", "FeatureMap", "Map", "Spec", "build"]

@@ -8,7 +8,6 @@ of modulus 1 per frequency, so :math:`\|\Phi(x)\|_2 = \sqrt m` whatever x is. Th
 
 import hashlib
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,9 +21,8 @@ from streamsketch.schema.columns import Block
 if TYPE_CHECKING:
     import torch
 
-    from streamsketch.schema import Schema
 
-__all__ = ["MAPS", "ONE", "FeatureMap", "Map", "build"]
+__all__ = ["ONE", "FeatureMap", "Map"]
 
 
 class Map(Protocol):
@@ -210,29 +208,3 @@ class FeatureMap(Fourierlike):
     def __repr__(self) -> str:
         s = self.spec
         return f"FeatureMap(law={s.law}, d={s.d}, m={s.m}, scale={s.scale:g}, fingerprint={s.fingerprint})"
-
-
-MAPS = {
-    "fourier": "streamsketch.features.map:FeatureMap",
-    "signature": "streamsketch.features.signature:SignatureMap",
-    "quadratic": "streamsketch.features.moments:QuadraticMap",
-    "quartic": "streamsketch.features.moments:QuarticMap",
-}
-
-
-def build(spec: Spec, schema: "Schema | None" = None) -> Any:
-    """The feature map that a spec names (see `MAPS`).
-
-    Raises:
-        ConfigError: The map is unknown.
-    """
-    blocks = () if schema is None else schema.blocks
-    if spec.middle:
-        from streamsketch.features.table import TableMap
-
-        assert schema is not None
-        return TableMap.from_spec(spec, schema)
-    if spec.map not in MAPS:
-        raise ConfigError(f"feature map {spec.map!r} is unknown; choose one of {', '.join(MAPS)}")
-    module, name = MAPS[spec.map].split(":")
-    return getattr(import_module(module), name).from_spec(spec, blocks)

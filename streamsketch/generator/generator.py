@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,8 @@ class Generator(ABC):
         seed: int = 0,
     ) -> "NetworkGenerator":
         """An untrained network with random weights; see `NetworkGenerator.create`."""
-        from streamsketch.generator.neural import NetworkGenerator
-
-        return NetworkGenerator.create(schema, snapshot, config, seed)
+        network: NetworkGenerator = _model("network").create(schema, snapshot, config, seed)
+        return network
 
     def _repr_html_(self) -> str:
         said = verdict(self.metrics)[1] if self.metrics else "not trained"
@@ -200,8 +200,8 @@ class Generator(ABC):
         )
         try:
             schema = Schema.from_dict(dict(body["schema"]))
-            kind = _kind(body.get("model", "network"))
-            generator = kind._from_parts(schema, snapshot, arrays, body)
+            kind = _model(body.get("model", "network"))
+            generator: Generator = kind._from_parts(schema, snapshot, arrays, body)
         except (
             LookupError,
             TypeError,
@@ -246,14 +246,16 @@ def shares(column: pa.ChunkedArray) -> list[float]:
     return [float(count) for count in sorted(counted, reverse=True)[:24]]
 
 
-def _kind(model: str) -> type[Generator]:
+# what checkpoints may hold, by the name in their header
+MODELS = {
+    "autoregressive": "streamsketch.generator.autoregressive:Autoregressive",
+    "network": "streamsketch.generator.neural:NetworkGenerator",
+}
+
+
+def _model(name: str) -> Any:
     """The class of a checkpoint's model."""
-    if model == "autoregressive":
-        from streamsketch.generator.autoregressive import Autoregressive
-
-        return Autoregressive
-    if model == "network":
-        from streamsketch.generator.neural import NetworkGenerator
-
-        return NetworkGenerator
-    raise ValueError(f"model {model!r} is unknown; a newer version wrote it")
+    if name not in MODELS:
+        raise ValueError(f"model {name!r} is unknown; a newer version wrote it")
+    module, kind = MODELS[name].split(":")
+    return getattr(import_module(module), kind)
