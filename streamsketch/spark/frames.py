@@ -3,13 +3,20 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from streamsketch import errors
 from streamsketch._version import __version__
-from streamsketch.errors import ConfigError, DataError, SpecMismatchError
+from streamsketch.errors import (
+    ConfigError,
+    DataError,
+    SourceError,
+    SpecMismatchError,
+    StreamSketchError,
+)
 from streamsketch.features import Map, Spec, build
 from streamsketch.schema import Schema
 from streamsketch.schema.rows import refusal
@@ -19,7 +26,7 @@ from streamsketch.sketcher import Sketcher
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["Operator", "partials", "refused", "sketch"]
+__all__ = ["Operator", "Partial", "partials", "refused", "sketch"]
 
 ON_REFUSED = ("fail", "skip")
 
@@ -33,18 +40,20 @@ class Operator:
     Attributes:
         schema: The schema's columns as JSON.
         spec: The operator's spec as JSON.
+        fingerprint: The operator's fingerprint on the driver.
         version: Version of streamsketch on the driver.
     """
 
     schema: str
     spec: str
+    fingerprint: str
     version: str = __version__
 
     @classmethod
-    def of(cls, sketcher: Sketcher) -> "Operator":
-        """The operator of a sketcher."""
-        schema = json.dumps(list(sketcher.schema.to_dict().items()))
-        return cls(schema, json.dumps(sketcher.spec.to_dict()))
+    def of(cls, schema: Schema, spec: Spec) -> "Operator":
+        """The operator of a spec for a schema."""
+        columns = json.dumps(list(schema.to_dict().items()))
+        return cls(columns, json.dumps(spec.to_dict()), spec.fingerprint)
 
     @cached_property
     def columns(self) -> Schema:
@@ -59,10 +68,16 @@ class Operator:
             SpecMismatchError: This machine makes another operator of the same text.
         """
         spec = Spec.from_dict(json.loads(self.spec))
+        theirs = f"the driver (streamsketch {self.version})"
         if self.columns.hash != spec.schema_hash:
             raise SpecMismatchError(
-                f"the driver's schema has hash {spec.schema_hash} (streamsketch {self.version}), here it has "
-                f"{self.columns.hash} (streamsketch {__version__}); install the same version on both"
+                f"{theirs} has the schema {spec.schema_hash}, this worker (streamsketch {__version__}) makes "
+                f"{self.columns.hash} of it; install the same version on both"
+            )
+        if spec.fingerprint != self.fingerprint:
+            raise SpecMismatchError(
+                f"{theirs} has the operator {self.fingerprint}, this worker (streamsketch {__version__}) makes "
+                f"{spec.fingerprint} of it; install the same version on both"
             )
         made: Map = build(spec, self.columns)
         return made
@@ -95,29 +110,62 @@ def sketch(
         DataError: Rows were refused, with `on_refused` = "fail".
         SpecMismatchError: A worker has another version whose operator differs.
     """
+    if on_refused not in ON_REFUSED:
+        raise ConfigError(f"on_refused = {on_refused!r} must be one of {', '.join(ON_REFUSED)}")
     sketcher = Sketcher(schema, **options)
     if sketcher.limits is not None:
         raise ConfigError(
             'unit = "user" counts the rows of each user in one process, and tasks cannot; use unit = "row"'
         )
-    for part, reasons in partials(df, Operator.of(sketcher), on_refused, merge_tasks):
-        if reasons and on_refused == "fail":
-            raise DataError(f"{reasons}; correct the rows, or pass on_refused = 'skip'")
-        sketcher.learn_sketch(part)
+    found = partials(df, Operator.of(schema, sketcher.spec), merge_tasks)
+    stop_at(found, on_refused)
+    sketcher.learn_sketch(found.sketch)
     return sketcher
 
 
-def partials(
-    df: "DataFrame", operator: Operator, on_refused: str = "fail", merge_tasks: int = 8
-) -> list[tuple[Sketch, str]]:
-    """The partial sketches of a data frame, each with the first reason for a refusal in it."""
-    if on_refused not in ON_REFUSED:
-        raise ConfigError(f"on_refused = {on_refused!r} must be one of {', '.join(ON_REFUSED)}")
+@dataclass(frozen=True)
+class Partial:
+    """What came of a data frame, or of a part of it.
+
+    Attributes:
+        sketch: The sum of its rows.
+        refused: How many rows the schema refused.
+        reason: Why, of the first of them; empty where none was.
+    """
+
+    sketch: Sketch
+    refused: int = 0
+    reason: str = ""
+
+    def merge(self, other: "Partial") -> "Partial":
+        """Both together."""
+        return Partial(
+            self.sketch.merge(other.sketch),
+            self.refused + other.refused,
+            self.reason or other.reason,
+        )
+
+
+def stop_at(found: Partial, on_refused: str) -> None:
+    """Raise DataError where rows were refused that must not be."""
+    if found.refused and on_refused == "fail":
+        raise DataError(f"{found.reason}; correct the rows, or pass on_refused = 'skip'")
+
+
+def partials(df: "DataFrame", operator: Operator, merge_tasks: int = 8) -> Partial:
+    """The rows of a data frame, summed by its tasks, then by `merge_tasks`, then here.
+
+    Raises:
+        StreamSketchError: What a task met, as it said it.
+    """
     if merge_tasks < 1:
         raise ConfigError(f"merge_tasks = {merge_tasks} must be at least 1")
     tasks = _columns(df, operator.columns).mapInArrow(_sketching(operator), PARTIAL)
     merged = tasks.repartition(merge_tasks).mapInArrow(_merging, PARTIAL)
-    return [(Sketch.from_bytes(bytes(row.sketch)), row.reason) for row in merged.collect()]
+    total = Partial(Sketch.zero(operator.features))
+    for row in merged.collect():
+        total = total.merge(_unpacked(row.asDict()))
+    return total
 
 
 def refused(df: "DataFrame", schema: Schema) -> "DataFrame":
@@ -129,7 +177,7 @@ def refused(df: "DataFrame", schema: Schema) -> "DataFrame":
     return _columns(df, schema).mapInArrow(_refusing(columns), "row string, reason string")
 
 
-PARTIAL = "sketch binary, reason string"
+PARTIAL = "sketch binary, refused long, reason string, failure string"
 
 
 def _columns(df: "DataFrame", schema: Schema) -> "DataFrame":
@@ -144,28 +192,57 @@ def _columns(df: "DataFrame", schema: Schema) -> "DataFrame":
     return df.select(*[f"`{name.replace('`', '``')}`" for name in wanted])
 
 
-def _partial(sketch: Sketch, reason: str) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({"sketch": [sketch.to_bytes()], "reason": [reason]})
+def _packed(made: Partial) -> pa.RecordBatch:
+    return _row(made.sketch.to_bytes(), made.refused, made.reason, "")
 
 
-def _sketching(operator: Operator) -> Task:
+def _row(sketch: bytes, refused: int, reason: str, failure: str) -> pa.RecordBatch:
+    row = {"sketch": sketch, "refused": refused, "reason": reason, "failure": failure}
+    return pa.RecordBatch.from_pylist([row])
+
+
+def _unpacked(row: dict[str, Any]) -> Partial:
+    """A partial of a task; what the task failed with is raised here, as it said it."""
+    if row["failure"]:
+        kind, _, message = row["failure"].partition(": ")
+        raise getattr(errors, kind, SourceError)(message)
+    return Partial(Sketch.from_bytes(bytes(row["sketch"])), row["refused"], row["reason"])
+
+
+def _telling(work: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]) -> Task:
+    """A task that hands its error to the driver, instead of a traceback of another machine."""
+
     def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sketch, first = Sketch.zero(operator.features), ""
-        for batch in batches:
-            rows = operator.columns.encode(batch)
-            if rows.rejected and not first:
-                first = refusal(rows.rejected, batch.num_rows)
-            sketch.update(operator.features, rows.x, rows.labels)
-        yield _partial(sketch, first)
+        try:
+            yield from work(batches)
+        except StreamSketchError as e:
+            yield _row(b"", 0, "", f"{type(e).__name__}: {e}")
 
     return task
 
 
+def _sketching(operator: Operator) -> Task:
+    def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sketch, refused, reason = Sketch.zero(operator.features), 0, ""
+        for batch in batches:
+            rows = operator.columns.encode(batch)
+            if rows.rejected:
+                reason = reason or refusal(rows.rejected, batch.num_rows)
+                refused += len({r.row for r in rows.rejected})
+            sketch.update(operator.features, rows.x, rows.labels)
+        yield _packed(Partial(sketch, refused, reason))
+
+    return _telling(task)
+
+
+@_telling
 def _merging(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    if rows:
-        total = reduce(Sketch.merge, (Sketch.from_bytes(row["sketch"]) for row in rows))
-        yield _partial(total, next((row["reason"] for row in rows if row["reason"]), ""))
+    total: Partial | None = None
+    for row in (row for batch in batches for row in batch.to_pylist()):
+        found = _unpacked(row)
+        total = found if total is None else total.merge(found)
+    if total is not None:
+        yield _packed(total)
 
 
 def _refusing(columns: str) -> Task:

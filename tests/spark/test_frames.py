@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,32 +11,21 @@ import pytest
 from pyarrow import parquet
 
 from streamsketch import Schema, Sketcher
-from streamsketch.errors import ConfigError, DamagedFileError, DataError, SpecMismatchError
+from streamsketch._version import __version__
+from streamsketch.errors import (
+    ConfigError,
+    DamagedFileError,
+    DataError,
+    SpecMismatchError,
+    StreamSketchError,
+)
 from streamsketch.spark import frames, refused, sketch
 
 pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed")
 
 from pyspark.sql import SparkSession  # noqa: E402
 
-SETTINGS = {"frequencies": 32, "seed": 3}
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    """A session on both cores of this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYSPARK_PYTHON", sys.executable)
-        session = (
-            SparkSession.builder.master("local[2]")
-            .config("spark.ui.enabled", "false")
-            .config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1")
-            .config("spark.sql.shuffle.partitions", "2")
-            .config("spark.log.level", "OFF")
-            .getOrCreate()
-        )
-        yield session
-        session.stop()
+SETTINGS = {"frequencies": 32, "seed": 3, "merge_tasks": 2}
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +56,10 @@ def path(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_bits_are_those_of_one_pass(
     spark: SparkSession, path: str, table: pa.Table, schema: Schema, partitions: int
 ) -> None:
-    alone = Sketcher(schema, **SETTINGS)
+    alone = Sketcher(schema, frequencies=32, seed=3)
     alone.learn_many(table)
     frame = spark.read.parquet(path).repartition(partitions)
-    ours = sketch(frame, schema, merge_tasks=2, **SETTINGS)
+    ours = sketch(frame, schema, **SETTINGS)
     assert ours.sketch.total.tolist() == alone.sketch.total.tolist()
     assert ours.sketch.count == alone.sketch.count == 2000
     assert ours.release().spec.fingerprint == alone.spec.fingerprint
@@ -118,31 +107,66 @@ def test_wrong_calls(spark: SparkSession, path: str, schema: Schema) -> None:
     with pytest.raises(ConfigError, match="on_refused"):
         sketch(frame, schema, on_refused="drop", **SETTINGS)
     with pytest.raises(ConfigError, match="merge_tasks"):
-        sketch(frame, schema, merge_tasks=0, **SETTINGS)
+        sketch(frame, schema, **(SETTINGS | {"merge_tasks": 0}))
 
 
-def test_a_worker_with_another_operator_is_refused_by_name(
-    schema: Schema, table: pa.Table
+def operator(schema: Schema) -> frames.Operator:
+    return frames.Operator.of(schema, Sketcher(schema, frequencies=32, seed=3).spec)
+
+
+def test_a_worker_with_another_operator_is_refused_by_both_names(
+    spark: SparkSession, path: str, schema: Schema, table: pa.Table
 ) -> None:
-    mine = frames.Operator.of(Sketcher(schema, **SETTINGS))
-    other = frames.Operator.of(Sketcher(Schema.propose(table), **SETTINGS))
-    mixed = frames.Operator(other.schema, mine.spec, "9.9")
-    with pytest.raises(SpecMismatchError, match=r"9\.9.*install the same version"):
+    mine, other = operator(schema), operator(Schema.propose(table))
+    mixed = replace(mine, schema=other.schema, version="9.9")
+    with pytest.raises(SpecMismatchError, match=r"9\.9.*install the same version") as e:
         mixed.features  # noqa: B018
-    newer = frames.Operator(mine.schema, mine.spec.replace("{", '{"hue": 1, ', 1))
+    assert schema.hash in str(e.value) and Schema.propose(table).hash in str(e.value)
+    newer = replace(mine, spec=mine.spec.replace("{", '{"hue": 1, ', 1))
     with pytest.raises(ConfigError, match="another version"):
         newer.features  # noqa: B018
+    # a worker's own words reach the driver, not its traceback
+    task = frames._sketching(replace(mine, fingerprint="feedbeef", version="9.9"))
+    tasks = spark.read.parquet(path).select("x", "colour").mapInArrow(task, frames.PARTIAL)
+    with pytest.raises(SpecMismatchError) as e:
+        frames._unpacked(tasks.collect()[0].asDict())
+    assert str(e.value).splitlines() == [
+        "the driver (streamsketch 9.9) has the operator feedbeef, this worker (streamsketch "
+        f"{__version__}) makes {mine.fingerprint} of it; install the same version on both"
+    ]
 
 
-def test_a_corrupt_partial_is_named(schema: Schema) -> None:
-    data = bytearray(Sketcher(schema, **SETTINGS).sketch.to_bytes())
+def test_a_corrupt_partial_is_named(spark: SparkSession, schema: Schema) -> None:
+    data = bytearray(Sketcher(schema, frequencies=32, seed=3).sketch.to_bytes())
     data[-1] ^= 1
-    batch = pa.RecordBatch.from_pydict({"sketch": [bytes(data)] * 2, "reason": ["", ""]})
+    frame = spark.createDataFrame([(bytes(data), 0, "", "")], frames.PARTIAL)
     with pytest.raises(DamagedFileError, match="checksum"):
-        list(frames._merging([batch]))
+        frames._unpacked(frame.mapInArrow(frames._merging, frames.PARTIAL).collect()[0].asDict())
+
+
+def test_one_giant_partition_and_files_whose_columns_drift(
+    spark: SparkSession, schema: Schema, table: pa.Table, tmp_path: Path
+) -> None:
+    """Columns in another order, of another width, more and fewer of them: by name, or refused."""
+    alone = Sketcher(schema, frequencies=32, seed=3)
+    alone.learn_many(table)
+    wide = pa.table({"more": ["?"] * 5, "colour": ["red"] * 5, "x": [0.25] * 5})
+    narrow = pa.table({"colour": ["blue"] * 3})
+    alone.learn_many(wide)
+    for name, one in {"a": table.drop_columns("more"), "b": wide, "c": narrow}.items():
+        parquet.write_table(one, tmp_path / f"{name}.parquet")
+    drifting = spark.read.option("mergeSchema", True).parquet(str(tmp_path))
+    with pytest.raises(DataError, match="column 'x': null"):
+        sketch(drifting.coalesce(1), schema, **SETTINGS)
+    ours = sketch(drifting.coalesce(1), schema, on_refused="skip", **SETTINGS)
+    assert ours.sketch.count == 2005
+    assert ours.sketch.total.tolist() == alone.sketch.total.tolist()
+    text = spark.createDataFrame([("a", "red")], "x string, colour string")
+    with pytest.raises(StreamSketchError, match="column 'x'"):
+        sketch(text, schema, **SETTINGS)
 
 
 def test_only_the_spec_travels(schema: Schema) -> None:
+    sent = operator(schema)
     wide = Sketcher(schema, frequencies=100_000)
-    sent = frames.Operator.of(wide)
     assert len(sent.schema) + len(sent.spec) < 10_000 < len(wide.sketch.to_bytes())
