@@ -20,6 +20,7 @@ from streamsketch.cli import (
     sample,
     savepoint,
     serve,
+    spark,
     stream,
     train,
 )
@@ -37,7 +38,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (propose, stream, train, sample, history, evaluate, inspect, merge, savepoint, serve):
+for group in (
+    propose,
+    stream,
+    spark,
+    train,
+    sample,
+    history,
+    evaluate,
+    inspect,
+    merge,
+    savepoint,
+    serve,
+):
     group.add_to(app)
 
 _SHELLS = ("bash", "zsh", "fish")

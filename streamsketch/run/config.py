@@ -316,7 +316,7 @@ def _shared_problems(file: PipelineFile) -> list[str]:
         problems.append(
             'privacy.unit: users are counted by one process; set unit = "row", or remove shared from [store]'
         )
-    if file.source.type != "kafka":
+    if file.source.type not in ("kafka", "spark"):
         problems.append(
             f"store.shared: no broker gives parts of {file.source.type!r} to one reader at a time; read it "
             "through Kafka, or remove shared"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamsketch.errors import ConfigError
 from streamsketch.ingest.loop import Ingest, Progress
 from streamsketch.ingest.parts import State
-from streamsketch.ingest.streams import Bounded, Source, plugin
+from streamsketch.ingest.streams import Bounded, DeadLetters, Source, plugin
 from streamsketch.ingest.watch import Watch
 from streamsketch.ingest.windows import iso
 from streamsketch.privacy.clipping import user_limits
@@ -20,7 +20,7 @@ from streamsketch.tables import placed
 if TYPE_CHECKING:
     from streamsketch.run.config import Pipeline
 
-__all__ = ["run_ingest"]
+__all__ = ["dead_letters_of", "run_ingest"]
 
 SHOWN = 20  # parts and reasons that a status tells one by one
 
@@ -38,10 +38,7 @@ def run_ingest(
             'several members with unit = "user", but users are counted by one process; '
             "set [source] members = 1"
         )
-    dead_letters = None
-    if pipeline.dead_letters.on_error == "dlq":
-        settings = placed(pipeline.dead_letters.settings, **pipeline.places(member))
-        dead_letters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    dead_letters = dead_letters_of(pipeline, member)
     watch = None
     if pipeline.drift is not None:
         watch = Watch(pipeline.schema, store.state_dir, pipeline.drift)
@@ -71,6 +68,15 @@ def run_ingest(
         return ingest.run(stop, tick)
     finally:
         status.end()
+
+
+def dead_letters_of(pipeline: "Pipeline", member: int) -> DeadLetters | None:
+    """Where the unusable rows of a process go; None where they are dropped, or end the run."""
+    if pipeline.dead_letters.on_error != "dlq":
+        return None
+    settings = placed(pipeline.dead_letters.settings, **pipeline.places(member))
+    made: DeadLetters = plugin("dead_letters", pipeline.dead_letters.type)(settings)
+    return made
 
 
 class _Figures:

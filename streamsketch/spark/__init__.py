@@ -11,5 +11,6 @@ DataFrame API, so that Spark Connect serves as well as a classic session.
 """
 
 from streamsketch.spark.frames import refused, sketch
+from streamsketch.spark.stream import Batches
 
-__all__ = ["refused", "sketch"]
+__all__ = ["Batches", "refused", "sketch"]

@@ -99,7 +99,8 @@ def sketch(
         schema: The columns and their limits.
         on_refused: `fail` (a row that the schema refuses fails the job) or `skip` (it is left out;
             `refused` lists such rows).
-        merge_tasks: How many tasks merge the partial sketches before the driver merges theirs.
+        merge_tasks: How many tasks merge the partial sketches before the driver merges theirs; 0
+            where they are so few that the driver merges all.
         options: Settings of `Sketcher`: frequencies, law, seed, mechanism, privacy ...
 
     Returns:
@@ -158,12 +159,13 @@ def partials(df: "DataFrame", operator: Operator, merge_tasks: int = 8) -> Parti
     Raises:
         StreamSketchError: What a task met, as it said it.
     """
-    if merge_tasks < 1:
-        raise ConfigError(f"merge_tasks = {merge_tasks} must be at least 1")
+    if merge_tasks < 0:
+        raise ConfigError(f"merge_tasks = {merge_tasks} must be at least 0")
     tasks = _columns(df, operator.columns).mapInArrow(_sketching(operator), PARTIAL)
-    merged = tasks.repartition(merge_tasks).mapInArrow(_merging, PARTIAL)
+    if merge_tasks:
+        tasks = tasks.repartition(merge_tasks).mapInArrow(_merging, PARTIAL)
     total = Partial(Sketch.zero(operator.features))
-    for row in merged.collect():
+    for row in tasks.collect():
         total = total.merge(_unpacked(row.asDict()))
     return total
 
