@@ -24,8 +24,9 @@ def main() -> None:
     """Run it and write down what came of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--files", type=int, default=400)
+    parser.add_argument("--files", type=int, default=120)
     parser.add_argument("--rows", type=int, default=500, help="rows of a file")
+    parser.add_argument("--minutes", type=float, default=1e9, help="after which nothing is killed")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     moments = random.Random(asked.seed)
@@ -33,7 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pipeline = make(Path(folder), asked.files, asked.rows, seed=asked.seed)
         killed = {"starting": 0, "adding batches": 0}
-        while sum(killed.values()) < asked.kills:
+        end = begun + 60 * asked.minutes
+        while sum(killed.values()) < asked.kills and time.monotonic() < end:
             before = saved(pipeline)[0]
             job = start(Path(folder))
             starting = moments.random() < 0.1

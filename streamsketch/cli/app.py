@@ -20,7 +20,6 @@ from streamsketch.cli import (
     sample,
     savepoint,
     serve,
-    spark,
     stream,
     train,
 )
@@ -41,7 +40,6 @@ app = typer.Typer(
 for group in (
     propose,
     stream,
-    spark,
     train,
     sample,
     history,

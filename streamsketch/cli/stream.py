@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command()(run)
     app.command()(consume)
+    app.command()(spark)
     app.command()(replay)
     app.command()(redrive)
 
@@ -73,6 +74,26 @@ def consume(
     from streamsketch.run.config import load
 
     _ingest(load(pipeline), member)
+
+
+def spark(pipeline: PipelineFile) -> None:
+    """Only the sketching process, where Spark reads: [source] has type = "spark".
+
+    Runs in the session of spark-submit, or in one of this machine. Run it again to go on where it
+    stopped.
+    """
+    from streamsketch.cli.progress import status_shown
+    from streamsketch.run.config import load
+    from streamsketch.run.signals import stop_on_signals
+    from streamsketch.run.spark import run_spark
+
+    loaded = load(pipeline)
+    _say_budget(loaded)
+    stop = stop_on_signals()
+    with status_shown(loaded.store().state_dir, ["consumer-0"], stop):
+        figures = run_spark(loaded, stop)
+    _say_where(loaded)
+    _judge(loaded, [figures])
 
 
 def replay(
