@@ -12,6 +12,7 @@ from streamsketch.features.spec import Spec
 from streamsketch.ingest.parts import State
 from streamsketch.run.config import load
 from streamsketch.run.spark import run_spark
+from streamsketch.run.worker import make_source
 from streamsketch.schema import Schema
 from streamsketch.snapshot import Snapshot
 from streamsketch.spark import Batches
@@ -136,7 +137,6 @@ def test_a_frame_that_is_no_stream_is_read_once(spark, tmp_path):
     [
         ('format = "parquet"', 'fromat = "parquet"', "fromat: unknown key; did you mean format"),
         ("[store]", "[drift]\n[store]", "drift: needs the rows of a part in their order"),
-        ('type = "spark"', 'type = "files"', "source.type is 'files'"),
         ('format = "parquet"', 'format = "papyrus"', "Spark cannot read 'papyrus'"),
     ],
 )
@@ -146,7 +146,15 @@ def test_what_cannot_run_is_said(spark, tmp_path, old, new, words):
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises((ConfigError, SourceError), match=words) as e:
         run_spark(load(file), threading.Event(), spark)
-    assert "\n" not in str(e.value)
+    assert "\tat " not in str(e.value), "a trace of Java"
+
+
+def test_another_source_is_not_read_by_spark(tmp_path):
+    pipeline = make(tmp_path, files=0, rows=0)
+    with pytest.raises(ConfigError, match="source.type is 'files'"):
+        run_spark(pipeline.reading("files", path="rows"), threading.Event())
+    with pytest.raises(ConfigError, match="use `streamsketch spark`"):
+        make_source(pipeline)
 
 
 def test_spark_connect_is_told_what_it_can_do(tmp_path):
