@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.image_data import cache
 from streamsketch import Schema
 
 SIDE, D, CLASSES = 28, 784, 10
@@ -113,7 +115,12 @@ class Drawn:
     def trained(
         cls, k: int = 64, steps: int = 3000, seed: int = 0, pictures: int = 60_000
     ) -> "Drawn":
-        """Train it; noise on the codes keeps what is near in them alike."""
+        """Train it, or take it from the cache; noise on the codes keeps what is near in them alike."""
+        path = cache() / f"drawn-{k}-{steps}-{seed}-{pictures}.safetensors"
+        if path.exists():
+            held = Autoencoder(k)
+            held.load_state_dict(load_file(path))
+            return cls(k, held.eval())
         data = torch.from_numpy(drawn_pictures(pictures, seed))
         torch.manual_seed(seed)
         model = Autoencoder(k)
@@ -127,6 +134,8 @@ class Drawn:
             nn.functional.binary_cross_entropy_with_logits(made, x).backward()
             optimizer.step()
             schedule.step()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), path)
         return cls(k, model.eval())
 
     @property
