@@ -18,6 +18,7 @@ from streamsketch.schema.plain import plain
 
 __all__ = ["Accepted", "Kind", "Refusal", "as_dead"]
 
+TEXT_KEPT = 1 << 14  # characters of a value that are written down
 #: `bad` and `late` rows are written down; of the others it is enough to know how many came.
 Kind = Literal["bad", "late", "limit", "duplicate"]
 
@@ -78,11 +79,18 @@ def _place(chunk: Chunk, row: int) -> dict[str, Any]:
 def _text(batch: pa.RecordBatch, row: int) -> str:
     """A row as JSON text."""
     columns = zip(batch.schema.names, batch.columns, strict=True)
-    values = {name: plain(column[row]) for name, column in columns}
+    values = {name: _kept(plain(column[row])) for name, column in columns}
     try:
         return json.dumps(values, default=str)
     except Exception:  # nested beyond what Python takes, or keys that are no text
         return json.dumps({name: _shown(value) for name, value in values.items()})
+
+
+def _kept(value: Any) -> Any:
+    """A long text cut: rows may share one in a small file, and each would be written in full."""
+    if isinstance(value, str) and len(value) > TEXT_KEPT:
+        return f"{value[:TEXT_KEPT]}... ({len(value)} characters)"
+    return value
 
 
 def _shown(value: Any) -> str:

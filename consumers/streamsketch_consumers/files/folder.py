@@ -1,5 +1,6 @@
 """Which files a path stands for, in order, and which of them are complete."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -9,6 +10,8 @@ from streamsketch.errors import ConfigError, SourceError
 from streamsketch_consumers.files.formats import COMPRESSED, SUFFIXES, format_of
 
 __all__ = ["Files"]
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
 
@@ -44,6 +47,7 @@ class Files:
         self._looked = False
         self._any_suffix = any_suffix
         self._sizes: dict[str, tuple[int, int, float]] = {}
+        self._unnamed: set[Path] = set()
         self._list: Callable[[], list[str]]
         if not isinstance(path, str):
             self._init_list(path)
@@ -102,6 +106,8 @@ class Files:
                 f"path names {str(twice)!r} twice, which would count its rows twice; name it once"
             )
         for p in files:
+            if not _is_text(str(p)):
+                raise SourceError(f"the name of the file {str(p)!a} is not UTF-8; rename it")
             if not p.is_file():
                 raise SourceError(f"there is no file {str(p)!r}; correct path, or create it first")
         self.fixed = True
@@ -123,7 +129,14 @@ class Files:
     def _taken(self, name: Path) -> bool:
         if any(part.startswith((".", "_")) for part in name.parts) or name.suffix in UNFINISHED:
             return False
-        return self._any_suffix or format_of(name.name) is not None
+        if not self._any_suffix and format_of(name.name) is None:
+            return False
+        if not _is_text(str(name)):  # no reader, log or saved position could name it
+            if name not in self._unnamed:
+                self._unnamed.add(name)
+                log.warning("file %a is passed over: its name is not UTF-8; rename it", str(name))
+            return False
+        return True
 
     def none_found(self) -> SourceError:
         """The error for a bounded stream without a file."""
@@ -134,6 +147,15 @@ class Files:
             f"format, or set follow "
             "= true to wait for files"
         )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_glob(text: str) -> bool:

@@ -4,8 +4,8 @@ A mark is what a file was when it was read: its size, time of writing, device, i
 its beginning and its end. A file is the one that was read as long as its first bytes, up to that
 size, are the same; if it is longer by now it has grown. A file under another name is the one that
 was read if it has the same content and kept its time of writing (renamed, moved), or if another
-content has taken its old name (a log that was copied and cut), or if it is the old one compressed.
-Files that are equal but for that are two files.
+content has taken its old name (a log that was copied and cut), or if it is the old one compressed
+or unpacked. Files that are equal but for that are two files.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ class Place:
 
     Attributes:
         state: `new`; or, of one that was read: `same`, `grown`, `replaced`; or that it is a `link`
-            to a file that was read.
+            to a file that was read, or that one compressed or unpacked.
         row: The next row, of one that is new, unfinished or has grown.
         of: The name of the file that was read, if it is another.
     """
@@ -177,15 +177,20 @@ class Ledger:
         return self._compressed(name, path) or Place("new")
 
     def _compressed(self, name: str, path: Path) -> Place | None:
-        """A new file that holds, compressed, what was read under the name without the ending."""
+        """A new file that holds what was read, compressed or unpacked: as `gzip -k` leaves it."""
+        read = self._read.get(self.root, {})
+        for packed in (name + ending for ending in COMPRESSED if name + ending in read):
+            size = path.stat().st_size
+            if _unpacked_digest(Path(self.root, packed), size) == _digest(path, size):
+                return Place("link", of=packed)
         plain = Path(name).with_suffix("").as_posix()
-        if path.suffix not in COMPRESSED or plain not in self._read.get(self.root, {}):
+        if path.suffix not in COMPRESSED or plain not in read:
             return None
-        mark = Mark(*self._read[self.root][plain])
-        if mark.state(Path(self.root, plain)) in ("same", "grown"):
-            return None
+        mark = Mark(*read[plain])
         if _unpacked_digest(path, mark.size) != mark.digest:
             return None
+        if mark.state(Path(self.root, plain)) in ("same", "grown"):
+            return Place("link", of=plain)
         self._remove(self.root, plain)
         self._add(self.root, {name: Mark.of(path, mark.rows)})
         return Place("same", mark.rows, of=plain)

@@ -148,7 +148,13 @@ def whole(batch: pa.RecordBatch, row: int) -> Piece:
 
 
 def reached(rows: int, start: int, name: str) -> None:
-    """Raise SourceError where a file has fewer rows than were read of it before."""
+    """Raise SourceError where a file has fewer rows than were read of it before.
+
+    Raises:
+        FileFault: It claims to have fewer rows than none.
+    """
+    if rows < 0:
+        raise FileFault(f"file {name!r} is damaged: it claims to have {rows} rows", start)
     if rows < start:
         raise SourceError(
             f"file {name!r} has {rows} rows, but the saved position is row {start}: the file was "
