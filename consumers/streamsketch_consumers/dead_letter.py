@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FileDeadLetters", "KafkaDeadLetters", "make_file", "make_kafka", "read_file"]
 
 WAITING_BYTES = 1 << 20  # held back at most before they are written
+MESSAGE_BYTES = 900_000  # of a row that a message keeps; brokers take 1 MiB in all by default
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def read_file(path: Path) -> list[Dead]:
         if "raw_base64" in entry:
             raw: bytes | str = base64.b64decode(entry["raw_base64"])
         else:
-            raw = entry["raw"].encode()
+            raw = _bytes(entry["raw"])
         found.append(Dead(raw, entry["reason"], entry["where"]))
     return found
 
@@ -181,14 +182,17 @@ class KafkaDeadLetters:
     def put(self, dead: Sequence[Dead]) -> None:
         """Add rows."""
         for letter in dead:
-            raw = letter.raw.encode() if isinstance(letter.raw, str) else letter.raw
+            raw = _bytes(letter.raw) if isinstance(letter.raw, str) else letter.raw
             key = letter.where.get("key")
-            headers = [("reason", letter.reason.encode())]
+            headers = [("reason", _bytes(letter.reason))]
+            if len(raw) > MESSAGE_BYTES:  # the brokers would refuse it again and again
+                headers.append(("cut_from_bytes", str(len(raw)).encode()))
+                raw = raw[:MESSAGE_BYTES]
             headers += [
                 (name, _header(value)) for name, value in letter.where.items() if name != "key"
             ]
             self._outbox.send(
-                self._topic, raw, str(key).encode() if key is not None else None, headers
+                self._topic, raw, _bytes(str(key)) if key is not None else None, headers
             )
 
     def flush(self) -> None:
@@ -210,7 +214,12 @@ class KafkaDeadLetters:
 
 def _header(value: Any) -> bytes:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text.encode()
+    return _bytes(text)
+
+
+def _bytes(text: str) -> bytes:
+    """As UTF-8, whatever a hostile row holds: halves of pairs as escapes."""
+    return text.encode(errors="backslashreplace")
 
 
 @takes(FileSettings, 'dead_letters "file"')

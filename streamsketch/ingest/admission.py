@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission", "Admitted", "Facts"]
 
-DUPLICATE = 3
+DUPLICATE, CROWDED = 3, 4
 _NO_TIME = "no event time"
 _OTHER_UNIT = (
     "no event time: numbers are seconds unless the schema names their unit, such as type = "
@@ -66,13 +66,21 @@ class Admission:
         schema: Declares the record-id column.
         windows: Cuts the stream by event time.
         record_ids: How many ids of a part are kept to know rows that come twice.
+        strict: Rows in more windows than may be open raise, instead of being refused.
 
     Raises:
         ConfigError: Deduplication without a record-id column.
     """
 
-    def __init__(self, schema: "Schema", windows: Windows | None, record_ids: int | None) -> None:
+    def __init__(
+        self,
+        schema: "Schema",
+        windows: Windows | None,
+        record_ids: int | None,
+        strict: bool = False,
+    ) -> None:
         self.windows = windows
+        self.strict = strict
         self.record_ids = record_ids
         self._id = schema.record_column
         named = (c for c in schema.columns if windows is not None and c.name == windows.time)
@@ -126,18 +134,18 @@ class Admission:
         """Judge rows in their order; the part's watermark and ids move on.
 
         A row that was counted before is a duplicate, even if it is late by now. Only rows that
-        count are kept in mind: one that was refused may come again, corrected.
+        count are kept in mind: one that was refused may come again, corrected. Of rows that lie in
+        more windows than may be open, those of the windows that come first count.
 
         Raises:
-            DataError: The rows lie in more windows than may be open; nothing was changed.
+            DataError: There are such rows, where this is strict; nothing was changed.
         """
         use = np.flatnonzero(facts.use)
         index = None
         verdict = np.zeros(len(use), np.int8)
         watermark = part.watermark
         if self.windows is not None and facts.times is not None:
-            index, verdict, watermark = self.windows.place(facts.times[use], watermark, closed)
-            self._check_room(index[verdict == OK])
+            index, verdict, watermark = self._place(facts.times[use], watermark, closed)
         if part.ids is not None and facts.keys is not None:
             for i, row in enumerate(use.tolist()):
                 key = facts.keys[row]
@@ -151,15 +159,22 @@ class Admission:
         kept = None if index is None else index[verdict == OK]
         return Admitted(keep, kept, self._refused(facts, use, index, verdict))
 
-    def _check_room(self, windows: NDArray[np.int64]) -> None:
+    def _place(
+        self, times: NDArray[np.int64], watermark: int | None, closed: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int8], int | None]:
+        """As `Windows.place`, within as many windows as may be open; others move no watermark."""
         assert self.windows is not None
-        count, most = len(np.unique(windows)), self.windows.max_open
-        if count > most:
-            raise DataError(
-                f"rows that came together lie in {count} windows of {self.windows.width} s, but "
-                f"max_open = {most} may be open; widen the windows, read fewer rows at once "
-                "(batch_rows, max_records), or raise max_open"
-            )
+        index, verdict, after = self.windows.place(times, watermark, closed)
+        found, first = np.unique(index[verdict == OK], return_index=True)
+        if len(found) <= self.windows.max_open:
+            return index, verdict, after
+        if self.strict:
+            raise DataError(f"{self._crowded()}, or set on_error")
+        room = found[np.argsort(first)[: self.windows.max_open]]
+        within = (verdict != OK) | np.isin(index, room)
+        verdict[~within] = CROWDED
+        _, verdict[within], after = self.windows.place(times[within], watermark, closed)
+        return index, verdict, after
 
     def _refused(
         self,
@@ -174,13 +189,15 @@ class Admission:
             if verdict[i] == DUPLICATE:
                 out.append(Refusal(row, "its record id came before", "duplicate"))
             elif index is not None:
-                out.append(self._untimely(row, int(index[i]), verdict[i] == LATE))
+                out.append(self._untimely(row, int(index[i]), int(verdict[i])))
         return out
 
-    def _untimely(self, row: int, window: int, late: bool) -> Refusal:
+    def _untimely(self, row: int, window: int, verdict: int) -> Refusal:
         assert self.windows is not None
         start = self.windows.span(window)["start"]
-        if late:
+        if verdict == CROWDED:
+            return Refusal(row, f"{self._crowded()}, then send the rows refused through again")
+        if verdict == LATE:
             return Refusal(row, f"late: the window from {start} had closed", "late")
         if self.windows.watermark == "clock":
             return Refusal(row, f"the window from {start} is too far ahead of the clock")
@@ -188,6 +205,14 @@ class Admission:
             row,
             f"the event time lies more than max_jump = {self.windows.max_jump:g} s past all "
             "before; raise max_jump if the stream has such gaps",
+        )
+
+    def _crowded(self) -> str:
+        assert self.windows is not None
+        return (
+            f"rows that came together lie in more than max_open = {self.windows.max_open} windows "
+            f"of {self.windows.width:g} s; widen the windows, read fewer rows at once (batch_rows, "
+            "max_records), or raise max_open"
         )
 
 

@@ -42,7 +42,7 @@ class Intake:
         strict: bool = False,
     ) -> None:
         self.schema = schema
-        self.admission = Admission(schema, windows, record_ids)
+        self.admission = Admission(schema, windows, record_ids, strict)
         self.limits = limits
         self.strict = strict
 
@@ -55,7 +55,7 @@ class Intake:
             closed: Every window below this number is closed.
 
         Raises:
-            DataError: A bad row, where this is strict; or rows in more windows than may be open.
+            DataError: A bad row, where this is strict, or rows in more windows than may be open.
         """
         self._stop_at(chunk.dead, dict(chunk.where))
         if chunk.batch is None or not chunk.batch.num_rows:

@@ -69,7 +69,7 @@ class Group(BareSource):
 class Member:
     """A process that holds some parts."""
 
-    def __init__(self, folder, parts, windows, clock=None, record_ids=None, private=None):
+    def __init__(self, folder, parts, windows, clock=None, record_ids=None, private=None, **given):
         store = Store(folder)
         self.parts, self.next = parts, {}
         self.letters = []
@@ -80,7 +80,7 @@ class Member:
                 **({"mechanism": "tumbling", "settings": private} if private else {}),
             ),
             self, Schedule(save_seconds=0, seconds=None, keep=None),
-            windows=windows, record_ids=record_ids, clock=clock,
+            windows=windows, record_ids=record_ids, clock=clock, **given,
         )  # fmt: skip
 
     def put(self, dead):
@@ -418,12 +418,23 @@ def test_the_end_of_a_stream_may_keep_its_windows_open_for_more(tmp_path):
     assert {k: n for k, (_, n) in released(tmp_path).items()} == {0: 1, 10: 2}
 
 
-def test_more_windows_in_a_chunk_than_may_be_open_stop_the_run_with_nothing_learned(tmp_path):
-    member = Member(
-        tmp_path, {"p": [(t, t) for t in range(0, 60, 10)]}, Windows("t", 10, max_open=5)
-    )
+def test_rows_of_more_windows_in_a_chunk_than_may_be_open_are_refused_and_nothing_else(tmp_path):
+    """A bound never ends a run; rows that were refused make no other row late."""
+    rows = [(t, t) for t in (0, 10, 20, 30, 40, 9000, 41, 12)]
+    member = Member(tmp_path, {"p": rows}, Windows("t", 10, lateness=30, max_open=5))
     member.claim("p")
-    with pytest.raises(DataError, match="6 windows of 10 s, but max_open = 5"):
+    member.read("p", 8)
+    part = member.ingest.parts["p"]
+    assert part.position == {"row": 8} and part.watermark == 41_000_000 and part.dead == 1
+    assert {k: s.count for k, s in part.windows.items()} == {0: 1, 1: 2, 2: 1, 3: 1, 4: 2}
+    assert "max_open = 5 windows of 10 s" in member.letters[0].reason
+
+
+def test_such_rows_stop_a_strict_run_with_nothing_learned(tmp_path):
+    rows = {"p": [(t, t) for t in range(0, 60, 10)]}
+    member = Member(tmp_path, rows, Windows("t", 10, max_open=5), on_error="fail")
+    member.claim("p")
+    with pytest.raises(DataError, match="max_open = 5 windows of 10 s"):
         member.read("p", 6)
     part = member.ingest.parts["p"]
     assert part.position is None and part.watermark is None and not part.windows

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,9 @@ Run = tuple[Sequence[int], pa.Table]  # numbers of lines of a block, and their r
 _IN_ROW = re.compile(r" in row \d+$| Row #\d+:")
 _OPEN_QUOTE = "the line leaves a quote open; set newlines_in_values if values hold line breaks"
 
+#: What a disk, or bytes that are not what the file's name says, raise.
+UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error)
+
 
 def read_jsonl(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piece]:
     """The rows of a file of JSON objects, one per line; blank lines are counted, but no rows."""
@@ -63,7 +67,8 @@ def read_csv(path: Path, start: int, wanted: Wanted, name: str) -> Iterator[Piec
         text = pa.schema([(n, wanted.types.get(n, pa.string())) for n in names])
         wanted.check(text, f"file {name!r}")
         # the parser refuses two columns of one name, also where neither is wanted
-        names = [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names)]
+        times = Counter(names)
+        names = [n if times[n] == 1 else f"{n} ({i})" for i, n in enumerate(names)]
     yield from _read(path, start, wanted, name, _csv_judge(wanted, names), header=wanted.header)
 
 
@@ -105,15 +110,10 @@ def _read(
                     if len(block) + len(dead) >= wanted.batch_rows:
                         yield _piece(block, rows, row, dead, wanted, name, judge)
                         block, rows, dead = [], [], []
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as e:
+    except UNREADABLE as e:
         if block or dead:
             yield _piece(block, rows, row, dead, wanted, name, judge)
-        raise FileFault(
-            f"file {name!r} cannot be read from row {max(row, 0)} on ({e}); replace it and run "
-            f"again, or set "
-            "on_error to skip or dlq to pass over the rest of it",
-            max(row, 0),
-        ) from e
+        raise _unreadable(name, max(row, 0), e) from e
     if row < start:
         raise SourceError(
             f"file {name!r} has {max(row, 0)} rows, but the saved position is row {start}: the "
@@ -307,11 +307,22 @@ def _named(message: str, names: list[str], lines: int) -> str:
     return message
 
 
+def _unreadable(name: str, row: int, error: Exception) -> FileFault:
+    return FileFault(
+        f"file {name!r} cannot be read from row {row} on ({error}); replace it and run again, or "
+        "set on_error to skip or dlq to pass over the rest of it",
+        row,
+    )
+
+
 def _header(path: Path, wanted: Wanted, name: str) -> list[str]:
-    with open_text(path, wanted.encoding) as stream:
-        (line, *_), whole = next(
-            records(stream, wanted.max_row_bytes, wanted.newlines_in_values), ([b""], True)
-        )
+    try:
+        with open_text(path, wanted.encoding) as stream:
+            (line, *_), whole = next(
+                records(stream, wanted.max_row_bytes, wanted.newlines_in_values), ([b""], True)
+            )
+    except UNREADABLE as e:
+        raise _unreadable(name, 0, e) from e
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as e:
