@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -93,6 +94,10 @@ class Synthesizer:
         """
         if self.generator is None:
             raise ConfigError("the synthesizer has learned nothing yet; call fit(data) first")
+        if find_spec("pandas") is None:
+            raise ConfigError(
+                "sample gives a data frame of pandas; install it: pip install pandas"
+            )
         return self.generator.sample(num_rows, seed).to_pandas()
 
     def save(self, filepath: str | os.PathLike[str]) -> None:
