@@ -48,8 +48,9 @@ def main() -> int:
         command = [
             sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{port}/openapi.json",
             # what a label or a condition may be the store knows, not the description
-            "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--max-examples", str(EXAMPLES), "--seed", str(SEED),
-            "--exclude-path", "/events", "--request-timeout", "20", "--no-color",
+            "--checks", "all", "--exclude-checks", "positive_data_acceptance",
+            "--max-examples", str(EXAMPLES), "--seed", str(SEED), "--exclude-path", "/events",
+            "--request-timeout", "20", "--no-color",
         ]  # fmt: skip
         try:
             return subprocess.run(command, cwd=folder, check=False).returncode

@@ -62,7 +62,7 @@ def test_the_command_runs_from_another_folder(site, tmp_path):
     ended = run(
         site, tmp_path, "-m", "streamsketch", "replay", "rows.parquet", "--pipeline", "p.toml"
     )
-    assert "100 rows learned" in ended.stderr and "1 snapshots" in ended.stderr
+    assert "100 rows learned" in ended.stderr and "1 snapshot " in ended.stderr
 
 
 def test_it_holds_the_page_and_its_types(site):

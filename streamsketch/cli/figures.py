@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamsketch.run.status import Line
 
-__all__ = ["figures", "line"]
+__all__ = ["counted", "figures", "line"]
 
 BAR = 16  # characters
 GAP = "  "
 SENTENCE = 40  # characters; a shorter part is shown whole or not at all
 LEAST = 24  # characters that are worth showing of a sentence that does not fit
-SAID = {
-    "pid", "phase", "time", "rows", "stored", "left", "rows_per_s", "dead", "reasons", "lag", "lag_s",
-    "releases", "alarms", "snapshot", "checkpoint", "verdict", "loss", "heldout", "floor", "left_s",
-}  # fmt: skip
+MORE = ("late", "duplicates", "open_windows", "watermark", "window", "drift", "discrepancy")
 
 
 def line(one: Line, width: int | None = None) -> str:
     """A process's name and figures, the most telling first; what does not fit is left out.
 
     >>> from streamsketch.run.status import Line
-    >>> line(Line("consumer-0", "running", {"stored": 750, "left": 250, "rows_per_s": 50, "saves": 3}))
-    'consumer-0   ━━━━━━━━━━━━──── 75%  750 of 1,000 rows  50 rows/s  0:05 left  saves 3'
+    >>> line(Line("consumer-0", "running", {"stored": 750, "left": 250, "rows_per_s": 50, "releases": 1}))
+    'consumer-0   ━━━━━━━━━━━━──── 75%  750 of 1,000 rows  50 rows/s  0:05 left  1 snapshot'
     >>> line(Line("consumer-0", "running", {"stored": 750, "left": 250, "rows_per_s": 50}), 60)
     'consumer-0   ━━━━━━━━━━━━──── 75%  750 of 1,000 rows'
     """
@@ -50,9 +47,9 @@ def figures(said: Mapping[str, Any]) -> str:
 def _parts(said: Mapping[str, Any]) -> Iterator[str]:
     yield from _stream(said)
     yield from _model(said)
-    for key, value in said.items():
-        if key not in SAID and value is not None and not isinstance(value, dict):
-            yield f"{key.replace('_', ' ')} {_number(value)}"
+    for key in MORE:
+        if said.get(key):
+            yield f"{key.replace('_', ' ')} {_number(said[key])}"
 
 
 def _stream(said: Mapping[str, Any]) -> Iterator[str]:
@@ -64,7 +61,7 @@ def _stream(said: Mapping[str, Any]) -> Iterator[str]:
         full = int(share * BAR)
         yield f"{'━' * full}{'─' * (BAR - full)} {share:.0%}"
     if rows is not None:
-        yield f"{rows:,} of {rows + left:,} rows" if left else f"{rows:,} rows"
+        yield f"{rows:,} of {rows + left:,} rows" if left else counted(rows, "row")
     if rate:
         yield f"{rate:,} rows/s"
         if left:
@@ -73,11 +70,11 @@ def _stream(said: Mapping[str, Any]) -> Iterator[str]:
         yield f"{said['dead']:,} refused"
     if said.get("lag") is not None and left is None:
         seconds = said.get("lag_s")
-        yield f"lag {said['lag']:,} rows" + (f" ({seconds:g} s)" if seconds else "")
+        yield f"lag {counted(said['lag'], 'row')}" + (f" ({seconds:g} s)" if seconds else "")
     if said.get("releases") is not None:
-        yield f"{said['releases']:,} snapshots"
+        yield counted(said["releases"], "snapshot")
     if said.get("alarms"):
-        yield f"{said['alarms']:,} drift alarms"
+        yield counted(said["alarms"], "drift alarm")
 
 
 def _model(said: Mapping[str, Any]) -> Iterator[str]:
@@ -118,6 +115,15 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular or the plural.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _number(value: Any) -> str:

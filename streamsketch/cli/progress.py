@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamsketch.cli.console import err, say
-from streamsketch.cli.figures import line
+from streamsketch.cli.figures import figures, line
 
 if TYPE_CHECKING:
     from streamsketch.run.status import Line
@@ -132,6 +132,7 @@ def status_shown(
                 last = done.wait(0.5)
                 said = read_all(state)
                 fresh = [n for n in names if n in said and said[n] != before.get(n)]
+                fresh = [n for n in fresh if figures(said[n])]
                 if fresh:
                     show([Line(name, "running", said[name]) for name in fresh])
                 if last:

@@ -215,20 +215,21 @@ def _judge(loaded: Pipeline, figures: Sequence[Mapping[str, Any]]) -> None:
     Where a mechanism is on, nothing is said: how many rows came is no public figure.
     """
     from streamsketch.cli.console import say
+    from streamsketch.cli.figures import counted
 
     if loaded.privacy.mechanism != "none":
         return
     rows, stored, dead = (
         sum(f.get(key) or 0 for f in figures) for key in ("rows", "stored", "dead")
     )
-    say(f"{rows:,} rows learned" + (f", {stored:,} in all" if stored > rows else ""))
+    say(f"{counted(rows, 'row')} learned" + (f", {stored:,} in all" if stored > rows else ""))
     if not dead:
         return
     letters = sorted(loaded.store().dead.glob("member-*.jsonl"))
     reasons = _first_reasons(letters)
     why = f", the first because {'; '.join(reasons)}" if reasons else ""
     kept = f"; all are in {', '.join(map(str, letters))}" if letters else ""
-    say(f"WARNING: {dead:,} rows refused{why}{kept}")
+    say(f"WARNING: {counted(dead, 'row')} refused{why}{kept}")
     for reason, count in _counted(figures):
         say(f"{count:>9,}  {reason}")
     most = loaded.dead_letters.max_share
@@ -269,11 +270,12 @@ def _first_reasons(letters: Sequence[Path]) -> list[str]:
 
 def _say_where(loaded: Pipeline) -> None:
     from streamsketch.cli.console import say
+    from streamsketch.cli.figures import counted
 
     store = loaded.store()
-    families = {"snapshots": store.snapshots, "checkpoints": store.checkpoints}
+    families = {"snapshot": store.snapshots, "checkpoint": store.checkpoints}
     held = ", ".join(
-        f"{len(family.names())} {kind}"
+        counted(len(family.names()), kind)
         + (f" (newest {family.names()[-1]})" if family.names() else "")
         for kind, family in families.items()
     )

@@ -118,7 +118,7 @@ def test_replay_tells_of_refused_rows(call: Call, pipeline: Path, tmp_path: Path
     shown = call("replay", tmp_path / "bad.parquet", "--pipeline", pipeline)
     assert shown.code == 0
     assert "9 rows learned" in shown.err
-    assert "1 rows refused, the first because column 'sort'" in shown.err
+    assert "1 row refused, the first because column 'sort'" in shown.err
 
 
 def test_run_does_everything(call: Call, pipeline: Path) -> None:

@@ -67,7 +67,7 @@ def test_dead_letters_go_through_again_each_once(call: Call, lines, tmp_path) ->
     letters = tmp_path / "store" / "state" / "dead" / "member-0.jsonl"
     shown = call("redrive", pipeline, letters)
     assert shown.code == 0 and "sending 4 dead letters through" in shown.err
-    assert learned(pipeline) == 3 and "1 rows refused" in shown.err
+    assert learned(pipeline) == 3 and "1 row refused" in shown.err
     again = call("redrive", pipeline)
     # the row without a number is refused once more, and the others are not learned twice
     assert "sending 1 dead letters" in again.err and again.code == 1
