@@ -156,13 +156,13 @@ def operator() -> list[Mutant]:
 
 def privacy() -> list[Mutant]:
     """What the promise rests on."""
-    release, mechanisms = "privacy/release.py", "privacy/mechanisms.py"
+    release, mechanisms = "privacy/private.py", "privacy/mechanisms.py"
     factors = "privacy/test_factorization.py"
     return [
-        Mutant(release, "self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE)\n        self.epoch",
-               "self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * ONE / 2)\n        self.epoch",
+        Mutant(release, "noise=self.noiser.start(),\n            epoch", "noise=state.noise,\n            epoch",
                "privacy/test_release.py"),
-        Mutant(release, "self._past_variance += last * last", "self._past_variance += 0.0", "privacy/test_release.py"),
+        Mutant(release, "past_variance=state.past_variance + last * last", "past_variance=state.past_variance",
+               "privacy/test_release.py"),
         Mutant(mechanisms, "if not sigma <= MOST_SIGMA:", "if False:", factors),
         Mutant("privacy/factorization.py", "times[0] = windows", "times[0] = 1", factors),
         Mutant("privacy/factorization.py", "** -1.39", "** -0.5", factors),

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.privacy_mutants import CORRECT, MUTANTS, examine
+from benchmarks.privacy_mutants import CORRECT, MUTANTS, _quieter, examine
 from streamsketch.privacy import Releaser, epsilon_from_rho, noise_multiplier
 from streamsketch.privacy.ledger import LedgerCopy
 from streamsketch.schema import Schema
@@ -117,9 +117,7 @@ def black_box(repeats: int = 5) -> list[dict[str, Any]]:
             releaser = Releaser(
                 fm, schema, mechanism="gaussian", settings={"rho": 0.5, "releases": 1}
             )
-            releaser._noiser = releaser.plan.noiser(
-                len(releaser.seen) + 1, releaser.sigma * 65536 / by
-            )
+            _quieter(releaser, by)
             return releaser
 
         return make

@@ -5,6 +5,7 @@ Never use them for anything but the audit.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import pyarrow as pa
 from streamsketch.features import FeatureMap, build
 from streamsketch.ingest.audit import Cut, Verdict, audit
 from streamsketch.privacy.clipping import UserLimits
-from streamsketch.privacy.mechanisms import Stored
 from streamsketch.privacy.noise import Entropy, gaussian
+from streamsketch.privacy.noisers import Stored
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Column, Schema
@@ -33,75 +34,88 @@ FM = FeatureMap.from_frequencies(np.random.default_rng(0).normal(size=(2, FREQUE
 CELLS = build(spec_of(TABLE, FREQUENCIES, cells=True, middle=4, private=True), TABLE)
 
 
+def _quieter(releaser: Releaser, by: float) -> None:
+    """Divide its noise."""
+    method = releaser.method
+    noiser = method.plan.noiser(method.noiser.width, method.sigma / by * 65536)
+    releaser.method = replace(method, sigma=method.sigma / by, noiser=noiser)
+
+
 class SensitivityOne(Releaser):
     """Takes the sensitivity for 1 instead of sqrt(m)."""
 
-    def _arm(self, plan: Any) -> None:
-        super()._arm(plan)
-        self.sigma /= self.settings.unit_norm(self.features.norm_bound)
-        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        _quieter(self, self.settings.unit_norm(self.features.norm_bound))
 
 
 class ForgottenNorm(Releaser):
     """Forgets the norm of the encoder C."""
 
-    def _arm(self, plan: Any) -> None:
-        super()._arm(plan)
-        self.sigma /= self.plan.participation
-        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        _quieter(self, self.plan.participation)
 
 
 class ForgottenTables(Releaser):
     """Takes the norm of a row for that of its Fourier features: its counts are forgotten."""
 
-    def _arm(self, plan: Any) -> None:
-        super()._arm(plan)
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
         whole, part = self.features.norm_bound, self.features.fourier.norm_bound
-        self.sigma *= self.settings.unit_norm(part) / self.settings.unit_norm(whole)
-        self._noiser = self.plan.noiser(len(self.seen) + 1, self.sigma * 65536)
+        _quieter(self, self.settings.unit_norm(whole) / self.settings.unit_norm(part))
 
 
 class _Fresh(Stored):
     """Noise of one release, drawn anew for each snapshot of the running sum."""
 
-    def next(self, x: Any, entropy: Entropy) -> Any:
-        last = getattr(self, "_last", np.zeros(self._width))
-        self._last = self._draw(entropy)
-        return x + np.rint(self._last - last).astype(np.int64)
+    def start(self) -> Any:
+        return {"last": np.zeros((1, self.width))}
 
-    def _draw(self, entropy: Entropy) -> Any:
-        return gaussian(self._width, self._sigma / np.linalg.norm(self._inverse), entropy)
+    def check(self, past: Any) -> Any:
+        return past
+
+    def next(self, past: Any, x: Any, entropy: Entropy) -> Any:
+        last = past["last"][0]
+        noise = self._draw(last, entropy)
+        return x + np.rint(noise - last).astype(np.int64), {"last": noise[None]}
+
+    def _draw(self, last: Any, entropy: Entropy) -> Any:
+        return gaussian(self.width, self.sigma / np.linalg.norm(self._inverse), entropy)
 
 
 class _Same(_Fresh):
     """Noise of one release, used for every snapshot."""
 
-    def _draw(self, entropy: Entropy) -> Any:
-        return getattr(self, "_last", None) if hasattr(self, "_last") else super()._draw(entropy)
+    def _draw(self, last: Any, entropy: Entropy) -> Any:
+        return last if last.any() else super()._draw(last, entropy)
 
 
 class _QuietCells(Stored):
     """Leaves the counts of cells half of their noise."""
 
-    def next(self, x: Any, entropy: Entropy) -> Any:
-        noisy = super().next(x, entropy)
+    def next(self, past: Any, x: Any, entropy: Entropy) -> Any:
+        noisy, past = super().next(past, x, entropy)
         cells = slice(CELLS.fourier.width, -1)
         noisy[cells] = (noisy[cells] + x[cells]) // 2
-        return noisy
+        return noisy, past
 
 
 class _ExactCount(Stored):
-    def next(self, x: Any, entropy: Entropy) -> Any:
-        noisy = super().next(x, entropy)
+    def next(self, past: Any, x: Any, entropy: Entropy) -> Any:
+        noisy, past = super().next(past, x, entropy)
         noisy[-1] = x[-1]
-        return noisy
+        return noisy, past
 
 
 def _with(noiser: type[Stored]) -> type[Releaser]:
     class Mutant(Releaser):
-        def _arm(self, plan: Any) -> None:
-            super()._arm(plan)
-            self._noiser = noiser(self.plan.encoder, len(self.seen) + 1, self.sigma * 65536)
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            method = self.method
+            wrong = noiser(method.plan.encoder, method.noiser.width, method.sigma * 65536)
+            self.method = replace(method, noiser=wrong)
+            self.state = self.method.start()
 
     return Mutant
 
@@ -110,11 +124,11 @@ class ReplayedPrefix(Releaser):
     """Saves its state before the release instead of with it, so a crash draws new noise."""
 
     def release(self, *args: Any, **more: Any) -> Any:
-        self._before = super().state()
+        self._before = super().packed()
         return super().release(*args, **more)
 
-    def state(self) -> Any:
-        return getattr(self, "_before", None) or super().state()
+    def packed(self) -> Any:
+        return getattr(self, "_before", None) or super().packed()
 
 
 class DoubleCount(Releaser):
@@ -122,7 +136,7 @@ class DoubleCount(Releaser):
 
     def restore(self, *args: Any) -> None:
         super().restore(*args)
-        self.seen, self.seen_count = np.zeros_like(self.seen), 0
+        self.state = replace(self.state, seen=np.zeros_like(self.state.seen), seen_count=0)
 
 
 def maker(

@@ -24,6 +24,7 @@ from streamsketch.features.table import TableMap, private_weight
 from streamsketch.html import card
 from streamsketch.privacy.clipping import user_limits
 from streamsketch.privacy.combine import check_same_promise
+from streamsketch.privacy.memory import Memory
 from streamsketch.privacy.release import Releaser
 from streamsketch.privacy.settings import Settings
 from streamsketch.schema import Rejected, Schema
@@ -159,7 +160,7 @@ class Sketcher:
         seed: Seed of the frequencies; equal seeds make sketches mergeable.
         scale: Kernel scale, a length in encoded space; or a released pilot snapshot to read it off.
         mechanism: How releases are protected; `none` is written into each snapshot.
-        memory: What a release stands for: landmark, decayed:KEEP, tumbling, sliding:PANES.
+        memory: What a release stands for: landmark, decayed:KEEP, tumbling, sliding:PANES, or `Decayed(0.99)` ...
         conditional: One block per label value.
         privacy: Settings of the mechanism.
         dead_letters: Called with the refused rows and their table; without it they raise.
@@ -191,7 +192,7 @@ class Sketcher:
         seed: int = 0,
         scale: float | Snapshot = 1.0,
         mechanism: str = "none",
-        memory: str = "landmark",
+        memory: str | Memory = "landmark",
         conditional: bool = False,
         privacy: Settings | Mapping[str, Any] | None = None,
         dead_letters: DeadLetters | None = None,
@@ -345,8 +346,8 @@ class Sketcher:
         merged.schema, merged.features, merged.sketch = self.schema, self.features, sketch
         merged._buffer = RowBuffer(self.schema)
         merged.dead_letters = self.dead_letters
-        merged.releaser, merged.limits = self.releaser.fresh(), None
-        merged.releaser.origins = (*self.releaser.origins, *other.releaser.origins)
+        origins = (*self.releaser.origins, *other.releaser.origins)
+        merged.releaser, merged.limits = self.releaser.fresh(origins), None
         return merged
 
     def release(self) -> Snapshot:

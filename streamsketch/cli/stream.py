@@ -196,12 +196,13 @@ def _say_budget(loaded: Pipeline) -> None:
     """Say how long the privacy budget lasts, where a mechanism is on."""
     from streamsketch.cli.console import say
     from streamsketch.privacy.horizon import made_in, outlook
-    from streamsketch.privacy.resolve import resolve
+    from streamsketch.privacy.mechanisms import planned
 
     mechanism, memory = loaded.privacy.mechanism, loaded.sketch.memory
-    settings, _ = resolve(mechanism, memory, loaded.privacy.settings)
-    if settings is None:
+    plan = planned(mechanism, memory, loaded.privacy.settings)[1]
+    if plan is None:
         return
+    settings = plan.settings
     seconds, rows = loaded.snapshots.seconds, loaded.snapshots.rows
     if loaded.windows is not None:
         seconds, rows = loaded.windows.width, None

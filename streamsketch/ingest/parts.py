@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import FencedError, SpecMismatchError
@@ -27,6 +28,8 @@ from streamsketch.storage.files import (
     read_file,
     secret_folder,
     unpack,
+    vector,
+    whole,
     write_atomic,
 )
 from streamsketch.storage.records import FolderRecords, Records, Version
@@ -204,7 +207,19 @@ class State:
         """
         found = self.records.read(RELEASE)
         self._release = None if found is None else found[1]
-        return None if found is None else unpack(found[0], "release", self.records.where(RELEASE))
+        if found is None:
+            return None
+        where = self.records.where(RELEASE)
+        arrays, body = unpack(found[0], "release", where)
+        with parsing(where):
+            whole(body, "number")
+            whole(body, "rows")
+            vector(arrays, "pending", np.uint8)
+            if not isinstance(body["releaser"], dict) or not isinstance(body["positions"], dict):
+                raise TypeError("releaser or positions is no table")
+            if not isinstance(body.get("closed"), int | None):
+                raise TypeError("closed is no whole number")
+        return arrays, body
 
     def superseded(self) -> bool:
         """Whether another process has released since the release state was loaded."""

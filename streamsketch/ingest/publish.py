@@ -189,8 +189,8 @@ def release_windows(
             with state.closing():
                 parts = state.parts()
                 pane = [p.windows[window] for p in parts if window in p.windows]
-                total = releaser.seen + sum(p.total for p in pane)
-                count = int(releaser.seen_count) + sum(p.count for p in pane)
+                total = releaser.state.seen + sum(p.total for p in pane)
+                count = releaser.state.seen_count + sum(p.count for p in pane)
                 positions = {p.part: p.position for p in parts}
                 body |= {"positions": positions, "rows": sum(p.rows for p in parts)}
                 span: dict[str, Any] = {"window": windows.span(window)}
@@ -220,7 +220,7 @@ def _resume(
     if saved is not None:
         releaser.restore(saved[0], saved[1]["releaser"])
     try:
-        if copy is not None:
+        if copy is not None and releaser.ledger is not None:
             copy.check(releaser.ledger)
         number = _check_newest(state, store, saved, releaser)
     except PrivacyError:
@@ -289,7 +289,7 @@ def _write_ahead(
 ) -> bytes:
     """Save the finished snapshot with the state of the releases; its bytes."""
     data = snapshot.to_bytes()
-    arrays, numbers = releaser.state()
+    arrays, numbers = releaser.packed()
     arrays = {**arrays, "pending": np.frombuffer(data, np.uint8)}
     identity = state.identity(fresh=body["number"] == 0)
     state.save_release(arrays, {**body, "releaser": numbers, "identity": identity})
@@ -304,7 +304,7 @@ def _publish(
     copy: LedgerCopy | None,
     schedule: Schedule,
 ) -> None:
-    if copy is not None:
+    if copy is not None and releaser.ledger is not None:
         copy.extend(releaser.ledger)
     store.snapshots.put(data, number)
     store.snapshots.retain(schedule.keep, schedule.max_age)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamsketch.errors import ConfigError, SpecMismatchError
+from streamsketch.privacy.memory import Memory
 from streamsketch.privacy.settings import Settings
 from streamsketch.snapshot import Release, Snapshot
 
@@ -24,13 +25,33 @@ APART = ("tumbling",)  # memories whose releases of one stream share no rows
 class Promise(Protocol):
     """What of a releaser decides whether its rows may be joined with another's."""
 
-    origins: tuple[str, ...]
-    mechanism: str
-    memory_text: str
-    private: bool
-    released: int
-    settings: Settings | None
-    stream: str
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Streams whose rows it releases."""
+
+    @property
+    def mechanism(self) -> str:
+        """How sums are protected."""
+
+    @property
+    def memory(self) -> Memory:
+        """What a release stands for."""
+
+    @property
+    def private(self) -> bool:
+        """Whether a mechanism is on."""
+
+    @property
+    def released(self) -> int:
+        """Releases made."""
+
+    @property
+    def settings(self) -> Settings | None:
+        """Privacy settings; None without privacy."""
+
+    @property
+    def stream(self) -> str:
+        """Name of the stream."""
 
     @property
     def test_mode(self) -> bool:
@@ -76,7 +97,7 @@ def check_same_promise(a: Promise, b: Promise) -> None:
         )
     for name, mine, theirs in (
         ("mechanism", a.mechanism, b.mechanism),
-        ("memory", a.memory_text, b.memory_text),
+        ("memory", a.memory.text, b.memory.text),
         ("test mode", a.test_mode, b.test_mode),
         *_settings(a, b),
     ):

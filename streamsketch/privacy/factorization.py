@@ -35,7 +35,6 @@ __all__ = [
     "decoder_norm",
     "fit_blt",
     "inverse",
-    "memory_series",
     "participation_norm",
     "row_norms",
     "square_root",
@@ -83,27 +82,6 @@ def square_root_sliding(n: int, panes: int) -> Array:
             value *= (j - 1.5) / j
         numerator[k] = value
     return _convolve(numerator, square_root(n))
-
-
-def memory_series(
-    memory: str, n: int, *, decay: float | None = None, panes: int | None = None
-) -> Array:
-    """What a release keeps of the windows before it: ``a[k]`` is the weight of the window k ago.
-
-    >>> memory_series("decayed", 3, decay=0.5)
-    array([1.  , 0.5 , 0.25])
-    """
-    if memory == "landmark":
-        return np.ones(n)
-    if memory == "decayed":
-        return _decay(decay) ** np.arange(n, dtype=np.float64)
-    if memory == "sliding":
-        return (np.arange(n) < _panes(panes)).astype(np.float64)
-    if memory == "tumbling":
-        return (np.arange(n) < 1).astype(np.float64)
-    raise ConfigError(
-        f"memory {memory!r} is not known; choose landmark, decayed, sliding or tumbling."
-    )
 
 
 def inverse(c: Array) -> Array:
@@ -322,21 +300,3 @@ def _convolve(a: Array, b: Array) -> Array:
     from scipy.signal import fftconvolve
 
     return np.asarray(fftconvolve(a, b)[:n], dtype=np.float64)
-
-
-def _decay(decay: float | None) -> float:
-    if decay is None or not 0.0 < decay < 1.0:
-        raise ConfigError(
-            f"decay is {decay!r} but an exponential memory needs 0 < decay < 1 per window; "
-            "set decay, for example 0.99."
-        )
-    return decay
-
-
-def _panes(panes: int | None) -> int:
-    if panes is None or panes < 1:
-        raise ConfigError(
-            f"panes is {panes!r} but a sliding memory needs a whole number of windows of at "
-            "least 1; set panes, for example 24."
-        )
-    return panes

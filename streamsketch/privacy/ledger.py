@@ -103,6 +103,10 @@ class Ledger:
             del self.entries[0]
         return entry
 
+    def copy(self) -> Ledger:
+        """The same entries, to append to."""
+        return Ledger(self.stream, self.anchor, list(self.entries))
+
     def last(self, kind: str) -> dict[str, Any] | None:
         """The latest kept entry of a kind."""
         return next((e for e in reversed(self.entries) if e["kind"] == kind), None)

@@ -12,29 +12,30 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from streamsketch.errors import ConfigError, PrivacyError
+from streamsketch.errors import ConfigError
 from streamsketch.privacy import factorization as fx
-from streamsketch.privacy.noise import Entropy, discrete_gaussian, gaussian
+from streamsketch.privacy.memory import Decayed, Landmark, Memory, Sliding, Tumbling, make_memory
+from streamsketch.privacy.noisers import DYADIC_BITS, Buffered, Lattice, Noiser, Stored
 from streamsketch.privacy.settings import MOST_STORED, Settings
+from streamsketch.tables import checked
 
 if TYPE_CHECKING:
     from streamsketch.features import Map
 
-__all__ = ["MECHANISMS", "Mechanism", "Noiser", "Plan", "noise_multiplier"]
+__all__ = ["MECHANISMS", "Mechanism", "Plan", "noise_multiplier", "planned"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
 Series: TypeAlias = "fx.Blt | Array"
 
-#: Strict mode rounds the encoder to multiples of 2**-12, so that encoded sums are whole numbers.
-DYADIC_BITS = 12
 #: Largest noise in units of 2**-16: with 64 times as much every unit still fits a double and int64.
 MOST_SIGMA = 2.0**46
+NO_PLAN = 'mechanism "none" adds no noise, so it has no plan and no budget.'
+
 #: Below this an encoder's coefficient no longer counts.
 TAIL = 1e-18
 
@@ -44,74 +45,85 @@ class Mechanism:
     """One entry of the registry.
 
     Attributes:
-        memory: The memory whose releases it protects best; any other is refused.
+        memory: The memory whose releases it protects best, with the number it takes if none is given;
+            one of another kind is refused. None keeps any memory.
         endless: Whether it can go on for ever at a fixed budget.
         summary: One sentence for reports.
         encoder: First coefficients (or buffered form) of ``C``; None adds no noise.
     """
 
-    memory: str | None
+    memory: Memory | None
     endless: bool
     summary: str
-    encoder: Callable[[Settings], Series] | None
+    encoder: Callable[[Settings, Any], Series] | None
 
 
-def _one(_: Settings) -> Series:
+def _one(_: Settings, __: Memory) -> Series:
     return np.ones(1)
 
 
 MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(None, True, "No noise is added: releases are exact and not private.", None),
-    "gaussian": Mechanism("landmark", False, "One single release with Gaussian noise.", _one),
+    "gaussian": Mechanism(Landmark(), False, "One single release with Gaussian noise.", _one),
     "toeplitz": Mechanism(
-        "landmark",
+        Landmark(),
         False,
         "Releases of the running sum share correlated noise (square root of the sum).",
-        lambda s: fx.square_root(_stored(s.releases)),
+        lambda s, _: fx.square_root(_stored(s.releases)),
     ),
     "blt": Mechanism(
-        "landmark",
+        Landmark(),
         False,
         "Releases of the running sum share correlated noise from a few buffers.",
-        lambda s: fx.fit_blt(s.releases, buffers=s.buffers),
+        lambda s, _: fx.fit_blt(s.releases, buffers=s.buffers),
     ),
     "unbounded": Mechanism(
-        "landmark",
+        Landmark(),
         True,
         "Releases of the running sum share correlated noise from a few buffers, without end.",
-        lambda _: fx.unbounded(),
+        lambda *_: fx.unbounded(),
     ),
     "decayed": Mechanism(
-        "decayed",
+        Decayed(0.99),
         True,
         "Releases of an exponentially forgetting sum share correlated noise, without end.",
-        lambda s: fx.fit_blt(s.releases, decay=s.decay, buffers=s.buffers),
+        lambda s, memory: fx.fit_blt(s.releases, decay=memory.keep, buffers=s.buffers),
     ),
     "tumbling": Mechanism(
-        "tumbling", True, "Every window is released once, by itself, with Gaussian noise.", _one
+        Tumbling(), True, "Every window is released once, by itself, with Gaussian noise.", _one
     ),
     "sliding": Mechanism(
-        "sliding",
+        Sliding(24),
         False,
         "Releases of a sum over the last windows share correlated noise.",
-        lambda s: fx.square_root_sliding(_stored(s.releases), s.panes),
+        lambda s, memory: fx.square_root_sliding(_stored(s.releases), memory.panes),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What follows from a mechanism and its settings, before any data: encoder and factors."""
+    """What follows from a mechanism, its settings and its memory, before any data: encoder and factors.
+
+    Attributes:
+        name: The mechanism.
+        settings: Budget, unit and horizon.
+        memory: What a release stands for; the mechanism's own by default.
+        fitted: A series to use instead of one fitted anew.
+    """
 
     name: str
     settings: Settings
+    memory: Memory = None  # type: ignore[assignment]
     fitted: fx.Blt | None = None
 
     def __post_init__(self) -> None:
         """Refuse mechanisms that do not exist and horizons that they cannot keep."""
         mechanism = lookup(self.name)
+        if cast("Memory | None", self.memory) is None:
+            object.__setattr__(self, "memory", mechanism.memory)
         if mechanism.encoder is None:
-            raise ConfigError('mechanism "none" adds no noise, so it has no plan and no budget.')
+            raise ConfigError(NO_PLAN)
         releases = self.settings.releases
         if releases is None and not mechanism.endless:
             raise ConfigError(
@@ -129,17 +141,12 @@ class Plan:
                 'releases = 1, or use "toeplitz" for several.'
             )
 
-    @property
-    def memory(self) -> str:
-        """The memory this plan is made for."""
-        return lookup(self.name).memory or "landmark"
-
     @cached_property
     def encoder(self) -> Series:
         """``C``: explicit coefficients, or the buffered form."""
         make = lookup(self.name).encoder
         assert make is not None
-        series = self.fitted or make(self.settings)
+        series = self.fitted or make(self.settings, self.memory)
         if not self.settings.strict:
             return series
         return _dyadic(series, self._horizon(series))
@@ -186,16 +193,17 @@ class Plan:
     def error(self, t: int) -> float:
         """Standard deviation of release ``t`` (from 0) in units of that of ``z``."""
         if isinstance(self.encoder, fx.Blt):
-            decay = self.settings.decay if self.memory == "decayed" else 1.0
-            return fx.decoder_norm(self.encoder, t + 1, decay)
+            return fx.decoder_norm(self.encoder, t + 1, self._decay)
         return float(self._row_norms[min(t, len(self._row_norms) - 1)])
+
+    @property
+    def _decay(self) -> float:
+        return self.memory.keep if isinstance(self.memory, Decayed) else 1.0
 
     @cached_property
     def _row_norms(self) -> Array:
-        s = self.settings
-        n = s.releases or (1 if self.memory == "tumbling" else fx.SETTLED)
-        a = fx.memory_series(self.memory, n, decay=s.decay, panes=s.panes)
-        return fx.row_norms(fx.decoder(coefficients(self.encoder, n), a))
+        n = self.settings.releases or (1 if self.memory.name == "tumbling" else fx.SETTLED)
+        return fx.row_norms(fx.decoder(coefficients(self.encoder, n), self.memory.weights(n)))
 
     @cached_property
     def factor(self) -> float:
@@ -206,8 +214,7 @@ class Plan:
         if self.name == "unbounded" and self.settings.releases is None:
             return math.inf
         if isinstance(self.encoder, fx.Blt):
-            decay = self.settings.decay if self.memory == "decayed" else 1.0
-            worst = fx.decoder_norm(self.encoder, self.settings.releases, decay)
+            worst = fx.decoder_norm(self.encoder, self.settings.releases, self._decay)
         else:
             worst = float(self._row_norms.max())
         return self.participation * worst
@@ -263,119 +270,82 @@ def noise_multiplier(mechanism: str, releases: int | None = None, **settings: An
         releases = 1
     if settings.get("windows", 1) > 1:
         settings.setdefault("unit", "user")
-    return Plan(mechanism, Settings(rho=1.0, releases=releases, **settings)).factor
+    if lookup(mechanism).memory is None:
+        raise ConfigError(NO_PLAN)
+    plan = planned(mechanism, "landmark", {"rho": 1.0, "releases": releases, **settings})[1]
+    return cast("Plan", plan).factor
 
 
-class Noiser(Protocol):
-    """State of the noise of one epoch."""
+def planned(
+    mechanism: str, memory: str | Memory, settings: Settings | Mapping[str, Any] | None
+) -> tuple[Memory, Plan | None]:
+    """Memory and plan that agree with the mechanism and with each other, from what a user wrote.
 
-    def next(self, x: Integers, entropy: Entropy) -> npt.NDArray[np.generic]:
-        """The noisy window: int64, or float64 in strict mode, in units of 2**-16."""
+    Args:
+        mechanism: A name in `MECHANISMS`.
+        memory: What a release stands for; "landmark", or one without its number, gives way to the
+            mechanism's own.
+        settings: Privacy settings, or their values; `decay` and `panes` among these are the memory's number.
 
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Everything that the next call depends on."""
+    Returns:
+        The memory, and the plan (None without privacy).
 
-    def restore(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Take over what `arrays` gave."""
+    Raises:
+        ConfigError: If they contradict each other.
 
-
-class Stored:
-    """Continuous noise ``(C**-1 z)_t`` from the stored past ``z``; ``(t, width)`` float64."""
-
-    def __init__(self, c: Array, width: int, sigma: float) -> None:
-        self._inverse, self._width, self._sigma = fx.inverse(c), width, sigma
-        self._z = np.empty((0, width))
-
-    def next(self, x: Integers, entropy: Entropy) -> Integers:
-        """Noise for one more window, rounded to the lattice and added."""
-        z = gaussian(self._width, self._sigma, entropy)
-        weights = self._inverse[1 : len(self._z) + 1][::-1]
-        noise = self._inverse[0] * z + weights @ self._z[-len(weights) :] if len(weights) else z
-        if len(self._inverse) > 1:
-            self._z = np.concatenate([self._z, z[None]])
-        return x + np.rint(noise).astype(np.int64)
-
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The past ``z``."""
-        return {"z": self._z}
-
-    def restore(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Take over the past ``z``."""
-        self._z = _checked(arrays, "z", np.float64, self._width)
-
-
-class Buffered:
-    """Continuous noise ``(C**-1 z)_t`` from a few decaying buffers; constant memory."""
-
-    def __init__(self, blt: fx.Blt, width: int, sigma: float) -> None:
-        self._theta, self._omega = np.asarray(blt.theta)[:, None], np.asarray(blt.omega)
-        self._width, self._sigma = width, sigma
-        self._buffers = np.zeros((len(blt.theta), width))
-
-    def next(self, x: Integers, entropy: Entropy) -> Integers:
-        """Noise for one more window, rounded to the lattice and added."""
-        noise = gaussian(self._width, self._sigma, entropy) - self._omega @ self._buffers
-        self._buffers = self._theta * self._buffers + noise
-        return x + np.rint(noise).astype(np.int64)
-
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The buffers."""
-        return {"buffers": self._buffers}
-
-    def restore(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Take over the buffers."""
-        buffers = _checked(arrays, "buffers", np.float64, self._width)
-        if buffers.shape != self._buffers.shape:
-            raise PrivacyError(
-                f"saved noise has {len(buffers)} buffers but the settings need "
-                f"{len(self._buffers)}; restore the settings this stream was started with."
-            )
-        self._buffers = buffers
-
-
-class Lattice:
-    """Strict mode: exact discrete Gaussian noise on whole encoded sums.
-
-    ``y_t = sum_k c_int[k] x_{t-k} + discrete noise`` is computed in integers; the noisy windows
-    are decoded from ``y`` alone, by ``xhat_t = y_t - sum_{k>0} c[k] xhat_{t-k}`` in floats.
+    >>> planned("decayed", "landmark", {"rho": 0.5, "decay": 0.5})[0]
+    Decayed(keep=0.5)
     """
-
-    def __init__(self, c: Array, width: int, sigma: float) -> None:
-        self._c = c
-        self._whole = np.rint(c * 2**DYADIC_BITS).astype(np.int64)
-        self._width = width
-        # Rounded up: never less noise than planned.
-        self._sigma = math.ceil(sigma * 2**DYADIC_BITS)
-        self._x = np.empty((0, width), dtype=np.int64)
-        self._decoded = np.empty((0, width))
-
-    def next(self, x: Integers, entropy: Entropy) -> Array:
-        """Encode exactly, add exact noise, decode."""
-        self._x = np.concatenate([self._x, x[None]])[-len(self._c) :]
-        largest = np.abs(self._x).astype(np.float64).sum(axis=0).max() * 2**DYADIC_BITS
-        if largest > 2.0**61:
-            raise PrivacyError(
-                "the sums have outgrown the 62 bits of strict mode's exact arithmetic; release "
-                "more often or start a new stream."
+    found = lookup(mechanism)
+    if found.memory is None:
+        if settings:
+            raise ConfigError(
+                'mechanism is "none" but privacy settings are given, and nothing would keep them; '
+                'choose a mechanism, for example "toeplitz", or remove the settings.'
             )
-        weights = self._whole[: len(self._x)][::-1]
-        y = weights @ self._x + discrete_gaussian(self._width, self._sigma, entropy)
-        past = self._c[1 : len(self._decoded) + 1][::-1]
-        decoded: Array = y * 2.0**-DYADIC_BITS
-        if len(past):
-            decoded = decoded - past @ self._decoded[-len(past) :]
-        if len(self._c) > 1:
-            self._decoded = np.concatenate([self._decoded, decoded[None]])[-len(self._c) :]
-        return decoded
+        return make_memory(memory), None
+    if settings is None:
+        raise ConfigError(
+            f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
+            "releases."
+        )
+    given: dict[str, Any] = {} if isinstance(settings, Settings) else dict(settings)
+    own = _own_memory(found.memory, given.pop("decay", None), given.pop("panes", None))
+    if memory in ("landmark", Landmark(), own.name):
+        kept = own
+    else:
+        kept = make_memory(memory)
+    if kept.name != own.name:
+        raise ConfigError(
+            f'mechanism "{mechanism}" protects a {own.name} memory but memory is '
+            f'{kept.text!r}; set memory = "{own.name}" or choose the mechanism of the memory.'
+        )
+    s = settings if isinstance(settings, Settings) else _settings(given, mechanism)
+    return kept, Plan(mechanism, s, kept)
 
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The past windows, exact (secret) and decoded (public)."""
-        return {"x": self._x, "decoded": self._decoded}
 
-    def restore(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Take over the past windows."""
-        self._x = _checked(arrays, "x", np.int64, self._width)
-        self._decoded = _checked(arrays, "decoded", np.float64, self._width)
+def _own_memory(memory: Memory, decay: Any, panes: Any) -> Memory:
+    """The mechanism's memory with the number that its settings give."""
+    for key, value, kind in (("decay", decay, float), ("panes", panes, int)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, kind))):
+            raise ConfigError(f"{key} is {value!r}; it must be a number.")
+    if isinstance(memory, Decayed) and decay is not None:
+        return Decayed(float(decay))
+    if isinstance(memory, Sliding) and panes is not None:
+        return Sliding(panes)
+    return memory
+
+
+def _settings(values: Mapping[str, Any], mechanism: str) -> Settings:
+    given = dict(values)
+    weight = given.pop("w_max", 1.0)  # of the time when rows could carry weights
+    if weight != 1.0:
+        raise ConfigError(f"w_max is {weight!r} but rows carry no weights; remove it.")
+    if lookup(mechanism).endless and given.get("releases", "endless") == "endless":
+        given["releases"] = None
+    if mechanism == "gaussian":
+        given.setdefault("releases", 1)
+    return checked(Settings, given, "privacy")
 
 
 def lookup(name: str) -> Mechanism:
@@ -418,17 +388,3 @@ def _stored(windows: int | None) -> int:
             '"blt" without strict mode, which keeps a few buffers, or fewer releases.'
         )
     return windows
-
-
-def _checked(
-    arrays: Mapping[str, npt.NDArray[np.generic]], name: str, dtype: Any, width: int
-) -> npt.NDArray[Any]:
-    array = arrays.get(name)
-    if array is None or array.dtype != dtype or array.ndim != 2 or array.shape[1] != width:
-        found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise PrivacyError(
-            f"the saved noise {name!r} is {found}, expected {np.dtype(dtype)} of shape "
-            f"(any, {width}); the state is not of this stream: restore the right one."
-        )
-    copy: npt.NDArray[Any] = np.array(array)
-    return copy

@@ -1,69 +1,108 @@
 """How the past fades: what a release stands for, given the sums so far.
 
-A memory is fed the exact sum and count of each pane (the rows between two releases) and gives
-the value to release. Only decay leaves integer arithmetic, where panes are combined.
+A memory is a value: `Landmark()`, `Decayed(0.99)`, `Tumbling()`, `Sliding(24)`. It says how panes (the
+rows between two releases) are combined; what it holds of them is a frozen `Held`, handed from one
+release to the next. Only decay leaves integer arithmetic, where panes are combined.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError
+from streamsketch.storage.files import Arrays
 
-__all__ = ["MEMORIES", "Decayed", "Landmark", "Memory", "Sliding", "Tumbling", "make_memory"]
+__all__ = [
+    "MEMORIES",
+    "Decayed",
+    "Held",
+    "Landmark",
+    "Memory",
+    "Sliding",
+    "Tumbling",
+    "make_memory",
+]
 
 Sum = NDArray[np.float64] | NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Sums and counts of the panes that a memory still tells apart, oldest first."""
+
+    totals: tuple[Sum, ...] = ()
+    counts: tuple[float, ...] = ()
+
+
 class Memory(Protocol):
-    """Combines panes; all of its state is in `arrays` and `numbers`."""
+    """Combines panes."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The word that pipeline files use."""
 
-    def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
-        """Add a pane; returns the sum and count that the memory now holds."""
-        ...
+    @property
+    def text(self) -> str:
+        """How pipeline files write it, its number behind a colon."""
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def after(self, held: Held, total: Sum, count: float) -> Held:
+        """What is held after one more pane."""
+
+    def value(self, held: Held) -> tuple[Sum, float]:
+        """The sum and count that a release stands for; something is held."""
+
+    def weights(self, n: int) -> NDArray[np.float64]:
+        """What a release keeps of the n panes up to it: entry k is the weight of the pane k ago."""
+
+    def packed(self, held: Held) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON values to resume from."""
-        ...
 
-    def restore(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
-        """Take up a saved state."""
-        ...
+    def unpacked(self, arrays: Arrays, numbers: Mapping[str, Any]) -> Held:
+        """What `packed` gave. Raises KeyError, TypeError or ValueError where it is no such thing."""
 
 
-@dataclass
-class Landmark:
+class _One:
+    """A memory that holds one running sum."""
+
+    def value(self, held: Held) -> tuple[Sum, float]:
+        return held.totals[-1], float(held.counts[-1])
+
+    def packed(self, held: Held) -> tuple[Arrays, dict[str, Any]]:
+        if not held.totals:
+            return {}, {"count": 0}
+        return {"total": held.totals[0]}, {"count": held.counts[0]}
+
+    def unpacked(self, arrays: Arrays, numbers: Mapping[str, Any]) -> Held:
+        count = _number(numbers["count"])
+        return Held((_sum(arrays["total"], 1),), (count,)) if "total" in arrays else Held()
+
+
+@dataclass(frozen=True)
+class Landmark(_One):
     """Everything since the beginning."""
 
-    name: str = "landmark"
-    total: NDArray[np.int64] | None = None
-    count: int = 0
+    name = text = "landmark"
 
-    def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
-        self.total = total.copy() if self.total is None else self.total + total
-        self.count += count
-        return self.total, float(self.count)
+    def after(self, held: Held, total: Sum, count: float) -> Held:
+        if not held.totals:
+            return Held((total.copy(),), (count,))
+        return Held((held.totals[0] + total,), (held.counts[0] + count,))
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return ({} if self.total is None else {"total": self.total}), {"count": self.count}
-
-    def restore(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
-        self.total, self.count = arrays.get("total"), numbers["count"]
+    def weights(self, n: int) -> NDArray[np.float64]:
+        return np.ones(n)
 
 
-@dataclass
-class Decayed:
+@dataclass(frozen=True)
+class Decayed(_One):
     """Each pane counts `keep` times as much as the next: value <- keep * value + pane."""
 
     keep: float = 0.9
-    name: str = "decayed"
-    total: NDArray[np.float64] | None = None
-    count: float = 0.0
+    name = "decayed"
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
@@ -71,64 +110,78 @@ class Decayed:
                 f"memory decayed: keep = {self.keep} must be between 0 and 1 (exclusive)"
             )
 
-    def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
-        past = np.zeros(total.shape) if self.total is None else self.total
-        self.total = self.keep * past + total
-        self.count = self.keep * self.count + count
-        return self.total, self.count
+    @property
+    def text(self) -> str:
+        return f"decayed:{self.keep}"
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return ({} if self.total is None else {"total": self.total}), {"count": self.count}
+    def after(self, held: Held, total: Sum, count: float) -> Held:
+        past = held.totals[0] if held.totals else np.zeros(total.shape)
+        before = held.counts[0] if held.counts else 0.0
+        return Held((self.keep * past + total,), (self.keep * before + count,))
 
-    def restore(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
-        self.total, self.count = arrays.get("total"), numbers["count"]
+    def weights(self, n: int) -> NDArray[np.float64]:
+        return np.asarray(self.keep ** np.arange(n, dtype=np.float64))
 
 
-@dataclass
-class Tumbling:
+@dataclass(frozen=True)
+class Tumbling(_One):
     """Only the pane just closed."""
 
-    name: str = "tumbling"
+    name = text = "tumbling"
 
-    def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
-        return total, float(count)
+    def after(self, held: Held, total: Sum, count: float) -> Held:
+        return Held((total,), (count,))
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def weights(self, n: int) -> NDArray[np.float64]:
+        return (np.arange(n) < 1).astype(np.float64)
+
+    def packed(self, held: Held) -> tuple[Arrays, dict[str, Any]]:
         return {}, {}
 
-    def restore(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
-        return None
+    def unpacked(self, arrays: Arrays, numbers: Mapping[str, Any]) -> Held:
+        return Held()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sliding:
     """The last `panes` panes."""
 
     panes: int = 10
-    name: str = "sliding"
-    totals: list[NDArray[np.int64]] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    name = "sliding"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.panes, int) and self.panes >= 1):
+        if isinstance(self.panes, bool) or not (isinstance(self.panes, int) and self.panes >= 1):
             raise ConfigError(
                 f"memory sliding: panes = {self.panes} must be a whole number, at least 1"
             )
 
-    def update(self, total: NDArray[np.int64], count: int) -> tuple[Sum, float]:
-        self.totals = [*self.totals, total.copy()][-self.panes :]
-        self.counts = [*self.counts, count][-self.panes :]
-        return np.sum(self.totals, axis=0), float(sum(self.counts))
+    @property
+    def text(self) -> str:
+        return f"sliding:{self.panes}"
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return ({"totals": np.stack(self.totals)} if self.totals else {}), {"counts": self.counts}
+    def after(self, held: Held, total: Sum, count: float) -> Held:
+        totals = (*held.totals, total.copy())[-self.panes :]
+        return Held(totals, (*held.counts, count)[-self.panes :])
 
-    def restore(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
-        self.totals = list(arrays.get("totals", ()))
-        self.counts = list(numbers["counts"])
+    def value(self, held: Held) -> tuple[Sum, float]:
+        return np.sum(held.totals, axis=0), float(sum(held.counts))
+
+    def weights(self, n: int) -> NDArray[np.float64]:
+        return (np.arange(n) < self.panes).astype(np.float64)
+
+    def packed(self, held: Held) -> tuple[Arrays, dict[str, Any]]:
+        totals: Arrays = {"totals": np.stack(held.totals)} if held.totals else {}
+        return totals, {"counts": list(held.counts)}
+
+    def unpacked(self, arrays: Arrays, numbers: Mapping[str, Any]) -> Held:
+        counts = tuple(_number(count) for count in numbers["counts"])
+        totals = tuple(_sum(arrays["totals"], 2)) if "totals" in arrays else ()
+        if len(totals) != len(counts) or len(counts) > self.panes:
+            raise ValueError(f"{len(totals)} panes and {len(counts)} counts are held")
+        return Held(totals, counts)
 
 
-MEMORIES: dict[str, Callable[..., Memory]] = {
+MEMORIES: dict[str, type[Landmark | Decayed | Tumbling | Sliding]] = {
     "landmark": Landmark,
     "decayed": Decayed,
     "tumbling": Tumbling,
@@ -136,17 +189,19 @@ MEMORIES: dict[str, Callable[..., Memory]] = {
 }
 
 
-def make_memory(memory: str) -> Memory:
+def make_memory(memory: str | Memory) -> Memory:
     """The memory that a text names, with its number behind a colon.
 
     Raises:
         ConfigError: Unknown name or a number out of range.
 
-    >>> make_memory("decayed:0.5").update(np.array([4]), 2)
-    (array([4.]), 2.0)
-    >>> make_memory("sliding:3").panes
-    3
+    >>> make_memory("decayed:0.5")
+    Decayed(keep=0.5)
+    >>> make_memory("sliding:3").text
+    'sliding:3'
     """
+    if not isinstance(memory, str):
+        return memory
     name, _, number = memory.partition(":")
     if name not in MEMORIES:
         raise ConfigError(
@@ -154,9 +209,25 @@ def make_memory(memory: str) -> Memory:
         )
     if not number:
         return MEMORIES[name]()
-    if name not in ("decayed", "sliding"):
-        raise ConfigError(f"memory = {memory!r}: {name} takes no number")
     try:
-        return MEMORIES[name](int(number) if name == "sliding" else float(number))
+        if name == "decayed":
+            return Decayed(float(number))
+        if name == "sliding":
+            return Sliding(int(number))
     except (TypeError, ValueError):
         raise ConfigError(f"memory = {memory!r}: {number!r} is not a number it takes") from None
+    raise ConfigError(f"memory = {memory!r}: {name} takes no number")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ValueError(f"a held count is {value!r}")
+    return value
+
+
+def _sum(array: NDArray[Any], dimensions: int) -> Sum:
+    if array.ndim != dimensions or array.dtype not in (np.int64, np.float64):
+        raise ValueError(f"a held sum is {array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("a held sum holds values that are not finite")
+    return array

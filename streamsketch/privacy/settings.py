@@ -41,8 +41,6 @@ class Settings:
         separation: Unit "user": those windows are at least this far apart (b).
         rows: Unit "user": at most this many rows of one user per window.
         users: Unit "user": how many different users are remembered; rows of more are left out.
-        decay: Mechanism decayed: weight of the past per window, 0 < decay < 1.
-        panes: Mechanism sliding: how many windows a release covers.
         buffers: Mechanism blt and decayed: buffers of the noise generator (default: as needed).
         strict: Exact discrete Gaussian noise on the integer lattice instead of rounded
             continuous noise; slightly larger epsilon, and past windows are kept.
@@ -63,8 +61,6 @@ class Settings:
     separation: int = 1
     rows: int = 1
     users: int = 1_000_000
-    decay: float = 0.99
-    panes: int = 24
     buffers: int | None = None
     strict: bool = False
     count_weight: float = 0.1
@@ -81,7 +77,7 @@ class Settings:
             check_budget("epsilon", self.epsilon)
         else:
             check_budget("rho", self.rho)
-        for name in ("epochs", "windows", "separation", "rows", "users", "panes"):
+        for name in ("epochs", "windows", "separation", "rows", "users"):
             _whole(name, getattr(self, name))
         for name in ("releases", "buffers"):
             if getattr(self, name) is not None:
@@ -89,8 +85,6 @@ class Settings:
         weight = self.count_weight
         if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
             raise ConfigError(f"count_weight is {weight!r}; it must be a finite number above 0.")
-        if not 0.0 < self.decay < 1.0:
-            raise ConfigError(f"decay is {self.decay!r}; it must lie strictly between 0 and 1.")
         _one_of("unit", self.unit, ("row", "user"))
         _one_of("adjacency", self.adjacency, ("add_remove", "replace_one"))
         if self.unit == "user" and self.epochs > 1:

@@ -262,11 +262,11 @@ def _schema_problems(file: PipelineFile, schema: Schema) -> list[str]:
 
 def _privacy_problems(file: PipelineFile) -> list[str]:
     """What the mechanism itself refuses, and what none covers: one row would decide about others."""
-    from streamsketch.privacy.resolve import resolve
+    from streamsketch.privacy.mechanisms import planned
 
     problems: list[str] = []
     try:
-        resolve(file.privacy.mechanism, file.sketch.memory, file.privacy.settings or None)
+        planned(file.privacy.mechanism, file.sketch.memory, file.privacy.settings or None)
     except (ConfigError, TypeError) as e:
         problems.append(f"privacy: {str(e).removeprefix('privacy: ')}")
     if file.privacy.mechanism == "none":

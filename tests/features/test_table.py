@@ -14,8 +14,7 @@ from streamsketch import Schema, Sketcher, Snapshot
 from streamsketch.errors import ConfigError, SpecMismatchError
 from streamsketch.features import FeatureMap, build
 from streamsketch.features.spec import Spec
-from streamsketch.privacy.mechanisms import Plan, coefficients
-from streamsketch.privacy.settings import Settings
+from streamsketch.privacy.mechanisms import coefficients, planned
 from streamsketch.schema import Column
 from streamsketch.sketch import Sketch
 from streamsketch.sketcher import spec_of
@@ -111,7 +110,9 @@ def test_replacing_a_row_by_one_of_another_window_stays_within_the_bound(name) -
     """Where C changes signs (sliding) two rows of different windows may come close to twice one."""
     features = table_map(private=True, m=4)
     releases = {"gaussian": 1, "decayed": None, "tumbling": None}.get(name, 10)
-    plan = Plan(name, Settings(rho=0.5, releases=releases, adjacency="replace_one", panes=3))
+    settings = {"rho": 0.5, "releases": releases, "adjacency": "replace_one", "panes": 3}
+    plan = planned(name, "landmark", settings)[1]
+    assert plan is not None
     c = coefficients(plan.encoder, 10)
     size, worst = plan.unit_norm(features) * plan.participation, 0.0
     singles = [features.sum(X[k : k + 1]) * features.units / 65536.0 for k in range(40)]

@@ -7,6 +7,7 @@ starts again. Files are written whole or not at all, so a disk in memory will do
 
 import random
 import secrets
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,10 +125,10 @@ class SavesLate(Releaser):
     """A mutant: its state never holds the last release."""
 
     def release(self, *args):
-        self._before = super().state()
+        self._before = super().packed()
         return super().release(*args)
 
-    def state(self):
+    def packed(self):
         return self._before
 
 
@@ -136,8 +137,7 @@ class Refunds(Releaser):
 
     def restore(self, arrays, body):
         super().restore(arrays, body)
-        self.index = self.released = 0
-        self.ledger = type(self.ledger)(self.stream)
+        self.state = replace(self.state, index=0, released=0, ledger=Ledger(self.stream))
 
 
 @pytest.mark.parametrize("kind", [SavesLate, Refunds])

@@ -50,8 +50,8 @@ def test_impossible_budgets(name, bad):
     ("field", "bad"),
     [
         ("delta", 0.0), ("delta", 1.0), ("delta", float("nan")), ("releases", 0), ("releases", 2.5),
-        ("epochs", 0), ("windows", 0), ("decay", 1.0),
-        ("count_weight", -1), ("unit", "person"), ("adjacency", "swap"), ("panes", True),
+        ("epochs", 0), ("windows", 0),
+        ("count_weight", -1), ("unit", "person"), ("adjacency", "swap"),
         ("separation", -3), ("buffers", 0),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from streamsketch.errors import ConfigError
 from streamsketch.privacy import factorization as fx
-from streamsketch.privacy.mechanisms import MECHANISMS, Plan, noise_multiplier
+from streamsketch.privacy.mechanisms import MECHANISMS, Plan, noise_multiplier, planned
 from streamsketch.privacy.noise import seeded_entropy
 from streamsketch.privacy.settings import Settings
 
@@ -117,6 +117,15 @@ def test_participation_is_the_worst_pattern():
                 assert worst == pytest.approx(bound)
 
 
+def noisy(noiser, entropy, windows):
+    """The noise of so many windows of zeros."""
+    past, found = noiser.start(), []
+    for _ in range(windows):
+        value, past = noiser.next(past, np.zeros(noiser.width, np.int64), entropy)
+        found.append(value)
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -134,13 +143,12 @@ def test_participation_is_the_worst_pattern():
 )
 def test_noise_generator_has_the_covariance_the_plan_promises(name, settings):
     """The released values' noise: B z with the planned standard deviation at every release."""
-    plan = Plan(name, Settings(rho=1.0, **settings))
+    plan = planned(name, "landmark", {"rho": 1.0, **settings})[1]
     width, sigma = 40_000, 1000.0
     noiser = plan.noiser(width, sigma)
     entropy = seeded_entropy(np.random.default_rng(1))
-    x = np.zeros(width, np.int64)
-    windows = np.array([noiser.next(x, entropy) for _ in range(20)])
-    a = fx.memory_series(plan.memory, 20, decay=plan.settings.decay, panes=plan.settings.panes)
+    windows = np.array(noisy(noiser, entropy, 20))
+    a = plan.memory.weights(20)
     A = np.array([np.concatenate([a[t::-1], np.zeros(19 - t)]) for t in range(20)])
     measured = (A @ windows).std(axis=1) / sigma
     promised = [plan.error(t) for t in range(20)]
@@ -157,7 +165,7 @@ def test_worst_noise_at_rho_half_is_eighty(strict):
     assert sigma * plan.error(99) == pytest.approx(80.0, rel=0.02)
     noiser = plan.noiser(2001, sigma * 65536)
     entropy = seeded_entropy(np.random.default_rng(0))
-    total = sum(noiser.next(np.zeros(2001, np.int64), entropy) for _ in range(100))
+    total = sum(noisy(noiser, entropy, 100))
     assert np.std(total) / 65536 == pytest.approx(80.0, rel=0.06)
 
 
@@ -177,12 +185,10 @@ def test_registry_is_covered_and_errors_name_the_remedy():
     with pytest.raises(ConfigError, match="blt"):
         noise_multiplier("toeplitz", releases=50_000)
     assert noise_multiplier("blt", releases=1_000_000) < 5.5
-    with pytest.raises(ConfigError, match="decay"):
-        fx.memory_series("decayed", 3, decay=1.5)
+    with pytest.raises(ConfigError, match="keep"):
+        noise_multiplier("decayed", decay=1.5)
     with pytest.raises(ConfigError, match="panes"):
-        fx.memory_series("sliding", 3)
-    with pytest.raises(ConfigError, match="memory"):
-        fx.memory_series("ring", 3)
+        noise_multiplier("sliding", 3, panes=0)
     with pytest.raises(ConfigError, match="endless"):
         fx.fit_blt(None)
 
@@ -213,9 +219,10 @@ def test_unbounded_is_one_mechanism_for_ever_with_smooth_noise_and_bounded_memor
     assert np.all(np.diff(norms) >= 0) and np.diff(norms)[1:].max() < 0.1
     noiser = plan.noiser(3, 1.0)
     entropy = seeded_entropy(np.random.default_rng(0))
+    past = noiser.start()
     for _ in range(100):
-        noiser.next(np.zeros(3, np.int64), entropy)
-    assert sum(a.size for a in noiser.arrays().values()) == 20 * 3
+        past = noiser.next(past, np.zeros(3, np.int64), entropy)[1]
+    assert sum(a.size for a in past.values()) == 20 * 3
     with pytest.raises(ConfigError, match="strict"):
         Plan("unbounded", Settings(rho=1.0, releases=None, strict=True))
 

@@ -11,6 +11,7 @@ from streamsketch.errors import BudgetError, ConfigError, PrivacyError, SchemaEr
 from streamsketch.features import FeatureMap
 from streamsketch.privacy import MECHANISMS, Releaser, Settings, explain
 from streamsketch.privacy.ledger import KEEP, Ledger
+from streamsketch.privacy.memory import Decayed, Sliding
 from streamsketch.schema import Column, Schema
 from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
@@ -39,7 +40,7 @@ def make(name="toeplitz", memory="landmark", stream="s", **more):
 
 
 def through_a_file(releaser, target):
-    arrays, body = releaser.state()
+    arrays, body = releaser.packed()
     target.restore(*unpack(pack("release", arrays, body), "release"))
     return target
 
@@ -102,10 +103,10 @@ def test_budget_ends_and_epochs_go_on_with_added_variance():
     assert releaser.ledger.spent == 0.5  # rows of two epochs are different rows
     np.testing.assert_allclose(stds[2] ** 2, stds[1] ** 2 + stds[0] ** 2)
     assert releaser.left == 0
-    before = releaser.state()[1]
+    before = releaser.packed()[1]
     with pytest.raises(BudgetError, match="is spent: all 2 planned"):
         releaser.release(total, len(ROWS))
-    assert releaser.state()[1] == before
+    assert releaser.packed()[1] == before
 
 
 def test_endless_mechanisms_do_not_end():
@@ -126,15 +127,26 @@ def test_few_rows_do_not_blow_up_the_mean():
 
 
 def test_memory_and_settings_must_fit_the_mechanism():
-    assert make("decayed").memory_text == "decayed:0.99"
-    assert make("sliding", "sliding:5").settings.panes == 5
+    assert make("decayed").memory == Decayed(0.99)
+    assert make("sliding").memory == make("sliding", "sliding").memory == Sliding(24)
+    assert make("sliding", "sliding:5").memory == make("sliding", Sliding(5)).memory == Sliding(5)
+    assert make("sliding", panes=5).memory == Sliding(5)
+    assert (
+        make("decayed", decay=0.5).memory == make("decayed", "decayed:0.50").memory == Decayed(0.5)
+    )
+    for bad in ({"decay": 1.0}, {"decay": True}, {"decay": "much"}):
+        with pytest.raises(ConfigError, match="keep|decay"):
+            make("decayed", **bad)
+    for bad in (0, True, 2.5):
+        with pytest.raises(ConfigError, match="panes"):
+            make("sliding", panes=bad)
     with pytest.raises(ConfigError, match="protects a landmark memory"):
         make("toeplitz", "tumbling")
     with pytest.raises(ConfigError, match="needs privacy settings"):
         Releaser(FM, SCHEMA, mechanism="toeplitz")
     with pytest.raises(ConfigError, match='mechanism is "none" but privacy settings'):
         Releaser(FM, SCHEMA, settings={"epsilon": 1.0})
-    with pytest.raises(ConfigError, match="do not fit"):
+    with pytest.raises(ConfigError, match="epsylon: unknown key"):
         make(epsylon=1.0)
     with pytest.raises(ConfigError, match="not known"):
         make("laplace")
@@ -160,7 +172,7 @@ def restored(change, releases=2, **more):
     releaser = make(**more)
     for t in range(1, releases + 1):
         releaser.release(FM.sum(ROWS[: t * 100]), t * 100)
-    arrays, body = releaser.state()
+    arrays, body = releaser.packed()
     arrays, body = dict(arrays), json.loads(json.dumps(body))
     change(arrays, body)
     make(**more).restore(arrays, body)
@@ -228,10 +240,10 @@ def test_more_epochs_may_be_planned_later():
 
 
 def test_clock_going_backwards_changes_nothing(monkeypatch):
-    from streamsketch.privacy import release
+    from streamsketch.privacy import exact
 
     times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
-    monkeypatch.setattr(release, "_now", lambda: next(times))
+    monkeypatch.setattr(exact, "_now", lambda: next(times))
     releaser = make()
     for n in (100, 200):
         releaser.release(FM.sum(ROWS[:n]), n)
@@ -310,7 +322,7 @@ def test_nothing_exact_is_said(caplog):
     exact |= {f"{np.linalg.norm(sketcher.sketch.total) / 65536:.6g}"}
     for text in said:
         assert not [e for e in exact if len(e) > 6 and e in text]
-    secret = r.state()[1]["key"]
+    secret = r.packed()[1]["key"]
     assert all(secret not in text for text in said)
 
 
@@ -322,7 +334,7 @@ def test_settings_of_the_time_of_weights_are_read():
         make(w_max=2.0)
     with pytest.raises(PrivacyError, match="w_max"):
         restored(lambda _, body: body["settings"].update(w_max=2.0))
-    assert releaser.sigma == make().sigma
+    assert releaser.method.sigma == make().method.sigma
 
 
 def test_test_mode_is_loud_and_repeatable(caplog):
@@ -370,7 +382,7 @@ def test_buffers_fitted_elsewhere_are_continued(monkeypatch):
     assert again.plan.buffers != releaser.plan.buffers
     again = through_a_file(releaser, again)
     assert again.plan.buffers == releaser.plan.buffers
-    assert again.sigma == releaser.sigma
+    assert again.method.sigma == releaser.method.sigma
     again.release(FM.sum(ROWS[:200]), 200)
 
 
@@ -392,7 +404,7 @@ def test_every_epoch_has_the_noise_of_the_first():
         for epoch in range(2):
             snapshot = releaser.release(np.zeros(FM.width, np.int64), 0)
             value = snapshot.mean * max(snapshot.count, snapshot.release.notes["count_floor"])
-            found.append((epoch, np.std(value - previous) / releaser.sigma))
+            found.append((epoch, np.std(value - previous) / releaser.method.sigma))
             previous = value
     for epoch in (0, 1):
         assert np.mean([s for e, s in found if e == epoch]) == pytest.approx(1.0, abs=0.1)

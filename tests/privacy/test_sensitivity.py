@@ -8,7 +8,7 @@ import pytest
 
 from streamsketch.features import FeatureMap
 from streamsketch.privacy.clipping import UserLimits, user_limits
-from streamsketch.privacy.mechanisms import Plan, coefficients
+from streamsketch.privacy.mechanisms import Plan, coefficients, planned
 from streamsketch.privacy.noise import seeded_entropy
 from streamsketch.privacy.settings import Settings
 
@@ -38,11 +38,10 @@ def test_one_row_stays_within_the_bound_and_nearly_attains_it(name, strict):
     rng = np.random.default_rng(1)
     for adjacency in ("add_remove", "replace_one"):
         endless = name in ("decayed", "tumbling")
-        settings = Settings(
-            rho=0.5, releases=None if endless else WINDOWS, adjacency=adjacency, decay=0.7,
-            panes=3, strict=strict,
-        )  # fmt: skip
-        plan = Plan(name, settings)
+        releases = None if endless else WINDOWS
+        given = {"rho": 0.5, "releases": releases, "adjacency": adjacency, "strict": strict}
+        plan = planned(name, "landmark", {**given, "decay": 0.7, "panes": 3})[1]
+        settings = plan.settings
         claimed = settings.unit_norm(FM.norm_bound) * plan.participation
         worst = 0.0
         for _ in range(200):
@@ -102,10 +101,11 @@ def test_strict_releases_lie_on_the_encoded_lattice():
     noiser = plan.noiser(500, 1000.0)
     entropy = seeded_entropy(np.random.default_rng(0))
     rng = np.random.default_rng(1)
-    released = np.array(
-        [noiser.next(rng.integers(-(2**20), 2**20, 500), entropy) for _ in range(8)]
-    )
+    past, released = noiser.start(), []
+    for _ in range(8):
+        value, past = noiser.next(past, rng.integers(-(2**20), 2**20, 500), entropy)
+        released.append(value)
     c = coefficients(plan.encoder, 8)
     encoded = [sum(c[t - s] * released[s] for s in range(t + 1)) * 2**12 for t in range(8)]
     np.testing.assert_allclose(encoded, np.rint(encoded), atol=1e-3)
-    assert math.ceil(1000 * 2**12) == noiser._sigma
+    assert math.ceil(1000 * 2**12) == noiser.whole_sigma
