@@ -67,17 +67,20 @@ def test_a_bar_with_what_is_left_fits_80_columns(pipeline):
     main, end = pty.openpty()
     env = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
     files = [str(pipeline.parent / f"rows-{k}.parquet") for k in range(2)]
-    argv = [*COMMAND, "replay", *files, "--pipeline", str(pipeline), "--rate", "1000"]
+    argv = [*COMMAND, "replay", *files, "--pipeline", str(pipeline), "--rate", "100"]
     process = subprocess.Popen(argv, stderr=end, stdout=subprocess.DEVNULL, env=env)
     os.close(end)
-    seen = b""
+    seen, asked = b"", False
     while True:
         try:
             part = os.read(main, 65536)
         except OSError:  # the other end is closed
             break
         seen += part
-    assert process.wait() == 0
+        if b" left" in seen and "━".encode() in seen and not asked:
+            process.send_signal(signal.SIGINT)
+            asked = True
+    assert process.wait() == 130
     text = seen.decode()
     assert "━" in text and "of 6,000 rows" in text and "left" in text
     assert "100%" not in text.split("6,000 rows")[0]
