@@ -220,7 +220,7 @@ def promises() -> list[Mutant]:
                "sum(p.rows - p.dead for p in self.parts()) - released", by_time),
         Mutant(publish, "if ended or not releaser.private:", "if True:", by_time),
         Mutant(publish, 'ended = last and saved.get("last")', "ended = False", by_time),
-        Mutant(schedule, "if not self.private:", "if True:", "ingest/test_watch.py"),
+        Mutant(schedule, "if not self.private:", "if True:", by_time),
         Mutant(publish, 'if turns and releaser.private and windows.watermark == "rows":', "if False:",
                "ingest/test_windows.py"),
         # a state that is older than what was published, or a copy

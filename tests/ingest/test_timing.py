@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamsketch.errors import PrivacyError
+from streamsketch.errors import DamagedFileError, PrivacyError
 from streamsketch.features import FeatureMap
 from streamsketch.ingest.loop import Ingest
 from streamsketch.ingest.parts import State
@@ -108,6 +108,13 @@ def test_the_end_of_a_stream_is_released_once(tmp_path):
     assert len(first) == 1 and cuts(tmp_path, "s", Schedule(0.5, None, None, None)) == []
 
 
+def test_an_alarm_on_raw_rows_asks_for_no_private_release(tmp_path, caplog):
+    quiet = cuts(tmp_path, "quiet", BY_SECONDS)
+    (Store(tmp_path / "alarmed").state_dir / "release.request").write_text("")
+    assert cuts(tmp_path, "alarmed", BY_SECONDS) == quiet
+    assert "no budget pays for" in caplog.text
+
+
 # --- state older than what was published
 
 
@@ -127,6 +134,26 @@ def one_release(folder, rows, mechanism="toeplitz"):
 def released(folder):
     family = Store(folder).snapshots
     return [Snapshot.from_bytes(family.read(name)).id for name in family.names()]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("number", -5),
+        ("number", 2**70),
+        ("rows", None),
+        ("positions", 3),
+        ("releaser", []),
+        ("closed", "x"),
+    ],
+)
+def test_a_release_state_of_wrong_values_is_damaged(tmp_path, key, value):
+    one_release(tmp_path, 5)
+    state = State(Store(tmp_path).state_dir, FM)
+    arrays, body = state.load_release()
+    state.save_release(arrays, {**body, key: value})
+    with pytest.raises(DamagedFileError, match="damaged"):
+        state.load_release()
 
 
 @pytest.mark.parametrize("whole", [True, False])

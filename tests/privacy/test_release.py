@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from streamsketch.errors import BudgetError, ConfigError, PrivacyError, SchemaError, StoreError
+from streamsketch.errors import (
+    BudgetError,
+    ConfigError,
+    DamagedFileError,
+    PrivacyError,
+    SchemaError,
+    StoreError,
+)
 from streamsketch.features import FeatureMap
 from streamsketch.privacy import MECHANISMS, Releaser, Settings, explain
 from streamsketch.privacy.ledger import KEEP, Ledger
@@ -207,6 +214,28 @@ def edit_entry(body, n, **values):
 )  # fmt: skip
 def test_doubtful_state_refuses(change, says):
     with pytest.raises(PrivacyError, match=says):
+        restored(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a, b: a.update(seen=np.zeros(3, np.int64)),
+        lambda a, b: a.update(seen=a["seen"].astype(np.float64)),
+        lambda a, b: a.pop("seen"),
+        lambda a, b: a.update({"memory.total": np.zeros(3)}),
+        lambda a, b: b.pop("memory_state"),
+        lambda a, b: b.update(seen_count=-1),
+        lambda a, b: b.update(seen_count=[5]),
+        lambda a, b: b.update(released="many"),
+        lambda a, b: b.update(past_variance=-1.0),
+        lambda a, b: b.update(past_variance=float("inf")),
+        lambda a, b: b.update(key="00"),
+    ],
+)
+def test_a_state_of_wrong_shapes_or_ranges_is_damaged(change):
+    """A checksum is no validation."""
+    with pytest.raises(DamagedFileError, match="saved release state"):
         restored(change)
 
 
