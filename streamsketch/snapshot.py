@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Release", "Snapshot"]
 
 MOST_PICTURES = 16
+ADJACENCIES, UNITS = ("add_remove", "replace_one"), ("row", "user")
 
 #: A mean feature is at most 1; noise on few rows may add orders of magnitude, not this many.
 MOST_MEAN = 1e15
@@ -196,10 +197,12 @@ class Snapshot:
             cells = vector(arrays, "cells", np.float64) if "cells" in arrays else None
             if not isinstance(body["span"], dict) or not isinstance(body["created"], str):
                 raise TypeError("span or created is of a wrong type")
+            schema = Schema.from_dict(dict(body["schema"]))
+            if spec.schema_hash not in ("", schema.hash):
+                raise ValueError("the spec is of another schema")
             return cls(
-                mean, count, spec, Schema.from_dict(dict(body["schema"])), release, body["span"],
-                omega, body["created"], cells,
-            )  # fmt: skip
+                mean, count, spec, schema, release, body["span"], omega, body["created"], cells
+            )
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write it to a file, atomically."""
@@ -261,4 +264,17 @@ def _release(values: dict[str, Any]) -> Release:
             raise TypeError(f"release.{f.name} is of type {type(value).__name__}")
         if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"release.{f.name} is {value}")
+    if lost := {f.name for f in fields(Release)} - set(values):
+        raise ValueError(f"release.{min(lost)} is missing")
+    promise = (made.adjacency in ADJACENCIES, made.unit in UNITS)
+    if promise != (made.private, made.private) or made.private != (made.rho > 0):
+        raise ValueError(
+            f"release says mechanism {made.mechanism!r:.40}, adjacency {made.adjacency!r:.40}, unit "
+            f"{made.unit!r:.40}, rho {made.rho:g}, which contradict each other"
+        )
+    origins = made.notes.get("origins", [])
+    if not isinstance(origins, list) or not all(isinstance(one, str) for one in origins):
+        raise TypeError("release.notes.origins is not a list of texts")
+    if not isinstance(made.notes.get("noise", ""), str):
+        raise TypeError("release.notes.noise is not a text")
     return made

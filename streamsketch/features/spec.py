@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -76,8 +77,24 @@ class Spec:
             ConfigError: A field is missing or unknown.
         """
         try:
-            return cls(**body)
-        except TypeError as e:
+            made = cls(**body)
+            _check(made)
+        except (TypeError, ValueError, OverflowError) as e:
             raise ConfigError(
                 f"a spec has wrong fields ({e}); it was written by another version"
             ) from None
+        return made
+
+
+def _check(spec: Spec) -> None:
+    """Raise TypeError or ValueError where a field holds what no operator has."""
+    for f in fields(Spec):
+        value, kind = getattr(spec, f.name), type(getattr(_PLAIN, f.name))
+        if type(value) is not kind:
+            raise TypeError(f"{f.name} is of type {type(value).__name__}")
+        least, most = (1, 1 << 40) if f.name in ("d", "m", "classes") else (0, math.inf)
+        if kind in (int, float) and not (math.isfinite(value) and least <= value <= most):
+            raise ValueError(f"{f.name} is {value}")
+
+
+_PLAIN = Spec("explicit", 1, 1)

@@ -13,6 +13,7 @@ from streamsketch.features.spec import Spec
 from streamsketch.ingest.parts import State
 from streamsketch.schema import Schema
 from streamsketch.sketch import MOST_ROWS, Sketch
+from streamsketch.sketcher import Sketcher
 from streamsketch.snapshot import Snapshot
 from streamsketch.storage.files import pack, unpack
 from streamsketch.storage.store import Store
@@ -123,3 +124,74 @@ def test_a_part_that_does_not_fit_together_is_refused(tmp_path, change):
     path.write_bytes(pack("resume", arrays, {**body, **change}))
     with pytest.raises(DamagedFileError, match="is damaged"):
         state.claim("rows")
+
+
+def private_snapshot():
+    settings = {"epsilon": 1.0, "delta": 1e-5, "releases": 1}
+    sketcher = Sketcher(SCHEMA, 2, mechanism="gaussian", privacy=settings)
+    sketcher.learn_many(np.full((4, SCHEMA.d), 0.5))
+    return sketcher.release()
+
+
+def fields_of(value, path=()):
+    """Paths of all fields of a body."""
+    held = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in held:
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from fields_of(inner, (*path, key))
+
+
+GONE = object()
+ABSURD = [-1, 0, -5.0, 1e308, 2**70, "", "x", None, [], {}, True, [1, 1, 1], GONE]
+
+
+def test_one_absurd_field_under_a_right_checksum_is_refused_or_can_be_used():
+    """Each field of a private snapshot: an error of ours, or a value that holds through its uses."""
+    arrays, body = private_snapshot()._content()
+    refused = 0
+    for path in fields_of(body):
+        for value in ABSURD:
+            changed = json.loads(json.dumps(body))
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            if value is GONE:
+                del inner[path[-1]]
+            else:
+                inner[path[-1]] = value
+            try:
+                read = Snapshot.from_bytes(pack("snapshot", arrays, changed))
+            except DamagedFileError:
+                refused += 1
+                continue
+            assert Snapshot.from_bytes(read.to_bytes()).id == read.id
+            assert read.release.private and read.release.rho > 0, path
+            assert repr(read) and list(read.release.notes.get("origins", ())) is not None
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"adjacency": "nearly"},
+        {"unit": ""},
+        {"unit": "household"},
+        {"rho": 0.0},
+        {"mechanism": "none"},
+        {"notes": {"origins": 5}},
+        {"notes": {"noise": ["discrete"]}},
+    ],
+)
+def test_promises_that_contradict_themselves_are_refused(change):
+    arrays, body = private_snapshot()._content()
+    body["release"] |= change
+    with pytest.raises(DamagedFileError, match="the data is damaged: release"):
+        Snapshot.from_bytes(pack("snapshot", arrays, body))
+
+
+def test_a_promise_that_is_left_out_is_not_taken_for_none():
+    arrays, body = private_snapshot()._content()
+    body["release"] = {}
+    with pytest.raises(DamagedFileError, match=r"release.adjacency is missing"):
+        Snapshot.from_bytes(pack("snapshot", arrays, body))
