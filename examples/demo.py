@@ -166,6 +166,8 @@ def main() -> int:
         f"\nThe report: {page}\nIts pictures: {page.parent}/*.png\nThe new flights: {out}/flights*.parquet"
     )
     say(f"Everything took {time.monotonic() - began:.0f} s.")
+    command = Path(sys.executable).with_name("streamsketch")
+    say(f"Its live page, with the run as it went: {command} serve {out / 'store'}")
     return 0
 
 
