@@ -109,7 +109,7 @@ def whole(make: Callable[[], Any], schema: Schema, features: Any) -> int:
         folder = Path(name)
         run = Ingest(
             make(), schema, features, State(folder / "state", features), Store(folder / "store"),
-            lambda: Releaser(features, schema), schedule=Schedule(release_seconds=None),
+            lambda: Releaser(features, schema), schedule=Schedule(seconds=None),
         )  # fmt: skip
         run.run(threading.Event())
         return run.state.cut()[0].count

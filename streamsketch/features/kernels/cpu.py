@@ -44,8 +44,6 @@ COMPILING = threading.Lock()
 HOMES = {
     "sum_dense": "fused",
     "sum_gradient": "fused",
-    "sum_phases": "fused",
-    "weigh_phases": "fused",
     "sum_sparse": "fused_sparse",
     "sum_harmonic": "fused_structured",
     "sum_hadamard": "fused_structured",
@@ -188,15 +186,16 @@ class DenseSum:
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.int64]:
         """Sums (2m,); see `sum_rows`."""
-        from streamsketch.features.kernels.fused import polynomials
+        from streamsketch.features.kernels.fused import NOTHING, polynomials
 
         sparse = mostly_zeros(x)
         w = self._chunks if sparse else self.w
         kern, unit = kernel("sum_sparse" if sparse else "sum_dense"), polynomials(ONE)
+        rest = () if sparse else (NOTHING,)
         block = SPARSE_BLOCK if sparse else block_rows(w.shape[1])
 
         def run(rows: F32, start: int, stop: int, total: NDArray[np.int64]) -> int:
-            return kern(rows, start, stop, block, w, unit, total)
+            return kern(rows, start, stop, block, w, unit, total, *rest)
 
         return sum_rows(run, x, w.shape[0] * w.shape[2], block)[:, : self.m].reshape(-1)
 

@@ -35,17 +35,17 @@ from streamsketch.features.kernels.vectors import PANEL, fma, project, rint, spr
 
 __all__ = [
     "SIGNATURES",
+    "NOTHING",
     "X_LIMIT",
     "feature_pair",
     "jit",
     "polynomials",
     "sum_dense",
     "sum_gradient",
-    "sum_phases",
-    "weigh_phases",
 ]
 
 X_LIMIT = 1e15  # rows are cut here, so that no phase overflows: the norm bound holds for any input
+NOTHING = np.empty((0, 0, 0, 0), np.float32)  # no phases are kept
 CARRY = 64  # tiles of 4 frequencies per partial sum of the gradient, against rounding in long sums
 
 F32 = NDArray[np.float32]
@@ -134,7 +134,7 @@ def sum_pairs(t: F32, p: Polynomials) -> tuple[np.int32, np.int32]:
 
 @jit
 def sum_dense(
-    x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64
+    x: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, total: I64, kept: F32
 ) -> int:
     """Add the features of rows start..stop of x (n, d) to total (2, 4 tiles).
 
@@ -146,6 +146,7 @@ def sum_dense(
         w: (tiles, d, 4) frequencies in turns.
         p: `polynomials(unit)`.
         total: (2, 4 tiles) int64: cosines and sines in units.
+        kept: (blocks, tiles, 4, rows) written with the phases, for `sum_gradient`; empty to keep none.
 
     Returns:
         How many values of x were not finite; they counted as 0.
@@ -153,14 +154,16 @@ def sum_dense(
     bad = 0
     panels = (min(block, stop - start) + PANEL - 1) // PANEL
     xt = np.empty((panels, w.shape[1], PANEL), np.float32)
-    t = np.empty((4, panels * PANEL), np.float32)
+    scratch = np.empty((4, panels * PANEL), np.float32)
     unit = np.int64(p[10])
     for i in range(start, stop, panels * PANEL):
         end = min(i + panels * PANEL, stop)
         used = (end - i + PANEL - 1) // PANEL
         padding = (used * PANEL - end + i) * unit  # rows of padding have cosine 1
         bad += pack(x, i, end, xt)
+        at = start // block + (i - start) // (panels * PANEL)
         for tile in range(w.shape[0]):
+            t = kept[at, tile] if len(kept) else scratch
             for panel in range(used):
                 project(xt, w, panel, tile, t)
             for f in range(4):
@@ -168,16 +171,6 @@ def sum_dense(
                 total[0, tile * 4 + f] += cosines - padding
                 total[1, tile * 4 + f] += sines
     return bad
-
-
-@jit
-def sum_phases(t: F32, start: int, stop: int, p: Polynomials, total: I64) -> int:
-    """Add the features of phases t (m, rows) in turns, frequencies start..stop, to total (2, m)."""
-    for j in range(start, stop):
-        cosines, sines = sum_pairs(t[j], p)
-        total[0, j] += cosines
-        total[1, j] += sines
-    return 0
 
 
 @jit
@@ -189,16 +182,8 @@ def weigh_pairs(t: F32, p: Polynomials, a: np.float32, b: np.float32) -> None:
 
 
 @jit
-def weigh_phases(t: F32, start: int, stop: int, p: Polynomials, ab: F32) -> int:
-    """Replace phases t (m, rows), frequencies start..stop, by a_j cos + b_j sin, in place."""
-    for j in range(start, stop):
-        weigh_pairs(t[j], p, ab[0, j], ab[1, j])
-    return 0
-
-
-@jit
 def sum_gradient(
-    y: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, ab: F32, out: F32
+    y: F32, start: int, stop: int, block: int, w: F32, p: Polynomials, ab: F32, out: F32, kept: F32
 ) -> int:
     r"""Gradient of a function of the mean features by rows (Schellekens and Jacques 2020, eq. 7).
 
@@ -214,6 +199,8 @@ def sum_gradient(
         p: `polynomials(1)`.
         ab: (2, 4 tiles) multipliers of cosines and sines.
         out: (n, d) written.
+        kept: (blocks, tiles, 4, rows) phases as `sum_dense` keeps them, with the same block; empty to
+            project again.
 
     Returns:
         How many values of y were not finite; they counted as 0.
@@ -226,16 +213,23 @@ def sum_gradient(
     for i in range(start, stop, panels * PANEL):
         end = min(i + panels * PANEL, stop)
         used = (end - i + PANEL - 1) // PANEL
-        bad += pack(y, i, end, xt)
+        if not len(kept):
+            bad += pack(y, i, end, xt)
         out[i:end] = np.float32(0)
+        at = start // block + (i - start) // (panels * PANEL)
         for first in range(0, w.shape[0], CARRY):
             part[:] = np.float32(0)
             for tile in range(first, min(first + CARRY, w.shape[0])):
-                for panel in range(used):
-                    project(xt, w, panel, tile, t)
+                if len(kept):  # copied: a loop from one array to itself would not run on vectors
+                    for f in range(4):
+                        for b in range(used * PANEL):
+                            t[f, b] = kept[at, tile, f, b]
+                else:
+                    for panel in range(used):
+                        project(xt, w, panel, tile, t)
                 for f in range(4):
-                    a, b = ab[0, tile * 4 + f], ab[1, tile * 4 + f]
-                    weigh_pairs(t[f, : used * PANEL], p, a, b)
+                    cosine, sine = ab[0, tile * 4 + f], ab[1, tile * 4 + f]
+                    weigh_pairs(t[f, : used * PANEL], p, cosine, sine)
                 for panel in range(used):
                     spread(t, w, panel, tile, part)
             for b in range(end - i):
@@ -245,12 +239,11 @@ def sum_gradient(
 
 
 ROWS = types.Array(types.float32, 2, "A", readonly=True)  # any layout: one compilation serves all
+KEPT = types.float32[:, :, :, ::1]
 MATRIX, TILES = types.float32[:, ::1], types.float32[:, :, ::1]
 FRONT = (ROWS, types.intp, types.intp)
 POLYNOMIALS = types.UniTuple(types.float32, 11)
 SIGNATURES = {
-    "sum_dense": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, types.int64[:, ::1]),
-    "sum_gradient": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, MATRIX, MATRIX),
-    "sum_phases": types.intp(MATRIX, types.intp, types.intp, POLYNOMIALS, types.int64[:, ::1]),
-    "weigh_phases": types.intp(MATRIX, types.intp, types.intp, POLYNOMIALS, MATRIX),
+    "sum_dense": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, types.int64[:, ::1], KEPT),
+    "sum_gradient": types.intp(*FRONT, types.intp, TILES, POLYNOMIALS, MATRIX, MATRIX, KEPT),
 }

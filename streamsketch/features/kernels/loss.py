@@ -7,9 +7,8 @@ mean cosine and sine of frequency j,
 
 .. math:: \nabla_{y_i} = \frac1n \sum_j (b_j \cos \omega_j y_i - a_j \sin \omega_j y_i) \omega_j .
 
-Phases are computed again in the backward pass, so nothing of size n x m is kept. A training step needs
-no fixed order of its sums: where it is faster, the projections are the machine's own matrix products,
-and the phases are kept (`products_pay`).
+Phases of wide rows are kept for the backward pass where they are few (`KEEP_FROM`, `PHASES`), which saves a
+projection of three. Else they are computed again, so that nothing of size n x m is kept.
 """
 
 import os
@@ -19,20 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from streamsketch.errors import ConfigError
 from streamsketch.features.kernels import has_numba
 
 __all__ = ["sketch_loss", "sketch_mean"]
 
+_KEPT_TURNS: Any = WeakTensorKeyDictionary()  # frequencies -> (their version, the same in turns)
+
 Frequencies = torch.Tensor | NDArray[np.floating[Any]]
 MEAN_UNIT = float(
     1 << 21
 )  # fixed point of the mean: fine enough for a loss, sums of 512 rows fit int32
 MEAN_ROWS = 512
-WIDE = 64  # dimensions from which matrix products win where vectors are short (benchmarks.kernels)
 PHASES = 1 << 23  # phases of a step that are kept at most: 32 MB
-BLOCK = 512  # frequencies whose phases are multiplied, then summed, at a time
+KEEP_FROM = 12  # dimensions from which a phase is cheaper kept than computed again
 CELLS = 1 << 20  # phases at a time on the plain torch path: 4 MB in float32
 
 
@@ -125,9 +126,7 @@ class _Mean(torch.autograd.Function):
     def forward(ctx: Any, y: torch.Tensor, omega: Frequencies) -> torch.Tensor:
         step = _torch_step
         if y.device.type == "cpu" and y.dtype == torch.float32 and has_numba():
-            step = (
-                _product_step if products_pay(len(y), y.shape[1], omega.shape[1]) else _fused_step
-            )
+            step = _fused_step
         elif y.dtype == torch.float32 and os.environ.get("STREAMSKETCH_TRITON") == "1":
             step = _triton_step
         ctx.save_for_backward(y)
@@ -139,17 +138,6 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         (y,) = ctx.saved_tensors  # refuses rows that were changed in place meanwhile
         return ctx.gradient(grads[0] / len(y)), None
-
-
-def products_pay(n: int, d: int, m: int) -> bool:
-    """Whether matrix products are faster here than the fused kernels, which project three times.
-
-    Measured (docs/performance.md): never where vectors have 16 floats; with 8, for wide rows whose
-    phases can be kept.
-    """
-    from streamsketch.features.kernels.vectors import INSTRUCTIONS
-
-    return INSTRUCTIONS != "avx512f" and d >= WIDE and n * m <= PHASES
 
 
 Gradient = Callable[[torch.Tensor], torch.Tensor]
@@ -171,21 +159,45 @@ def _tensor(values: Frequencies, y: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(values, dtype=y.dtype, device=y.device)
 
 
+def _turns(omega: Frequencies) -> NDArray[np.float32]:
+    """The frequencies as the compiled kernels take them; those of a tensor are kept while it lives.
+
+    torch counts the changes of a tensor; those through an array that shares its memory it does not see.
+    """
+    from streamsketch.features.kernels import cpu
+
+    if not isinstance(omega, torch.Tensor):
+        return cpu.in_turns(omega)
+    if omega.is_inference():  # these changes are not counted
+        return cpu.in_turns(omega.cpu().numpy())
+    found = _KEPT_TURNS.get(omega)
+    if found is None or found[0] != omega._version:
+        found = omega._version, cpu.in_turns(omega.detach().cpu().numpy())
+        _KEPT_TURNS[omega] = found
+    w: NDArray[np.float32] = found[1]
+    return w
+
+
 def _fused_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
     """Mean features, and the gradient function, with the compiled kernels."""
     from streamsketch.features.kernels import cpu
-    from streamsketch.features.kernels.fused import polynomials
+    from streamsketch.features.kernels.fused import NOTHING, polynomials
+    from streamsketch.features.kernels.vectors import PANEL
 
-    w = cpu.in_turns(omega.detach().cpu().numpy() if isinstance(omega, torch.Tensor) else omega)
+    w = _turns(omega)
     rows, (n, d), m = y.numpy(), y.shape, omega.shape[1]
     parts = min(cpu.threads(), max(1, n * m // cpu.WORTH_A_THREAD))
+    block = cpu.block_rows(d, buffers=2, most=MEAN_ROWS)
+    kept = NOTHING
+    if d >= KEEP_FROM and n * m <= PHASES:
+        shape = (-(-n // block), len(w), 4, -(-min(n, block) // PANEL) * PANEL)
+        kept = torch.empty(shape).numpy()
 
     def mean() -> torch.Tensor:
         run, unit = cpu.kernel("sum_dense"), polynomials(MEAN_UNIT)
-        block = cpu.block_rows(d, most=MEAN_ROWS)
         totals = np.zeros((parts, 2, 4 * len(w)), np.int64)
         bad = cpu.by_rows(
-            lambda p, i, k: run(rows, i, k, block, w, unit, totals[p]), n, parts, block
+            lambda p, i, k: run(rows, i, k, block, w, unit, totals[p], kept), n, parts, block
         )
         if bad:  # training diverged: say so in the loss, as any other torch function would
             return torch.full((2 * m,), torch.nan)
@@ -194,56 +206,14 @@ def _fused_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Grad
 
     def gradient(grad: torch.Tensor) -> torch.Tensor:
         run, unit = cpu.kernel("sum_gradient"), polynomials(1.0)
-        block = cpu.block_rows(d, buffers=2, most=MEAN_ROWS)
         a, b = grad.detach().numpy().reshape(2, m) * np.float32(2 * np.pi)  # w is in turns
         ab = np.zeros((2, 4 * len(w)), np.float32)
         ab[0, :m], ab[1, :m] = b, -a
         out = np.empty((n, d), np.float32)
-        cpu.by_rows(lambda p, i, k: run(rows, i, k, block, w, unit, ab, out), n, parts, block)
-        return torch.from_numpy(out)
-
-    return mean(), gradient
-
-
-def _product_step(y: torch.Tensor, omega: Frequencies) -> tuple[torch.Tensor, Gradient]:
-    """Mean features, and the gradient function: products by BLAS, features by the compiled kernels."""
-    from streamsketch.features.kernels import cpu
-    from streamsketch.features.kernels.fused import X_LIMIT, polynomials
-
-    (n, d), m = y.shape, omega.shape[1]
-    w = _tensor(omega, y).T.div(2 * np.pi).contiguous()  # (m, d) in turns
-    sound = bool(torch.isfinite(y).all())
-    rows = y.clamp(-X_LIMIT, X_LIMIT) if sound else torch.zeros_like(y)
-    phases = torch.empty((m, n))
-    blocks = [slice(j, min(j + BLOCK, m)) for j in range(0, m, BLOCK)]
-
-    def over(kernel: str, t: torch.Tensor, *arguments: Any) -> None:
-        run, parts = cpu.kernel(kernel), max(1, t.numel() // cpu.WORTH_A_THREAD)
-        values = t.numpy()
         cpu.by_rows(
-            lambda p, j, k: run(values, j, k, *arguments), len(t), min(cpu.threads(), parts), 1
+            lambda p, i, k: run(rows, i, k, block, w, unit, ab, out, kept), n, parts, block
         )
-
-    def mean() -> torch.Tensor:
-        if not sound:  # training diverged: say so in the loss, as any other torch function would
-            return torch.full((2 * m,), torch.nan)
-        sums = np.zeros((2, m), np.int64)
-        for block in blocks:
-            torch.mm(w[block], rows.T, out=phases[block])
-            part = np.zeros((2, len(w[block])), np.int64)
-            over("sum_phases", phases[block], polynomials(MEAN_UNIT), part)
-            sums[:, block] = part
-        return torch.from_numpy((sums.reshape(-1) / (MEAN_UNIT * n)).astype(np.float32))
-
-    def gradient(grad: torch.Tensor) -> torch.Tensor:
-        a, b = grad.detach().view(2, m) * (2 * np.pi)  # w is in turns
-        ab = torch.stack([b, -a]).numpy()
-        out = torch.zeros((n, d))
-        for block in blocks:
-            t = phases[block].clone()
-            over("weigh_phases", t, polynomials(1.0), np.ascontiguousarray(ab[:, block]))
-            out.addmm_(t.T, w[block])
-        return out
+        return torch.from_numpy(out)
 
     return mean(), gradient
 

@@ -33,10 +33,9 @@ def test_row_features_are_those_of_the_reference(n, d, m):
     np.testing.assert_allclose(found, reference(y.detach().numpy(), omega.numpy()), atol=1e-12)
 
 
-@pytest.fixture(params=["fused", "product", "torch"])
+@pytest.fixture(params=["kept", "again", "torch"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(module, "products_pay", lambda n, d, m: request.param == "product")
-    monkeypatch.setattr(module, "BLOCK", 16)
+    monkeypatch.setattr(module, "KEEP_FROM", 1 if request.param == "kept" else 10**9)
     if request.param == "torch":
         monkeypatch.setattr(module, "has_numba", lambda: False)
         monkeypatch.setattr(module, "CELLS", 1000)
@@ -96,13 +95,33 @@ def test_mean_is_the_mean_of_the_features(path):
     assert np.abs(fm.mean_torch(y).detach().numpy() - want).max() < 2e-6
 
 
-def test_same_bits_for_any_number_of_threads(monkeypatch):
-    y, omega, target, weights = case(1500, 2, 3000)
+@pytest.mark.parametrize("d", [2, 20])  # phases are computed again, and kept
+def test_same_bits_for_any_number_of_threads(d, monkeypatch):
+    y, omega, target, weights = case(1500, d, 3000)
     grads = []
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         grads.append(torch.autograd.grad(sketch_loss(y, omega, target, weights), y)[0])
     assert torch.equal(*grads)
+
+
+def test_kept_phases_change_no_bit(monkeypatch):
+    y, omega, target, weights = case(700, 20, 1500)
+    grads = []
+    for first in (1, 10**9):
+        monkeypatch.setattr(module, "KEEP_FROM", first)
+        grads.append(torch.autograd.grad(sketch_loss(y, omega, target, weights), y)[0])
+    assert torch.equal(*grads)
+
+
+def test_frequencies_that_are_changed_in_place_are_read_again():
+    y, omega, target, weights = case(50, 3, 40)
+    before = sketch_loss(y, omega, target, weights).item()
+    other = omega.flip(1)
+    omega.copy_(other)
+    assert sketch_loss(y, omega, target, weights).item() != before
+    want = sketch_loss(y, other.clone(), target, weights).item()
+    assert sketch_loss(y, omega, target, weights).item() == want
 
 
 def test_layouts_and_read_only_arrays(path):
