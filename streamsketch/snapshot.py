@@ -232,7 +232,11 @@ class Snapshot:
                 "unit": r.unit,
                 "of releases": r.releases,
             }
-        parts = [table(["variable", "shares"], self._singles())] if self.layout is not None else []
+        parts = (
+            [table(["variable", "shares of its cells"], self._singles())]
+            if self.layout is not None
+            else []
+        )
         return card("Snapshot", facts, *parts)
 
     def _singles(self) -> list[tuple[str, str]]:

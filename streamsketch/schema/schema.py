@@ -373,4 +373,5 @@ def _limits(column: Column) -> str:
     if column.values:
         more = f", and {len(column.values) - SHOWN} more" if len(column.values) > SHOWN else ""
         return ", ".join(map(str, column.values[:SHOWN])) + more
-    return "" if column.low is None else f"{column.low} to {column.high}"
+    low, high = (f"{v:.6g}" if isinstance(v, float) else v for v in (column.low, column.high))
+    return "" if low is None else f"{low} to {high}"
