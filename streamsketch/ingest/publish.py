@@ -189,8 +189,8 @@ def release_windows(
             with state.closing():
                 parts = state.parts()
                 pane = [p.windows[window] for p in parts if window in p.windows]
-                total = releaser.state.seen + sum(p.total for p in pane)
-                count = releaser.state.seen_count + sum(p.count for p in pane)
+                total = releaser.seen + sum(p.total for p in pane)
+                count = releaser.seen_count + sum(p.count for p in pane)
                 positions = {p.part: p.position for p in parts}
                 body |= {"positions": positions, "rows": sum(p.rows for p in parts)}
                 span: dict[str, Any] = {"window": windows.span(window)}

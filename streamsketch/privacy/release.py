@@ -235,6 +235,16 @@ class Releaser:
         return self.state.origins
 
     @property
+    def seen(self) -> NDArray[np.int64]:
+        """The stream's sum at the last release; secret."""
+        return self.state.seen
+
+    @property
+    def seen_count(self) -> int:
+        """Its rows; secret."""
+        return self.state.seen_count
+
+    @property
     def released(self) -> int:
         """Releases made."""
         return self.state.released

@@ -542,7 +542,7 @@ def test_one_row_changes_one_window_of_a_private_stream_and_no_timing(tmp_path):
             release = releaser.release
 
             def spying(total, count, span=None):
-                pane = (total - releaser.state.seen, count - releaser.state.seen_count)
+                pane = (total - releaser.seen, count - releaser.seen_count)
                 seen.append((span["window"]["start"], pane[0], pane[1]))
                 return release(total, count, span)
 

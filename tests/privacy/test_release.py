@@ -437,3 +437,18 @@ def test_every_epoch_has_the_noise_of_the_first():
             previous = value
     for epoch in (0, 1):
         assert np.mean([s for e, s in found if e == epoch]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_epoch_begins_with_noise_of_its_own():
+    """What its first release adds has the deviation of one draw, whatever the epoch before drew."""
+    found = []
+    for _ in range(40):
+        releaser = make(releases=2, epochs=2)
+        values = []
+        for _ in range(3):
+            snapshot = releaser.release(np.zeros(FM.width, np.int64), 0)
+            values.append(
+                snapshot.mean * max(snapshot.count, snapshot.release.notes["count_floor"])
+            )
+        found.append(np.std(values[2] - values[1]) / releaser.method.sigma)
+    assert np.mean(found) == pytest.approx(1.0, abs=0.06)
