@@ -82,7 +82,8 @@ def test_a_driver_that_is_killed_goes_on(tmp_path):
     finally:
         kill(job)
     refused, total = expected(pipeline)
-    assert saved(pipeline)[:2] == (3, refused)
+    # a file that was listed and not planned goes into the next batch: their number may differ
+    assert saved(pipeline)[1] == refused
     assert saved(pipeline)[2].tolist() == total.tolist()
 
 
