@@ -1,7 +1,5 @@
 """Closed-form generators that obey the generator's interface, for the sampler's tests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The containers' files fit the command they call. (No container engine runs here.)"""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Each example runs as its first lines say, and leaves a picture."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Masks cancel to the last bit, and hide what they cover."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the README and the page Start show runs, in their order."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command's groups, its options for all commands, and the one place where errors end."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -91,7 +89,7 @@ def completion(
 ) -> None:
     """Print a completion script: `eval "$(streamsketch completion bash)"`."""
     if shell not in _SHELLS:
-        msg = f"No completion for the shell {shell!r}; choose one of {', '.join(_SHELLS)}."
+        msg = f"No completion for the shell {shell!r}; choose one of {', '.join(_SHELLS)}"
         raise typer.BadParameter(msg)
     from typer._completion_shared import get_completion_script
 

@@ -1,7 +1,5 @@
 """What commands share: consoles, progress on a terminal, tables from files, rows to files."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from streamsketch.schema import Schema
 
 
-def out() -> Console:
+def out() -> "Console":
     """Standard output. Tables only; plain text where it is no terminal."""
     from rich.console import Console
 
@@ -25,7 +23,7 @@ def out() -> Console:
     return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 200)
 
 
-def err() -> Console:
+def err() -> "Console":
     """Standard error: progress, notes, warnings."""
     from rich.console import Console
 
@@ -56,7 +54,7 @@ def working(message: str) -> Iterator[None]:
         yield
 
 
-def read_table(path: str, schema: Schema | None = None) -> pa.Table:
+def read_table(path: str, schema: "Schema | None" = None) -> "pa.Table":
     """All rows of a Parquet, CSV, JSON-lines or Arrow file, or of a folder of one kind.
 
     Args:

@@ -1,7 +1,5 @@
 """`streamsketch evaluate`: synthetic rows against held-out real ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +85,7 @@ def evaluate(
 
 def _synthetic(
     store: str, rows: int, seed: int
-) -> tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None, Card]:
+) -> "tuple[Any, dict[str, str], str | None, tuple[str, ...], Schema | None, Card]":
     """Synthetic rows, facts for the report, the schema's label, categories, the schema, the model card."""
     from streamsketch.cli.console import is_rows, read_table
     from streamsketch.evaluate.card import model_card

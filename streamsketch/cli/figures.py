@@ -1,7 +1,5 @@
 """What a process says of itself, in words: one line that fits the terminal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ LEAST = 24  # characters that are worth showing of a sentence that does not fit
 MORE = ("late", "duplicates", "open_windows", "watermark", "window", "drift", "discrepancy")
 
 
-def line(one: Line, width: int | None = None) -> str:
+def line(one: "Line", width: int | None = None) -> str:
     """A process's name and figures, the most telling first; what does not fit is left out.
 
     >>> from streamsketch.run.status import Line

@@ -1,7 +1,5 @@
 """`streamsketch history`: what a sampler issued; fork, merge, reset and restore its memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +38,7 @@ def history(
 
     path = Path(history_path(store))
     if sum((fork is not None, merge is not None, reset, restore)) > 1:
-        msg = "Expected one of --fork, --merge, --reset and --restore; call once for each."
+        msg = "Expected one of --fork, --merge, --reset and --restore; call once for each"
         raise ConfigError(msg)
     if reset:
         History.reset(path)
@@ -48,7 +46,7 @@ def history(
         History.restore(path)
     elif fork is not None:
         if Path(fork).exists():
-            msg = f"{fork} exists already; a fork would overwrite it, name a new file."
+            msg = f"{fork} exists already; a fork would overwrite it, name a new file"
             raise ConfigError(msg)
         History.load(path).fork().save(fork)
         say(f"forked to {fork}; take its draws back with --merge {fork}")

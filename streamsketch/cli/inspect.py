@@ -1,7 +1,5 @@
 """`streamsketch inspect`: what a store holds, how far its processes are, what was spent."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

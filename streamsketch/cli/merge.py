@@ -1,7 +1,5 @@
 """`streamsketch merge`: add sketches, or released snapshots, of one operator."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,14 +36,12 @@ def merge(
     from streamsketch.storage.files import write_atomic
 
     if len(parts) < 2:
-        msg = f"Expected two files or more to merge, got {len(parts)}."
+        msg = f"Expected two files or more to merge, got {len(parts)}"
         raise ConfigError(msg)
     loaded = [_load(part) for part in parts]
     kinds = {type(value).__name__ for value in loaded}
     if len(kinds) > 1:
-        msg = (
-            f"Cannot merge {' with '.join(sorted(kinds))}; give sketches only, or snapshots only."
-        )
+        msg = f"Cannot merge {' with '.join(sorted(kinds))}; give sketches only, or snapshots only"
         raise ConfigError(msg)
     merged = loaded[0]
     for other in loaded[1:]:
@@ -70,7 +66,7 @@ def _load(part: str) -> Any:
 
         newest = open_store(part).snapshots.newest(Snapshot.from_bytes)
         if newest is None:
-            msg = f"The store {part} has no snapshot to merge; consume or replay a stream first."
+            msg = f"The store {part} has no snapshot to merge; consume or replay a stream first"
             raise StoreError(msg)
         return newest[1]
     data = read_file(Path(part))

@@ -1,7 +1,5 @@
 """Progress of processes: live lines on a terminal, now and then a plain line elsewhere."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +20,7 @@ STOPPING = "stopping: saving..."
 @contextmanager
 def lines_shown(
     stop: threading.Event | None = None,
-) -> Iterator[Callable[[Sequence[Line]], None]]:
+) -> "Iterator[Callable[[Sequence[Line]], None]]":
     """Show a line for each process, replacing the last ones.
 
     Args:
@@ -39,7 +37,7 @@ def lines_shown(
 
         with Live(console=console, refresh_per_second=4) as live:
 
-            def update(lines: Sequence[Line]) -> None:
+            def update(lines: "Sequence[Line]") -> None:
                 texts = [line(one, console.width) for one in lines]
                 live.update(Text("\n".join(texts), no_wrap=True, overflow="ellipsis"))
 
@@ -50,7 +48,7 @@ def lines_shown(
     shown: list[str] = []
     written = 0.0
 
-    def show(lines: Sequence[Line]) -> None:
+    def show(lines: "Sequence[Line]") -> None:
         nonlocal last, shown, written
         last = [line(one) for one in lines]
         if last != shown and time.monotonic() - written >= PLAIN_SECONDS:

@@ -1,7 +1,5 @@
 """`streamsketch init`: a schema and a pipeline read off a data file, to be reviewed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +143,7 @@ def init(
     _try(tables, settings, schema)
 
 
-def _sketch(schema: Schema, table: pa.Table) -> tuple[str, str, int]:
+def _sketch(schema: "Schema", table: "pa.Table") -> tuple[str, str, int]:
     """First and last lines of [sketch], and a table's bytes in a snapshot (0 for others)."""
     from streamsketch.features.cells import suits
     from streamsketch.features.frequencies import advised
@@ -168,7 +166,7 @@ def _sketch(schema: Schema, table: pa.Table) -> tuple[str, str, int]:
 
 
 def _tell(
-    file: str, found: Any, proposed: Proposal, schema: Schema, size: int, asked: set[str]
+    file: str, found: Any, proposed: "Proposal", schema: "Schema", size: int, asked: set[str]
 ) -> None:
     """Say what was found in the data, what was chosen and what was left out."""
     from streamsketch.cli.console import err, say
@@ -194,7 +192,7 @@ def _tell(
         say(plain(note))
 
 
-def _try(tables: Any, settings: dict[str, Any], schema: Schema) -> None:
+def _try(tables: Any, settings: dict[str, Any], schema: "Schema") -> None:
     """Read the rows as `consume` will, and say what it would refuse."""
     from streamsketch.cli.console import say, working
 
@@ -207,7 +205,7 @@ def _try(tables: Any, settings: dict[str, Any], schema: Schema) -> None:
         say(f"The first {looked:,} rows are all admitted; the others were not tried.")
 
 
-def _cells(schema: Schema, advice: Advice) -> tuple[str, CellLayout]:
+def _cells(schema: "Schema", advice: "Advice") -> "tuple[str, CellLayout]":
     """Lines of [sketch] that say what is counted, and its layout."""
     from streamsketch.features.cells import layout_of, pairs_of
 
@@ -223,7 +221,7 @@ def _cells(schema: Schema, advice: Advice) -> tuple[str, CellLayout]:
     return "".join(f"{line}\n" for line in lines), layout
 
 
-def _partners(advice: Advice) -> str:
+def _partners(advice: "Advice") -> str:
     """The table of each column's strongest partners, where not all pairs are counted."""
     if not advice.partners:
         return ""
@@ -237,7 +235,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, sign, kind = text.rpartition("=")
         if not (name and sign and kind):
-            msg = f"--type {text!r} is not COL=TYPE, such as zip=string."
+            msg = f"--type {text!r} is not COL=TYPE, such as zip=string"
             raise ConfigError(msg)
         found[name] = kind
     return found

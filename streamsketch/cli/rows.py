@@ -1,7 +1,5 @@
 """Rows to where a command is told: a file, standard output, or a Kafka topic."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,7 +9,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_rows(table: pa.Table, output: str) -> None:
+def write_rows(table: "pa.Table", output: str) -> None:
     """Write rows through the installed sinks; a file appears only when it is whole.
 
     Args:
@@ -42,6 +40,6 @@ def _sink(output: str) -> tuple[str, dict[str, Any]]:
     url = urlsplit(output)
     topic = url.path.strip("/")
     if not url.netloc or not topic:
-        msg = f"Expected kafka://host:port/topic as output, got {output!r}."
+        msg = f"Expected kafka://host:port/topic as output, got {output!r}"
         raise ConfigError(msg)
     return "kafka", {"bootstrap_servers": url.netloc, "topic": topic}

@@ -1,7 +1,5 @@
 """`streamsketch sample`: draw rows from the newest checkpoint of a store."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -130,7 +128,7 @@ def _sample_where(
     say(f"{count} rows from {name} to {output} (where {' and '.join(texts)}; independent draws)")
 
 
-def _report(drawer: Sampler, rows: pa.Table, path: str) -> None:
+def _report(drawer: "Sampler", rows: "pa.Table", path: str) -> None:
     """Scores to standard error, beside those of as many independent draws; the picture to a file."""
     from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`streamsketch savepoint` and `rewind`: named copies of a stream's sums and positions."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +63,7 @@ def rewind(
     say(f"{len(parts)} parts are as in {name}; what there was is the savepoint before-rewind")
 
 
-def _state(pipeline: str) -> State:
+def _state(pipeline: str) -> "State":
     from streamsketch.errors import PrivacyError
     from streamsketch.ingest.parts import State
     from streamsketch.run.config import load
@@ -74,7 +72,7 @@ def _state(pipeline: str) -> State:
     if loaded.privacy.mechanism != "none":
         msg = (
             f"The pipeline releases with mechanism {loaded.privacy.mechanism!r}: going back would release rows a "
-            "second time that the budget has paid for once; keep the state as it is."
+            "second time that the budget has paid for once; keep the state as it is"
         )
         raise PrivacyError(msg)
     store = loaded.store()

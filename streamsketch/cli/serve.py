@@ -1,7 +1,5 @@
 """`streamsketch serve`: rows over HTTP, and a page that shows how the pipeline is."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
@@ -45,7 +43,7 @@ def serve(
     except ModuleNotFoundError as error:
         msg = (
             f"serve needs the package {error.name!r}: install it with "
-            "`pip install 'streamsketch[serve]'`."
+            "`pip install 'streamsketch[serve]'`"
         )
         raise ConfigError(msg) from error
     from streamsketch.cli.console import say

@@ -1,7 +1,5 @@
 """`streamsketch run`, `consume` and `replay`: the commands that read a stream."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -173,7 +171,7 @@ def redrive(
     )
 
 
-def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:
+def _ingest(loaded: "Pipeline", member: int, bounded: bool = False) -> None:
     from streamsketch.cli.progress import status_shown
     from streamsketch.run.consume import run_ingest
     from streamsketch.run.signals import stop_on_signals
@@ -192,7 +190,7 @@ def _ingest(loaded: Pipeline, member: int, bounded: bool = False) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _say_budget(loaded: Pipeline) -> None:
+def _say_budget(loaded: "Pipeline") -> None:
     """Say how long the privacy budget lasts, where a mechanism is on."""
     from streamsketch.cli.console import say
     from streamsketch.privacy.horizon import made_in, outlook
@@ -210,7 +208,7 @@ def _say_budget(loaded: Pipeline) -> None:
     say(outlook(settings.releases, settings.epochs, made=made, seconds=seconds, rows=rows))
 
 
-def _judge(loaded: Pipeline, figures: Sequence[Mapping[str, Any]]) -> None:
+def _judge(loaded: "Pipeline", figures: "Sequence[Mapping[str, Any]]") -> None:
     """Say what was learned and refused, and why; exit with 1 where too little was learned.
 
     Where a mechanism is on, nothing is said: how many rows came is no public figure.
@@ -243,7 +241,7 @@ def _judge(loaded: Pipeline, figures: Sequence[Mapping[str, Any]]) -> None:
         raise typer.Exit(1)
 
 
-def _counted(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+def _counted(figures: "Sequence[Mapping[str, Any]]") -> list[tuple[str, int]]:
     """How many rows were refused for each reason (# for its numbers), where there are several."""
     from collections import Counter
 
@@ -253,7 +251,7 @@ def _counted(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return found.most_common(MOST_REASONS) if len(found) > 1 else []
 
 
-def _first_reasons(letters: Sequence[Path]) -> list[str]:
+def _first_reasons(letters: "Sequence[Path]") -> list[str]:
     """The first different reasons in files of dead letters, three at most."""
     import json
     from itertools import islice
@@ -269,7 +267,7 @@ def _first_reasons(letters: Sequence[Path]) -> list[str]:
     return list(found)[:3]
 
 
-def _say_where(loaded: Pipeline) -> None:
+def _say_where(loaded: "Pipeline") -> None:
     from streamsketch.cli.console import say
     from streamsketch.cli.figures import counted
 

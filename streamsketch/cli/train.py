@@ -1,7 +1,5 @@
 """`streamsketch train`: fit generators to the snapshots of a store."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +51,7 @@ def train(
         _once(loaded, fresh)
 
 
-def _watch(loaded: Pipeline) -> None:
+def _watch(loaded: "Pipeline") -> None:
     from streamsketch.cli.progress import lines_shown
     from streamsketch.run.signals import stop_on_signals
     from streamsketch.run.status import Line
@@ -64,7 +62,7 @@ def _watch(loaded: Pipeline) -> None:
         train_new(loaded, stop, report=lambda said: show([Line("trainer", "running", said)]))
 
 
-def _once(loaded: Pipeline, fresh: bool) -> None:
+def _once(loaded: "Pipeline", fresh: bool) -> None:
     from streamsketch.cli.console import say
     from streamsketch.cli.progress import bar
     from streamsketch.run.checkpoints import put
@@ -77,7 +75,7 @@ def _once(loaded: Pipeline, fresh: bool) -> None:
     interrupted = False
     with bar(f"{'training on' if start is None else 'going on with'} {name}") as update:
 
-        def progress(p: Progress) -> None:
+        def progress(p: "Progress") -> None:
             update(p.done, f"loss {p.loss:.3g}, held-out {p.heldout:.3g} (best {p.floor:.3g})")
 
         try:

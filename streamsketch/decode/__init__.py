@@ -5,8 +5,6 @@
 KMeans(n_clusters=3, n_init='auto', atoms='gaussian', random_state=0)
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from streamsketch.lazy import exports

@@ -1,13 +1,11 @@
 """Principal and independent components from a sketch."""
 
-from __future__ import annotations
-
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from streamsketch.decode.atoms import Array
+from streamsketch.arrays import F64
 from streamsketch.decode.space import Estimator, Space, positive_count
 from streamsketch.errors import ConfigError
 from streamsketch.features.moments import MomentMap
@@ -49,7 +47,7 @@ class PCA(Estimator):
         self.n_components = n_components
         self.random_state = random_state
 
-    def fit(self, snapshot: Snapshot, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot", y: None = None) -> Self:
         """Decode the components.
 
         Raises:
@@ -75,11 +73,11 @@ class PCA(Estimator):
         self.n_features_in_ = d
         return self
 
-    def transform(self, data: Any) -> Array:
+    def transform(self, data: Any) -> F64:
         """Coordinates ``(n, k)`` of rows along the components."""
         return np.asarray((self._space.rows(data) - self.mean_) @ self.components_.T)
 
-    def inverse_transform(self, coordinates: Array) -> Array:
+    def inverse_transform(self, coordinates: F64) -> F64:
         """Rows ``(n, d)`` of coordinates ``(n, k)``."""
         return np.asarray(coordinates @ self.components_ + self.mean_)
 
@@ -104,7 +102,7 @@ class ICA(Estimator):
     def __init__(self, *, max_sweeps: int = SWEEPS) -> None:
         self.max_sweeps = max_sweeps
 
-    def fit(self, snapshot: Snapshot, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot", y: None = None) -> Self:
         """Decode the components.
 
         Raises:
@@ -146,21 +144,21 @@ class ICA(Estimator):
         self.n_features_in_ = snapshot.spec.d
         return self
 
-    def transform(self, data: Any) -> Array:
+    def transform(self, data: Any) -> F64:
         """Sources ``(n, d)`` of rows."""
         return np.asarray((self._space.rows(data) - self.mean_) @ self.components_.T)
 
-    def inverse_transform(self, sources: Array) -> Array:
+    def inverse_transform(self, sources: F64) -> F64:
         """Rows ``(n, d)`` of sources."""
         return np.asarray(sources @ self.mixing_.T + self.mean_)
 
 
-def _mean(snapshot: Snapshot) -> Array:
+def _mean(snapshot: "Snapshot") -> F64:
     """Mean features over all label classes."""
     return np.asarray(snapshot.mean.reshape(snapshot.spec.classes, -1).sum(axis=0))
 
 
-def _second_moments(snapshot: Snapshot, seed: int) -> tuple[Array, Array]:
+def _second_moments(snapshot: "Snapshot", seed: int) -> tuple[F64, F64]:
     """Mean ``(d,)`` and covariance ``(d, d)`` in encoded coordinates."""
     if isinstance(snapshot.features, MomentMap):
         first, second = snapshot.features.tensors(_mean(snapshot))[:2]
@@ -177,7 +175,7 @@ def _second_moments(snapshot: Snapshot, seed: int) -> tuple[Array, Array]:
     return mean, within + np.einsum("k,ki,kj->ij", model.weights_, away, away)
 
 
-def _warn_coarse(snapshot: Snapshot, least: float) -> None:
+def _warn_coarse(snapshot: "Snapshot", least: float) -> None:
     """Warn when whitening blows the errors of fourth moments up to the size of cumulants."""
     rounding = 2.0**-16 / np.sqrt(12 * snapshot.count)
     error = np.hypot(rounding, snapshot.release.noise_std / snapshot.count) / least**2
@@ -190,9 +188,7 @@ def _warn_coarse(snapshot: Snapshot, least: float) -> None:
         )
 
 
-def _cumulants(
-    first: Array, second: Array, third: Array, fourth: Array, covariance: Array
-) -> Array:
+def _cumulants(first: F64, second: F64, third: F64, fourth: F64, covariance: F64) -> F64:
     """Fourth-order cumulants ``(d, d, d, d)`` from raw moments."""
     a, b, c = "ijkl", first, covariance
     central = fourth.copy()
@@ -213,7 +209,7 @@ def _cumulants(
     return central
 
 
-def _joint_diagonalise(cumulants: Array, sweeps: int) -> Array:
+def _joint_diagonalise(cumulants: F64, sweeps: int) -> F64:
     """The rotation that makes all slices ``Q_kl = cum[:, :, k, l]`` as diagonal as possible.
 
     Each plane's best angle is in closed form (Cardoso and Souloumiac 1996).

@@ -1,15 +1,13 @@
 """k-means from a sketch."""
 
-from __future__ import annotations
-
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.decode import solve
-from streamsketch.decode.atoms import Array
 from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.space import Estimator, Space
 from streamsketch.decode.target import Target, as_target
@@ -71,7 +69,7 @@ class KMeans(Estimator):
         self.atoms = atoms
         self.random_state = random_state
 
-    def fit(self, snapshot: Snapshot | Target, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot | Target", y: None = None) -> Self:
         """Decode the centres of a snapshot (or a `Target` of plain arrays).
 
         Raises:
@@ -110,7 +108,7 @@ class KMeans(Estimator):
         self.inertia_ = float(distortion * target.count)
         return self
 
-    def _warn_duplicates(self, fit: Fit, centers: Array, width: Array) -> None:
+    def _warn_duplicates(self, fit: Fit, centers: F64, width: F64) -> None:
         distinct = solve.merge_duplicates(fit, centers, width)
         if distinct < len(centers):
             warnings.warn(
@@ -124,7 +122,7 @@ class KMeans(Estimator):
         """The nearest centre ``(n,)`` of rows: an array ``(n, d)`` or an Arrow table."""
         return np.asarray(np.argmin(self.transform(data), axis=1))
 
-    def transform(self, data: Any) -> Array:
+    def transform(self, data: Any) -> F64:
         """Distances ``(n, K)`` of rows to the centres."""
         return np.sqrt(_squared_distances(self._space.rows(data), self.cluster_centers_))
 
@@ -132,19 +130,19 @@ class KMeans(Estimator):
         """Minus the sum of squared distances of rows to their centres."""
         return -float((self.transform(data).min(axis=1) ** 2).sum())
 
-    def centers_table(self) -> pa.Table:
+    def centers_table(self) -> "pa.Table":
         """The centres as rows of the stream."""
         return self._space.table(self.cluster_centers_)
 
 
-def _squared_distances(points: Array, centers: Array) -> Array:
+def _squared_distances(points: F64, centers: F64) -> F64:
     square = (points**2).sum(axis=1)[:, None] - 2 * points @ centers.T + (centers**2).sum(axis=1)
     return np.asarray(np.maximum(square, 0.0))
 
 
 def _lloyd(
-    centers: Array, weights: Array, spread: Array, rng: np.random.Generator
-) -> tuple[Array, Array, float]:
+    centers: F64, weights: F64, spread: F64, rng: np.random.Generator
+) -> tuple[F64, F64, float]:
     """Lloyd's iterations on points drawn from the mixture; centres, shares, mean distortion."""
     if not spread.any():
         return centers, weights, float("nan")

@@ -6,8 +6,6 @@ sampling error and the release's noise leave open. So a private sketch can be lo
 nothing beyond the sketch is spent.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from streamsketch.decode.atoms import Array
+from streamsketch.arrays import F64
 from streamsketch.decode.space import Estimator, positive_count
 from streamsketch.decode.target import Target, as_target
 from streamsketch.errors import ConfigError
@@ -40,10 +38,10 @@ class Density:
     """
 
     edges: NDArray[Any]
-    probability: Array
-    redraws: Array
+    probability: F64
+    redraws: F64
 
-    def cdf(self, level: float = 0.9) -> tuple[Array, Array, Array]:
+    def cdf(self, level: float = 0.9) -> tuple[F64, F64, F64]:
         """Cumulative share at the edges ``(B + 1,)``, and its band at ``level``, two-sided."""
         curve = _cumulated(self.probability)
         curves = np.stack([_cumulated(p) for p in self.redraws])
@@ -86,8 +84,8 @@ class Shares:
     """
 
     values: tuple[Any, ...]
-    probability: Array
-    error: Array
+    probability: F64
+    error: F64
 
 
 class Marginals(Estimator):
@@ -116,7 +114,7 @@ class Marginals(Estimator):
         self.bins = bins
         self.random_state = random_state
 
-    def fit(self, snapshot: Snapshot | Target, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot | Target", y: None = None) -> Self:
         """Find the axis-aligned frequencies of every column.
 
         Raises:
@@ -190,7 +188,7 @@ class Marginals(Estimator):
         error = np.sqrt(share * (1 - share) / target.count + (target.noise_std / gain) ** 2)
         return mean, float(error)
 
-    def _shares(self, block: Block) -> Shares:
+    def _shares(self, block: "Block") -> Shares:
         assert self._schema is not None
         column = next(c for c in self._schema.columns if c.name == block.column)
         values: tuple[Any, ...] = (False, True) if column.kind == "boolean" else column.values
@@ -198,7 +196,7 @@ class Marginals(Estimator):
         found = np.array([self._slot_mean(block.start + i) for i in range(block.width)])
         return Shares(values, _simplex(found[:, 0]), found[:, 1])
 
-    def _density(self, j: int, name: str, blocks: list[Block]) -> Density:
+    def _density(self, j: int, name: str, blocks: "list[Block]") -> Density:
         target, found = self._target, self._aligned[j]
         omega, z = target.omega[j, found], target.z[found]
         state = next((b for b in blocks if b.kind == "state"), None)
@@ -216,7 +214,7 @@ class Marginals(Estimator):
         redraws = solver.redraw(probability, rng)
         return Density(self._in_units(j, blocks, edges), probability, redraws)
 
-    def _in_units(self, j: int, blocks: list[Block], edges: Array) -> NDArray[Any]:
+    def _in_units(self, j: int, blocks: "list[Block]", edges: F64) -> NDArray[Any]:
         if self._schema is None:
             return edges
         column = next(c for c in self._schema.columns if c.name == blocks[0].column)
@@ -234,7 +232,7 @@ class Marginals(Estimator):
 class _Inversion:
     """The nonnegative histogram of given Fourier coefficients."""
 
-    def __init__(self, omega: Array, edges: Array, count: float, noise_std: float) -> None:
+    def __init__(self, omega: F64, edges: F64, count: float, noise_std: float) -> None:
         middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
         # the mean of exp(i w x) over a bin
         atoms = np.exp(1j * np.outer(omega, middle)) * np.sinc(
@@ -251,13 +249,13 @@ class _Inversion:
         self.design = np.concatenate([self.atoms, smooth, total])
         self.right = np.concatenate([np.zeros(len(self.atoms) + len(smooth)), [1e3]])
 
-    def solve(self, z: NDArray[np.complex128]) -> Array:
+    def solve(self, z: NDArray[np.complex128]) -> F64:
         right = self.right.copy()
         right[: len(self.atoms)] = np.concatenate([z.real, z.imag])
-        probability: Array = nnls(self.design, right, maxiter=50 * self.design.shape[1])[0]
+        probability: F64 = nnls(self.design, right, maxiter=50 * self.design.shape[1])[0]
         return np.asarray(probability / probability.sum())
 
-    def redraw(self, probability: Array, rng: np.random.Generator) -> Array:
+    def redraw(self, probability: F64, rng: np.random.Generator) -> F64:
         """Histograms ``(R, B)`` from coefficients with fresh errors around the fitted ones."""
         features = self.atoms.T
         mean = probability @ features
@@ -278,11 +276,11 @@ def _along(target: Target, j: int) -> NDArray[np.int64]:
     return np.flatnonzero((target.omega[j] != 0) & ~others.any(axis=0))
 
 
-def _cumulated(probability: Array) -> Array:
+def _cumulated(probability: F64) -> F64:
     return np.asarray(np.append(0.0, np.minimum(np.cumsum(probability), 1.0)))
 
 
-def _crossing(q: float, curve: Array, index: Array) -> float:
+def _crossing(q: float, curve: F64, index: F64) -> float:
     """Where a nondecreasing curve first reaches ``q``."""
     curve = np.maximum.accumulate(curve)
     above = int(np.argmax(curve >= q)) if curve[-1] >= q else len(curve) - 1
@@ -292,10 +290,10 @@ def _crossing(q: float, curve: Array, index: Array) -> float:
     return float(index[above - 1] + (min((q - curve[above - 1]) / rise, 1.0) if rise > 0 else 1.0))
 
 
-def _simplex(values: Array) -> Array:
+def _simplex(values: F64) -> F64:
     """The nearest point of the probability simplex (Duchi et al. 2008)."""
     ordered = np.sort(values)[::-1]
     excess = (np.cumsum(ordered) - 1) / np.arange(1, len(values) + 1)
     last = int(np.flatnonzero(ordered > excess)[-1])
-    result: Array = np.maximum(values - excess[last], 0.0)
+    result: F64 = np.maximum(values - excess[last], 0.0)
     return result

@@ -1,15 +1,14 @@
 """Gaussian mixtures from a sketch."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from streamsketch.arrays import F64
 from streamsketch.decode import solve
-from streamsketch.decode.atoms import Array, FullGaussians
+from streamsketch.decode.atoms import FullGaussians
 from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.refine import GaussNewton, resolution, sketch_covariance, whitener
 from streamsketch.decode.space import Estimator, Space
@@ -76,7 +75,7 @@ class GaussianMixture(Estimator):
         self.efficient = efficient
         self.random_state = random_state
 
-    def fit(self, snapshot: Snapshot | Target, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot | Target", y: None = None) -> Self:
         """Decode the mixture of a snapshot (or a `Target` of plain arrays).
 
         Raises:
@@ -115,7 +114,7 @@ class GaussianMixture(Estimator):
         self.residual_, self.floor_ = fit.cost, target.floor
         return self
 
-    def _set(self, weights: Array, means: Array, covariances: Array, space: Space) -> None:
+    def _set(self, weights: F64, means: F64, covariances: F64, space: Space) -> None:
         order = np.argsort(-weights, kind="stable")
         self._space = space
         self.n_features_in_ = means.shape[1]
@@ -127,7 +126,7 @@ class GaussianMixture(Estimator):
         if self.covariance_type != "full":
             self.covariances_ = np.diagonal(full, axis1=1, axis2=2).copy()
 
-    def _log_parts(self, data: Any) -> Array:
+    def _log_parts(self, data: Any) -> F64:
         points = self._space.rows(data)
         parts = np.empty((len(points), len(self.weights_)))
         constant = 0.5 * points.shape[1] * np.log(2 * np.pi)
@@ -137,26 +136,26 @@ class GaussianMixture(Estimator):
             parts[:, k] = np.log(self.weights_[k]) - 0.5 * (white**2).sum(0) - log_det - constant
         return parts
 
-    def score_samples(self, data: Any) -> Array:
+    def score_samples(self, data: Any) -> F64:
         """Log-density ``(n,)`` of rows, an array ``(n, d)`` or an Arrow table."""
-        result: Array = logsumexp(self._log_parts(data), axis=1)
+        result: F64 = logsumexp(self._log_parts(data), axis=1)
         return result
 
     def score(self, data: Any, y: None = None) -> float:
         """Mean log-density of rows, in nats per row."""
         return float(self.score_samples(data).mean())
 
-    def predict_proba(self, data: Any) -> Array:
+    def predict_proba(self, data: Any) -> F64:
         """Probability ``(n, K)`` of each component given the row."""
         parts = self._log_parts(data)
-        result: Array = np.exp(parts - logsumexp(parts, axis=1, keepdims=True))
+        result: F64 = np.exp(parts - logsumexp(parts, axis=1, keepdims=True))
         return result
 
     def predict(self, data: Any) -> NDArray[np.int64]:
         """The most probable component ``(n,)`` of rows."""
         return np.asarray(np.argmax(self._log_parts(data), axis=1))
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+    def sample(self, n_samples: int = 1) -> tuple[F64, NDArray[np.int64]]:
         """Points ``(n, d)`` drawn from the mixture, and their components ``(n,)``."""
         rng = np.random.default_rng(self.random_state)
         labels = rng.choice(len(self.weights_), n_samples, p=self.weights_)
@@ -164,12 +163,12 @@ class GaussianMixture(Estimator):
         points = self.means_[labels] + np.einsum("nij,nj->ni", self._factors[labels], normal)
         return points, labels
 
-    def sample_table(self, n_samples: int = 1) -> pa.Table:
+    def sample_table(self, n_samples: int = 1) -> "pa.Table":
         """Rows of the stream drawn from the mixture, within the schema's limits."""
         return self._space.table(self.sample(n_samples)[0])
 
 
-def gaussians(theta: Array, kind: str, d: int) -> tuple[Array, Array]:
+def gaussians(theta: F64, kind: str, d: int) -> tuple[F64, F64]:
     """Means ``(K, d)`` and covariances ``(K, d, d)`` of decoded atoms."""
     if kind == "full":
         factors = FullGaussians(np.zeros((d, 1))).factors(theta)
@@ -178,7 +177,7 @@ def gaussians(theta: Array, kind: str, d: int) -> tuple[Array, Array]:
     return theta[:, :d], variances[:, :, None] * np.eye(d)
 
 
-def weighted_fit(target: Target, kind: str, fit: Fit) -> tuple[Array, Array, Array]:
+def weighted_fit(target: Target, kind: str, fit: Fit) -> tuple[F64, F64, F64]:
     """Weights, means and covariances with the residual weighted by its inverse covariance."""
     target = _loudest(target)
     family = solve.ATOMS[kind](target.omega)

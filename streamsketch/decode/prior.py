@@ -1,15 +1,14 @@
 """Where the mass of a sketched distribution lies, from its lowest frequencies."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.optimize import minimize, nnls
 
-from streamsketch.decode.atoms import Array, DiagonalGaussians
+from streamsketch.arrays import F64
+from streamsketch.decode.atoms import DiagonalGaussians
 from streamsketch.decode.target import Target
 
 
-def moments(target: Target, rng: np.random.Generator) -> tuple[Array, Array]:
+def moments(target: Target, rng: np.random.Generator) -> tuple[F64, F64]:
     """Approximate mean ``(d,)`` and per-axis variance ``(d,)`` of the sketched rows.
 
     For small ``w``, ``log|z(w)| = -1/2 w^T C w`` and ``arg z(w) = w.mu`` to third order. The
@@ -37,7 +36,7 @@ def moments(target: Target, rng: np.random.Generator) -> tuple[Array, Array]:
     re, im = family.atoms(family.start(points, variance))
     order = np.argsort(-(re @ z.real + im @ z.imag))[:5]
 
-    def objective(mean: Array) -> tuple[float, Array]:
+    def objective(mean: F64) -> tuple[float, F64]:
         theta = family.start(mean[None], variance)
         re, im = family.atoms(theta)
         left_re, left_im = z.real - re, z.imag - im
@@ -48,5 +47,5 @@ def moments(target: Target, rng: np.random.Generator) -> tuple[Array, Array]:
     found = [
         minimize(objective, points[i], jac=True, method="L-BFGS-B", bounds=bounds) for i in order
     ]
-    mean: Array = np.asarray(min(found, key=lambda f: float(f.fun)).x)
+    mean: F64 = np.asarray(min(found, key=lambda f: float(f.fun)).x)
     return mean, variance

@@ -11,15 +11,14 @@ proposals are scored at once before any is descended from, and the descents are 
 diagonal of the Gauss-Newton matrix.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 
-from streamsketch.decode.atoms import Array, Atoms, curvature
+from streamsketch.arrays import F64
+from streamsketch.decode.atoms import Atoms, curvature
 from streamsketch.decode.target import Target
 
 PROPOSALS = 160
@@ -32,8 +31,8 @@ FINAL_STEPS = 1500
 class Fit:
     """A decoded mixture: atoms ``theta`` ``(K, size)``, ``weights`` ``(K,)``, the cost."""
 
-    theta: Array
-    weights: Array
+    theta: F64
+    weights: F64
     cost: float
 
 
@@ -41,16 +40,16 @@ class Fit:
 class Prior:
     """Where atoms are looked for: centre ``(d,)``, variance ``(d,)`` and width of an atom."""
 
-    center: Array
-    variance: Array
-    atom_variance: Array
+    center: F64
+    variance: F64
+    atom_variance: F64
 
 
 class Pursuit:
     """One target, one family, one weighting of the frequencies; ``run`` is one attempt."""
 
     def __init__(
-        self, target: Target, family: Atoms, prior: Prior, frequency_weights: Array | None = None
+        self, target: Target, family: Atoms, prior: Prior, frequency_weights: F64 | None = None
     ) -> None:
         self.target = target
         self.family = family
@@ -108,19 +107,19 @@ class Pursuit:
         """The local minimum next to ``fit``, by a long descent that stores no matrix."""
         return self._descend(fit.theta, fit.weights, FINAL_STEPS, final=True)
 
-    def cost(self, theta: Array, alpha: Array) -> float:
+    def cost(self, theta: F64, alpha: F64) -> float:
         """The weighted squared distance between the sketch and that of the mixture."""
         re, im = self.family.atoms(theta)
         return float(self.w @ ((self.re - alpha @ re) ** 2 + (self.im - alpha @ im) ** 2))
 
-    def _proposals(self, rng: np.random.Generator) -> Array:
+    def _proposals(self, rng: np.random.Generator) -> F64:
         prior, target = self.prior, self.target
         near = rng.normal(prior.center, 1.3 * np.sqrt(prior.variance), (PROPOSALS, target.d))
         anywhere = rng.uniform(target.low, target.high, (PROPOSALS // 8, target.d))
         centers = np.clip(np.concatenate([near, anywhere]), target.low, target.high)
         return self.family.start(centers, prior.atom_variance)
 
-    def _new_atom(self, theta: Array, alpha: Array, rng: np.random.Generator) -> Array:
+    def _new_atom(self, theta: F64, alpha: F64, rng: np.random.Generator) -> F64:
         """The atom most correlated with what is left of the sketch (step 1)."""
         left_re, left_im = self.re.copy(), self.im.copy()
         if len(theta):
@@ -138,13 +137,13 @@ class Pursuit:
         found = [self._ascend(starts[i], left_re, left_im) for i in order]
         return min(found, key=lambda pair: pair[0])[1]
 
-    def _ascend(self, start: Array, left_re: Array, left_im: Array) -> tuple[float, Array]:
+    def _ascend(self, start: F64, left_re: F64, left_im: F64) -> tuple[float, F64]:
         family, w = self.family, self.w
         re, im = family.atoms(start[None])
         scale = 1 / np.sqrt(curvature(family, start[None], w)[0] + 1e-12)
         scale *= np.sqrt(float(w @ (re[0] ** 2 + im[0] ** 2)))
 
-        def objective(scaled: Array) -> tuple[float, Array]:
+        def objective(scaled: F64) -> tuple[float, F64]:
             theta = (scaled * scale)[None]
             re, im = family.atoms(theta)
             norm = np.sqrt(float((re[0] ** 2 + im[0] ** 2) @ w)) + 1e-300
@@ -166,25 +165,25 @@ class Pursuit:
         )
         return float(done.fun), np.clip(done.x * scale, self.box[:, 0], self.box[:, 1])
 
-    def _stack(self, theta: Array) -> Array:
+    def _stack(self, theta: F64) -> F64:
         re, im = self.family.atoms(theta)
-        stacked: Array = np.concatenate([re * self.root_w, im * self.root_w], axis=1).T
+        stacked: F64 = np.concatenate([re * self.root_w, im * self.root_w], axis=1).T
         return stacked
 
-    def _project(self, theta: Array) -> Array:
+    def _project(self, theta: F64) -> F64:
         """Nonnegative least-squares weights of given atoms."""
         target = np.concatenate([self.re * self.root_w, self.im * self.root_w])
         weights: NDArray[np.float64] = nnls(self._stack(theta), target)[0]
         return weights
 
-    def _drop_least(self, theta: Array) -> tuple[Array, bool]:
+    def _drop_least(self, theta: F64) -> tuple[F64, bool]:
         """Remove the atom of least weight; ``False`` when it is the one just added."""
         atoms = self._stack(theta)
         norms = np.sqrt((atoms**2).sum(axis=0))
         least = int(np.argmin(self._project(theta) * norms))
         return np.delete(theta, least, axis=0), least != len(theta) - 1
 
-    def _descend(self, theta: Array, alpha: Array, steps: int, final: bool = False) -> Fit:
+    def _descend(self, theta: F64, alpha: F64, steps: int, final: bool = False) -> Fit:
         """Joint descent on atoms and weights (step 5)."""
         family, w, shape = self.family, self.w, theta.shape
         alpha = np.maximum(alpha, 1e-3 / len(theta))
@@ -195,7 +194,7 @@ class Pursuit:
         scale = np.concatenate([scale_theta.ravel(), scale_alpha])
         total = float(w @ (self.re**2 + self.im**2)) + 1e-300
 
-        def objective(scaled: Array) -> tuple[float, Array]:
+        def objective(scaled: F64) -> tuple[float, F64]:
             x = scaled * scale
             theta, alpha = x[: -shape[0]].reshape(shape), x[-shape[0] :]
             re, im = family.atoms(theta)

@@ -6,12 +6,11 @@ generalised method of moments (Hansen 1982), the efficient estimator given the s
 a decoded mixture within a few thousandths of a nat per row of maximum likelihood.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.linalg import cho_factor, solve_triangular
 
-from streamsketch.decode.atoms import Array, Atoms, FullGaussians
+from streamsketch.arrays import F64
+from streamsketch.decode.atoms import Atoms, FullGaussians
 from streamsketch.decode.pursuit import Fit
 from streamsketch.decode.target import Target
 
@@ -19,7 +18,7 @@ from streamsketch.decode.target import Target
 TRUNCATION = 2.0**-16
 
 
-def sketch_covariance(target: Target, alpha: Array, means: Array, covariances: Array) -> Array:
+def sketch_covariance(target: Target, alpha: F64, means: F64, covariances: F64) -> F64:
     """Covariance ``(2m, 2m)`` of one row's cosines then sines under a Gaussian mixture.
 
     With ``phi`` the characteristic function, ``E cos cos' = (phi(w - w') + phi(w + w'))/2`` and
@@ -52,7 +51,7 @@ def sketch_covariance(target: Target, alpha: Array, means: Array, covariances: A
     return covariance
 
 
-def whitener(target: Target, covariance: Array, cost: float) -> Array:
+def whitener(target: Target, covariance: F64, cost: float) -> F64:
     """Lower Cholesky factor of the covariance of the sketch's error.
 
     What the model does not explain beyond the sampling error (``cost`` above the floor) is taken
@@ -64,14 +63,14 @@ def whitener(target: Target, covariance: Array, cost: float) -> Array:
         target.noise_std**2 + misfit + TRUNCATION**2 + 1e-6 * np.trace(sampling) / len(sampling)
     )
     sampling[np.diag_indices_from(sampling)] += ridge
-    factor: Array = np.tril(cho_factor(sampling, lower=True, overwrite_a=True)[0])
+    factor: F64 = np.tril(cho_factor(sampling, lower=True, overwrite_a=True)[0])
     return factor
 
 
 class GaussNewton:
     """Levenberg-Marquardt on ``|| F^-1 (z - sum alpha_k a(theta_k)) ||^2`` with boxes."""
 
-    def __init__(self, target: Target, family: Atoms, factor: Array | None = None) -> None:
+    def __init__(self, target: Target, family: Atoms, factor: F64 | None = None) -> None:
         self.family = family
         self.factor = factor
         self.z = np.concatenate([target.z.real, target.z.imag])
@@ -79,19 +78,19 @@ class GaussNewton:
         # The sketch at frequency zero is exactly one: weights sum to one, up to rounding.
         self.unit = 1e3 * np.sqrt(target.m) if factor is None else 1e6
 
-    def _whiten(self, values: Array) -> Array:
+    def _whiten(self, values: F64) -> F64:
         if self.factor is None:
             return values
-        result: Array = solve_triangular(self.factor, values, lower=True, check_finite=False)
+        result: F64 = solve_triangular(self.factor, values, lower=True, check_finite=False)
         return result
 
-    def residual(self, theta: Array, alpha: Array) -> Array:
+    def residual(self, theta: F64, alpha: F64) -> F64:
         """Whitened residual ``(2m + 1,)``; the last entry holds the weights to a sum of one."""
         re, im = self.family.atoms(theta)
         left = self._whiten(self.z - np.concatenate([alpha @ re, alpha @ im]))
         return np.append(left, self.unit * (1 - alpha.sum()))
 
-    def jacobian(self, theta: Array, alpha: Array) -> Array:
+    def jacobian(self, theta: F64, alpha: F64) -> F64:
         """``-d residual / d(theta, alpha)``, ``(2m + 1, K size + K)``."""
         re, im = self.family.atoms(theta)
         atoms = re + 1j * im
@@ -99,10 +98,10 @@ class GaussNewton:
         rows = np.concatenate([moved.reshape(theta.size, -1), atoms])
         stacked = self._whiten(np.concatenate([rows.real, rows.imag], axis=1).T)
         last = np.concatenate([np.zeros(theta.size), np.full(len(alpha), self.unit)])
-        result: Array = np.concatenate([stacked, last[None]])
+        result: F64 = np.concatenate([stacked, last[None]])
         return result
 
-    def run(self, fit: Fit, steps: int = 25, tolerance: float = 1e-6) -> tuple[Array, Array]:
+    def run(self, fit: Fit, steps: int = 25, tolerance: float = 1e-6) -> tuple[F64, F64]:
         """``theta`` and ``alpha`` after at most ``steps`` accepted steps."""
         shape = fit.theta.shape
         x = np.concatenate([fit.theta.ravel(), fit.weights / fit.weights.sum()])
@@ -134,7 +133,7 @@ class GaussNewton:
                 break
         return x[:split].reshape(shape), x[split:]
 
-    def parameter_covariance(self, theta: Array, alpha: Array) -> Array:
+    def parameter_covariance(self, theta: F64, alpha: F64) -> F64:
         """Covariance of ``(theta, alpha)`` given a whitening factor: the inverse information."""
         slope = self.jacobian(theta, alpha)
         normal = slope.T @ slope
@@ -143,7 +142,7 @@ class GaussNewton:
         return np.asarray(inverse * scale[:, None] * scale)
 
 
-def resolution(theta: Array, family: FullGaussians, covariances: Array, error: Array) -> Array:
+def resolution(theta: F64, family: FullGaussians, covariances: F64, error: F64) -> F64:
     """Covariances whose eigenvalues are at least half of their own standard errors.
 
     A direction much narrower than the sketch can resolve would come out with any tiny variance,
@@ -169,7 +168,7 @@ def resolution(theta: Array, family: FullGaussians, covariances: Array, error: A
     return lifted
 
 
-def _damped(normal: Array, pull: Array, damping: float) -> Array:
+def _damped(normal: F64, pull: F64, damping: float) -> F64:
     matrix = normal.copy()
     diagonal = np.diag(normal)
     matrix[np.diag_indices_from(matrix)] += damping * (diagonal + 1e-9 * diagonal.max())

@@ -7,8 +7,6 @@ section 3.3.3 fit the same curve to the largest modulus of each ring; that is bi
 maximum of noisy values). A pilot snapshot of a few thousand rows is enough, and private ones do.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, PrivacyError
 
 if TYPE_CHECKING:
     from streamsketch.decode.target import Target
     from streamsketch.snapshot import Snapshot
 
-Array = NDArray[np.float64]
 
 __all__ = ["PilotScale", "pilot_scale", "scale_of"]
 
@@ -46,12 +44,12 @@ class PilotScale:
 
     scale: float
     error: float
-    radii: Array
-    modulus: Array
+    radii: F64
+    modulus: F64
     used: NDArray[np.bool_]
 
 
-def pilot_scale(pilot: Snapshot | Target, rings: int = 24) -> PilotScale:
+def pilot_scale(pilot: "Snapshot | Target", rings: int = 24) -> PilotScale:
     """Estimate the kernel scale from a pilot sketch.
 
     The mean squared modulus of each ring of frequencies is freed of sampling error and of the
@@ -117,7 +115,7 @@ def pilot_scale(pilot: Snapshot | Target, rings: int = 24) -> PilotScale:
 
 
 def scale_of(
-    scale: float | Snapshot | str | os.PathLike[str], private: bool, folder: Path = Path()
+    scale: "float | Snapshot | str | os.PathLike[str]", private: bool, folder: Path = Path()
 ) -> float:
     """A kernel scale: the number itself, or what a released pilot snapshot (or its file) says.
 
@@ -148,7 +146,7 @@ def scale_of(
     return found
 
 
-def _weighted_slope(x: Array, y: Array, error: Array) -> tuple[float, float]:
+def _weighted_slope(x: F64, y: F64, error: F64) -> tuple[float, float]:
     """Slope of a weighted straight line, and its standard error from the residuals."""
     weight = 1 / (error**2 + 0.05**2)
     weight /= weight.sum()

@@ -1,7 +1,5 @@
 """From a sketch to a mixture: starts, restarts, the number of components, the last descent."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable
@@ -9,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamsketch.arrays import F64
 from streamsketch.decode.atoms import (
-    Array,
     Atoms,
     DiagonalGaussians,
     Diracs,
@@ -26,7 +24,7 @@ from streamsketch.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-ATOMS: dict[str, Callable[[Array], Atoms]] = {
+ATOMS: dict[str, Callable[[F64], Atoms]] = {
     "dirac": Diracs,
     "spherical": SphericalGaussians,
     "diag": DiagonalGaussians,
@@ -205,9 +203,9 @@ def polish(target: Target, family: Atoms, prior: Prior, fit: Fit, steps: int = 4
     return found if found.cost < fit.cost else fit
 
 
-def merge_duplicates(fit: Fit, centers: Array, width: Array) -> int:
+def merge_duplicates(fit: Fit, centers: F64, width: F64) -> int:
     """How many distinct, non-empty components a fit has."""
-    kept: list[Array] = []
+    kept: list[F64] = []
     for center, weight in zip(centers, fit.weights, strict=True):
         far = all(np.max(np.abs(center - other) / width) > 1e-3 for other in kept)
         if far and weight > 1e-4:

@@ -1,14 +1,12 @@
 """Between encoded coordinates, where sketches live, and the units of the data."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from streamsketch.decode.atoms import Array
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,13 +29,13 @@ class Space:
         linear: Whether results are in data units.
     """
 
-    center: Array
-    scale: Array
-    schema: Schema | None
+    center: F64
+    scale: F64
+    schema: "Schema | None"
     linear: bool
 
     @classmethod
-    def of(cls, schema: Schema | None, d: int) -> Space:
+    def of(cls, schema: "Schema | None", d: int) -> "Space":
         """The space of a schema's rows, or of ``d`` plain coordinates without one."""
         center, scale = np.zeros(d), np.ones(d)
         linear = schema is None or all(
@@ -55,11 +53,11 @@ class Space:
                 scale[block.slice] = (high - low) / 2
         return cls(center, scale, schema, linear)
 
-    def out(self, points: Array) -> Array:
+    def out(self, points: F64) -> F64:
         """Points ``(n, d)`` in the units of results."""
         return self.center + self.scale * points
 
-    def rows(self, data: Any) -> Array:
+    def rows(self, data: Any) -> F64:
         """Points ``(n, d)`` in the units of results, from an array or an Arrow table.
 
         Raises:
@@ -79,7 +77,7 @@ class Space:
             raise ConfigError("the points hold a value that is not finite; remove those rows")
         return points
 
-    def table(self, points: Array) -> pa.Table:
+    def table(self, points: F64) -> "pa.Table":
         """Rows of the stream's names and types, from points in the units of results.
 
         Raises:

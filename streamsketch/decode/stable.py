@@ -1,14 +1,12 @@
 """Mixtures of symmetric alpha-stable laws from a sketch."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.decode import solve
-from streamsketch.decode.atoms import Array
 from streamsketch.decode.space import Estimator, Space
 from streamsketch.decode.target import Target, as_target
 from streamsketch.errors import ConfigError
@@ -58,7 +56,7 @@ class StableMixture(Estimator):
         self.n_init = n_init
         self.random_state = random_state
 
-    def fit(self, snapshot: Snapshot | Target, y: None = None) -> Self:
+    def fit(self, snapshot: "Snapshot | Target", y: None = None) -> Self:
         """Decode the mixture of a snapshot (or a `Target` of plain arrays).
 
         Raises:
@@ -94,7 +92,7 @@ class StableMixture(Estimator):
         self.n_features_in_ = d
         return self
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+    def sample(self, n_samples: int = 1) -> tuple[F64, NDArray[np.int64]]:
         """Points ``(n, d)`` drawn from the mixture, and their components ``(n,)``.
 
         An isotropic stable law is a Gaussian with a random positive-stable variance (Samorodnitsky

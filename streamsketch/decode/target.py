@@ -1,20 +1,17 @@
 """What a decoder works on: frequencies, sketch, count and box, read once from a snapshot."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 from streamsketch.features.signature import GAIN, SignatureMap
 
 if TYPE_CHECKING:
     from streamsketch.snapshot import Snapshot
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,24 +28,24 @@ class Target:
             part of each entry of ``z`` (privacy); 0 for none.
     """
 
-    omega: Array
+    omega: F64
     z: NDArray[np.complex128]
     count: float
-    low: Array
-    high: Array
+    low: F64
+    high: F64
     noise_std: float = 0.0
 
     @classmethod
     def of(
         cls,
-        omega: Array,
-        z: NDArray[np.complex128] | Array,
+        omega: F64,
+        z: NDArray[np.complex128] | F64,
         *,
         count: float = np.inf,
-        low: float | Array = -1.0,
-        high: float | Array = 1.0,
+        low: float | F64 = -1.0,
+        high: float | F64 = 1.0,
         noise_std: float = 0.0,
-    ) -> Target:
+    ) -> "Target":
         """From arrays, checked; ``z`` may be ``(m,)`` complex or cosines then sines ``(2m,)``.
 
         Raises:
@@ -82,7 +79,7 @@ class Target:
         )
 
     @classmethod
-    def from_snapshot(cls, snapshot: Snapshot) -> Target:
+    def from_snapshot(cls, snapshot: "Snapshot") -> "Target":
         """From a released snapshot of the Fourier map (labels are summed over).
 
         Raises:
@@ -132,12 +129,12 @@ class Target:
         return float(sampling + 2 * self.m * self.noise_std**2)
 
 
-def as_target(data: Snapshot | Target) -> Target:
+def as_target(data: "Snapshot | Target") -> Target:
     """The target itself, or that of a snapshot."""
     return data if isinstance(data, Target) else Target.from_snapshot(data)
 
 
-def _harmonics(omega: Array, z: NDArray[np.complex128], count: float) -> float:
+def _harmonics(omega: F64, z: NDArray[np.complex128], count: float) -> float:
     """Standard deviation of what one-bit features leave in each part of an estimate of ``z``.
 
     Sampling error beyond that of unquantised features, and the third harmonic, a third of the

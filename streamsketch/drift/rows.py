@@ -8,8 +8,6 @@ weighted sum of chi-squares. So the user states the mean time between false alar
 follows (docs/drift.md derives it); nothing is tuned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.base import DriftDetector
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, DataError, StoreError
 from streamsketch.features.quadratic import (
     beyond_gaussian,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from streamsketch.features import FeatureMap
     from streamsketch.schema import Schema
 
-Array = NDArray[np.float64]
 
 __all__ = ["SketchDrift"]
 
@@ -86,9 +84,9 @@ class SketchDrift(DriftDetector):
 
     def __init__(
         self,
-        schema: Schema | None = None,
+        schema: "Schema | None" = None,
         *,
-        features: FeatureMap | None = None,
+        features: "FeatureMap | None" = None,
         run_length: float = 10_000,
         window: int = 50,
         memory: int | None = None,
@@ -113,7 +111,7 @@ class SketchDrift(DriftDetector):
         self._fast, self._slow = 2 / (window + 1), 2 / (self._slow_rows + 1)
         self._variance, self._step, self._share, self._cubes = null_filter(self._fast, self._slow)
         self.n_detections = 0
-        self._prior: tuple[float, Array, Array] | None = None
+        self._prior: tuple[float, F64, F64] | None = None
         self._reset()
 
     def _check(self) -> None:
@@ -136,7 +134,7 @@ class SketchDrift(DriftDetector):
             )
 
     @cached_property
-    def _map(self) -> FeatureMap:
+    def _map(self) -> "FeatureMap":
         if self.features is not None:
             return self.features
         from streamsketch.features import build
@@ -211,7 +209,7 @@ class SketchDrift(DriftDetector):
             raise DataError(f"{encoded.rejected[0]}; remove such rows first")
         return encoded.x
 
-    def _learn(self, values: Array) -> int:
+    def _learn(self, values: F64) -> int:
         """Take rows of features up to the next event; how many were taken."""
         if self._drift_detected:
             self._reset()
@@ -239,7 +237,7 @@ class SketchDrift(DriftDetector):
             self._calibrate()
         return used
 
-    def _filtered(self, values: Array) -> tuple[Array, Array]:
+    def _filtered(self, values: F64) -> tuple[F64, F64]:
         if len(values) == 1:  # what lfilter does, without its preparations
             return (
                 self._fast * values + (1 - self._fast) * self._z_fast,
@@ -253,7 +251,7 @@ class SketchDrift(DriftDetector):
             out.append(lfilter([rate], [1, -keep], values, axis=0, zi=keep * state[None])[0])
         return out[0], out[1]
 
-    def _gather(self, values: Array) -> None:
+    def _gather(self, values: F64) -> None:
         """Add rows to the moments of the features."""
         number = self.rows + np.arange(len(values))
         kept = values[(number < DENSE) | (number % THIN == 0)]
@@ -299,7 +297,7 @@ class SketchDrift(DriftDetector):
         first, second = (np.rint(a * share * square) / square for a in (self._first, self._second))
         self._prior = (float(self._silent), first, second)
 
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+    def state(self) -> tuple[dict[str, F64], dict[str, Any]]:
         """Arrays and JSON values to resume from: the detector then raises the same alarms.
 
         The arrays hold sums of raw rows' features, and are secret as the rows are.

@@ -4,8 +4,6 @@ The rows are gone and may be private: the null is that of a Gaussian mixture dec
 snapshots, with the noise of their releases (docs/drift.md).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The model card of a generator: what it learned, under which promise, how, and where it ends."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Metrics that train a classifier: to tell synthetic from real rows, or to learn from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,9 @@ MAX_ROWS = 20_000
 _FOLDS = 3
 
 
-def two_sample_auc(real: Data, synthetic: Data, seed: int = 0, *, rows: int = MAX_ROWS) -> float:
+def two_sample_auc(
+    real: "Data", synthetic: "Data", seed: int = 0, *, rows: int = MAX_ROWS
+) -> float:
     """How well gradient boosting tells synthetic rows from real ones (C2ST).
 
     The area under the ROC curve of three-fold cross-validation on equally many rows of each,
@@ -48,7 +48,7 @@ def two_sample_auc(real: Data, synthetic: Data, seed: int = 0, *, rows: int = MA
 
 
 def binned_auc(
-    real: Data, synthetic: Data, seed: int = 0, *, bins: int = 10, rows: int = MAX_ROWS
+    real: "Data", synthetic: "Data", seed: int = 0, *, bins: int = 10, rows: int = MAX_ROWS
 ) -> float:
     """Like `two_sample_auc` with a linear model of the marginals (C2ST-b): it does not saturate.
 
@@ -82,7 +82,7 @@ def binned_auc(
 
 
 def tstr(
-    synthetic: Data, real: Data, label: str, seed: int = 0, *, rows: int = 2 * MAX_ROWS
+    synthetic: "Data", real: "Data", label: str, seed: int = 0, *, rows: int = 2 * MAX_ROWS
 ) -> float:
     """Train on synthetic, test on real: the ROC AUC of gradient boosting that predicts `label`.
 
@@ -103,13 +103,13 @@ def tstr(
     """
     train, test = frames(synthetic, real, categorical=(label,))
     if label not in train.names:
-        msg = f"There is no column {label!r} to predict; the columns are {list(train.names)}."
+        msg = f"There is no column {label!r} to predict; the columns are {list(train.names)}"
         raise ConfigError(msg)
     train = train.sample(rows, np.random.default_rng(seed))
     at = train.names.index(label)
     truth = test.values[:, at].astype(np.intp)
     if len(np.unique(truth)) < 2:
-        msg = f"Column {label!r} has one value in the real rows; nothing can be predicted."
+        msg = f"Column {label!r} has one value in the real rows; nothing can be predicted"
         raise DataError(msg)
     known = train.values[:, at].astype(np.intp)
     if len(np.unique(known)) < 2:
@@ -139,13 +139,13 @@ def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(null, np.where(np.isfinite(lowest), lowest - 1.0, 0.0), values)
 
 
-def _equal(real: Data, synthetic: Data, seed: int, rows: int) -> tuple[Frame, Frame]:
+def _equal(real: "Data", synthetic: "Data", seed: int, rows: int) -> tuple[Frame, Frame]:
     a, b = frames(real, synthetic)
     count = min(a.rows, b.rows, rows)
     if count < 2 * _FOLDS:
         msg = (
             f"Expected at least {2 * _FOLDS} rows on each side of a two-sample test, got {a.rows} "
-            f"and {b.rows}."
+            f"and {b.rows}"
         )
         raise DataError(msg)
     rng = np.random.default_rng(seed)

@@ -1,7 +1,5 @@
 """Whether synthetic rows are too close to the rows that the generator learned: beside held-out rows."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +40,7 @@ class Closeness:
 
 
 def closeness(
-    synthetic: Data, train: Data, held: Data, seed: int = 0, *, asked: int = ASKED
+    synthetic: "Data", train: "Data", held: "Data", seed: int = 0, *, asked: int = ASKED
 ) -> tuple[Closeness, ...]:
     """Copies, distances to the closest training row, and rare values, beside held-out rows.
 

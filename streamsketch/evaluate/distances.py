@@ -1,7 +1,5 @@
 """Distances between two samples of points that need every pair of them, in constant memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -61,7 +59,7 @@ def mmd2(a: ArrayLike, b: ArrayLike, scale: float = 1.0) -> float:
     0.7869
     """
     if not scale > 0:
-        msg = f"Expected a kernel scale > 0, got {scale}; it is a length in the data's unit."
+        msg = f"Expected a kernel scale > 0, got {scale}; it is a length in the data's unit"
         raise DataError(msg)
 
     def minus_kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -79,7 +77,7 @@ def _discrepancy(
     """E c(X, Z) - E c(X, X') / 2 - E c(Z, Z') / 2 for the cost whose sum over pairs is given."""
     x, z = _points("a", a), _points("b", b)
     if x.shape[1] != z.shape[1]:
-        msg = f"Expected points of one dimension, got {x.shape[1]} and {z.shape[1]}."
+        msg = f"Expected points of one dimension, got {x.shape[1]} and {z.shape[1]}"
         raise DataError(msg)
     # |x-y|^2 is computed as |x|^2 + |y|^2 - 2 x.y, which loses digits far from the origin.
     centre = x.mean(axis=0)
@@ -97,10 +95,10 @@ def _points(name: str, points: ArrayLike) -> NDArray[np.float64]:
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or not len(array):
-        msg = f"Expected points of shape (n, d) with n > 0 as {name!r}, got {array.shape}."
+        msg = f"Expected points of shape (n, d) with n > 0 as {name!r}, got {array.shape}"
         raise DataError(msg)
     if not np.isfinite(array).all():
-        msg = f"Points {name!r} hold a NaN or an infinity; drop those rows before measuring."
+        msg = f"Points {name!r} hold a NaN or an infinity; drop those rows before measuring"
         raise DataError(msg)
     return array
 

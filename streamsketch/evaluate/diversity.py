@@ -4,8 +4,6 @@ No one number suffices. Vendi and nearest-neighbour distances grow for points th
 data, so that they stand beside precision; and `energy_gain` says what history buys.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.evaluate.distances import energy_distance, pair_squares
-
-Array = NDArray[np.float64]
 
 _BLOCK = 1024
 
@@ -66,7 +63,7 @@ def sketch_gain(mean: ArrayLike, target: ArrayLike, weights: ArrayLike, count: i
     if a.shape != z.shape or a.shape != (2 * v.size,) or count < 1:
         raise ConfigError(
             f"sketch_gain: means of shape {a.shape} and {z.shape}, {v.size} weights and "
-            f"count={count} do not fit; give (2m,), (2m,), (m,) and at least one output."
+            f"count={count} do not fit; give (2m,), (2m,), (m,) and at least one output"
         )
     m = v.size
     residual = 0.5 * float(np.tile(v, 2) @ (a - z) ** 2)
@@ -159,14 +156,14 @@ class VendiSketch:
             self.total += phi.T @ phi
         self.count += len(x)
 
-    def merge(self, other: VendiSketch) -> VendiSketch:
+    def merge(self, other: "VendiSketch") -> "VendiSketch":
         """The sketch of both sets of points; both must have the same frequencies.
 
         Raises:
             ConfigError: The frequencies differ.
         """
         if not np.array_equal(self.features.omega, other.features.omega):
-            raise ConfigError("VendiSketch: sketches of different scale or seed do not merge.")
+            raise ConfigError("VendiSketch: sketches of different scale or seed do not merge")
         merged = object.__new__(VendiSketch)
         merged.features, merged.count = self.features, self.count + other.count
         merged.total = self.total + other.total
@@ -179,7 +176,7 @@ class VendiSketch:
             DataError: No points were added.
         """
         if not self.count:
-            raise DataError("VendiSketch: no points were added yet.")
+            raise DataError("VendiSketch: no points were added yet")
         m = self.total.shape[0] // 2
         return _effective_number(np.linalg.eigvalsh(self.total / (self.count * m)))
 
@@ -223,7 +220,7 @@ def coverage(points: ArrayLike, real: ArrayLike, k: int = 5) -> Coverage:
     x, z = _pair(points, real)
     if k < 1 or min(len(x), len(z)) <= k:
         raise DataError(
-            f"coverage: {len(x)} outputs and {len(z)} real rows are too few for k={k} neighbours."
+            f"coverage: {len(x)} outputs and {len(z)} real rows are too few for k={k} neighbours"
         )
     reach_x, reach_z = _reach(x, k), _reach(z, k)
     inside = np.zeros(len(x))
@@ -242,7 +239,7 @@ def coverage(points: ArrayLike, real: ArrayLike, k: int = 5) -> Coverage:
     )
 
 
-def nearest_distances(points: ArrayLike) -> Array:
+def nearest_distances(points: ArrayLike) -> F64:
     """Distance of each point to its nearest neighbour among the others, ``(n,)``.
 
     Raises:
@@ -253,7 +250,7 @@ def nearest_distances(points: ArrayLike) -> Array:
     """
     x = _points("points", points)
     if len(x) < 2:
-        raise DataError("nearest_distances: one point has no neighbour; give at least two.")
+        raise DataError("nearest_distances: one point has no neighbour; give at least two")
     x = x - x.mean(axis=0)
     out = np.empty(len(x))
     for start in range(0, len(x), _BLOCK):
@@ -293,7 +290,7 @@ def _effective_number(eigenvalues: NDArray[np.floating[Any]]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _reach(x: Array, k: int) -> Array:
+def _reach(x: F64, k: int) -> F64:
     """Squared distance of each row to its k-th neighbour among the others."""
     out = np.empty(len(x))
     for start in range(0, len(x), _BLOCK):
@@ -302,7 +299,7 @@ def _reach(x: Array, k: int) -> Array:
     return out
 
 
-def _mean_distance(x: Array) -> float:
+def _mean_distance(x: F64) -> float:
     x = x - x.mean(axis=0)
     total = sum(
         float(np.sqrt(pair_squares(x[i : i + _BLOCK], x)).sum()) for i in range(0, len(x), _BLOCK)
@@ -310,23 +307,23 @@ def _mean_distance(x: Array) -> float:
     return total / len(x) ** 2
 
 
-def _pair(points: ArrayLike, real: ArrayLike) -> tuple[Array, Array]:
+def _pair(points: ArrayLike, real: ArrayLike) -> tuple[F64, F64]:
     x, z = _points("points", points), _points("real rows", real)
     if x.shape[1] != z.shape[1]:
-        raise DataError(f"outputs have dimension {x.shape[1]}, real rows {z.shape[1]}.")
+        raise DataError(f"outputs have dimension {x.shape[1]}, real rows {z.shape[1]}")
     centre = z.mean(axis=0)
     return x - centre, z - centre
 
 
-def _points(name: str, points: ArrayLike) -> Array:
+def _points(name: str, points: ArrayLike) -> F64:
     x = np.asarray(points, np.float64)
     if x.ndim != 2 or not len(x):
-        raise DataError(f"{name} must have shape (n, d) with n > 0, got {x.shape}.")
+        raise DataError(f"{name} must have shape (n, d) with n > 0, got {x.shape}")
     if not np.isfinite(x).all():
-        raise DataError(f"{name} hold a NaN or an infinity; drop those rows before measuring.")
+        raise DataError(f"{name} hold a NaN or an infinity; drop those rows before measuring")
     return x
 
 
 def _positive_scale(scale: float) -> None:
     if not (np.isfinite(scale) and scale > 0):
-        raise DataError(f"kernel scale {scale} must be a positive length.")
+        raise DataError(f"kernel scale {scale} must be a positive length")

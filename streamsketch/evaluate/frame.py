@@ -1,7 +1,5 @@
 """Tables of any column types as comparable numbers: the form that every metric here works on."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -48,24 +46,24 @@ class Frame:
         """(c,) True where the column holds codes."""
         return np.array([c is not None for c in self.categories], dtype=bool)
 
-    def take(self, rows: NDArray[np.intp]) -> Frame:
+    def take(self, rows: NDArray[np.intp]) -> "Frame":
         """The given rows, in the given order."""
         return replace(self, values=self.values[rows])
 
-    def columns(self, chosen: NDArray[np.bool_]) -> Frame:
+    def columns(self, chosen: NDArray[np.bool_]) -> "Frame":
         """The chosen columns."""
         pick = np.flatnonzero(chosen)
         names = tuple(self.names[j] for j in pick)
         kinds = tuple(self.categories[j] for j in pick)
         return Frame(names, self.values[:, pick], kinds, self.times & set(names))
 
-    def sample(self, count: int, rng: np.random.Generator) -> Frame:
+    def sample(self, count: int, rng: np.random.Generator) -> "Frame":
         """At most `count` rows without replacement, in order; all of them if there are no more."""
         if self.rows <= count:
             return self
         return self.take(np.sort(rng.choice(self.rows, count, replace=False)))
 
-    def shuffled(self, rng: np.random.Generator) -> Frame:
+    def shuffled(self, rng: np.random.Generator) -> "Frame":
         """Each column permuted on its own: same marginals, no dependence. The floor to beat."""
         columns = [rng.permutation(column) for column in self.values.T]
         return replace(self, values=np.stack(columns, axis=1))
@@ -74,7 +72,7 @@ class Frame:
 Data: TypeAlias = "pa.Table | pa.RecordBatch | NDArray[Any] | Frame"
 
 
-def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
+def frames(*data: "Data", categorical: Collection[str] = ()) -> tuple[Frame, ...]:
     """Bring tables or arrays to frames that share names, order and category codes.
 
     Strings, booleans and dictionaries are categories, numbers and times are numbers; a
@@ -100,7 +98,7 @@ def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
         if missing:
             msg = (
                 f"Column {missing[0]!r} of the first table is missing from another one, which has "
-                f"{table.column_names}; compare tables with the same columns."
+                f"{table.column_names}; compare tables with the same columns"
             )
             raise DataError(msg)
     coded = [_codes(name, [t.column(name) for t in tables], name in categorical) for name in names]
@@ -119,19 +117,19 @@ def frames(*data: Data, categorical: Collection[str] = ()) -> tuple[Frame, ...]:
     )
 
 
-def _table(data: Data) -> pa.Table:
+def _table(data: "Data") -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         data = pa.Table.from_batches([data])
     if isinstance(data, pa.Table):
         return _flat(data)
     if isinstance(data, Frame):
-        msg = "Give either frames only or tables only; frames share codes made for each other."
+        msg = "Give either frames only or tables only; frames share codes made for each other"
         raise DataError(msg)
     array = np.asarray(data)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
-        msg = f"An array of shape {array.shape} is not a table; give one of shape (n, d)."
+        msg = f"An array of shape {array.shape} is not a table; give one of shape (n, d)"
         raise DataError(msg)
     return pa.table({f"x{j}": np.ascontiguousarray(array[:, j]) for j in range(array.shape[1])})
 
@@ -204,7 +202,7 @@ def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float64]:
             return micro if missing is None else np.where(missing, np.nan, micro)
         numbers = column.cast(pa.float64(), safe=False)
     except pa.ArrowException as error:
-        msg = f"Column {name!r} has the type {kind}, which no metric here compares; drop it first."
+        msg = f"Column {name!r} has the type {kind}, which no metric here compares; drop it first"
         raise DataError(msg) from error
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 

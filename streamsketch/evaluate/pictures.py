@@ -1,7 +1,5 @@
 """Pictures of an evaluation, drawn without a display and without pyplot's global state."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable
@@ -26,7 +24,7 @@ _MOST_POINTS = 1_500
 
 
 def pictures(
-    synthetic: Data, real: Data, evaluation: Evaluation, *, seed: int = 0
+    synthetic: "Data", real: "Data", evaluation: Evaluation, *, seed: int = 0
 ) -> dict[str, bytes]:
     """Draw an evaluation.
 
@@ -58,14 +56,14 @@ def pictures(
     return files
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """The figure as a PNG file, the same bytes for the same figure."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=110, metadata={"Software": None})
     return target.getvalue()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """An empty figure in inches, laid out by constraint, bound to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +73,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def draw_anchors(evaluation: Evaluation) -> Figure:
+def draw_anchors(evaluation: Evaluation) -> "Figure":
     """Each metric as a line from the floor to the ceiling, the synthetic rows a dot on it."""
     names = [n for n in METRICS if not math.isnan(evaluation.skill(n))]
     figure = new_figure(8.2, 1.0 + 0.42 * len(names))
@@ -111,7 +109,7 @@ def draw_anchors(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def draw_columns(made: Frame, held: Frame, columns: tuple[Marginal, ...]) -> Figure:
+def draw_columns(made: Frame, held: Frame, columns: tuple[Marginal, ...]) -> "Figure":
     """The marginal of each column, real filled and synthetic outlined; the worst come first."""
     shown = [m for m in columns if m.column in made.names][:_MOST_COLUMNS]
     wide = min(4, len(shown))
@@ -133,7 +131,7 @@ def draw_columns(made: Frame, held: Frame, columns: tuple[Marginal, ...]) -> Fig
     return figure
 
 
-def draw_pairs(made: Frame, held: Frame, rng: np.random.Generator) -> Figure | None:
+def draw_pairs(made: Frame, held: Frame, rng: np.random.Generator) -> "Figure | None":
     """Scatter of the most correlated pairs of numbers, real beside synthetic on the same axes."""
     numbers = np.flatnonzero(~held.is_category)
     if len(numbers) < 2:
@@ -158,7 +156,7 @@ def draw_pairs(made: Frame, held: Frame, rng: np.random.Generator) -> Figure | N
     return figure
 
 
-def draw_associations(made: Frame, held: Frame) -> Figure | None:
+def draw_associations(made: Frame, held: Frame) -> "Figure | None":
     """Strength of every pair: the real rows, the synthetic rows, and the difference."""
     if len(held.names) < 2:
         return None
@@ -200,7 +198,7 @@ def _limits(column: NDArray[np.float64]) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _histogram(axes: Axes, made: NDArray[np.float64], held: NDArray[np.float64]) -> None:
+def _histogram(axes: "Axes", made: NDArray[np.float64], held: NDArray[np.float64]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     edges = _edges(held)
@@ -227,7 +225,7 @@ def _edges(held: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bars(
-    axes: Axes, made: NDArray[np.float64], held: NDArray[np.float64], names: tuple[str, ...]
+    axes: "Axes", made: NDArray[np.float64], held: NDArray[np.float64], names: tuple[str, ...]
 ) -> None:
     real = np.bincount(held.astype(int), minlength=len(names)) / max(len(held), 1)
     drawn = np.bincount(made.astype(int), minlength=len(names)) / max(len(made), 1)
@@ -248,7 +246,7 @@ def _legend() -> list[Any]:
     ]
 
 
-def _quiet(axes: Axes, *, ticks: bool = False) -> None:
+def _quiet(axes: "Axes", *, ticks: bool = False) -> None:
     axes.tick_params(labelsize=6.5, length=2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#b8c0c9")

@@ -1,7 +1,5 @@
 """The report of an evaluation: a folder with JSON, PNG pictures and one self-contained page."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -60,8 +58,8 @@ dd { margin:0; overflow-wrap:anywhere; white-space:pre-line; }
 
 def write_report(
     folder: str | Path,
-    synthetic: Data,
-    real: Data,
+    synthetic: "Data",
+    real: "Data",
     evaluation: Evaluation,
     *,
     title: str = "Synthetic rows against real rows",

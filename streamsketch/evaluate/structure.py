@@ -1,7 +1,5 @@
 """Metrics of the shape of a table: each column alone, and each pair of columns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -40,7 +38,7 @@ class Marginal:
     ks: float | None
 
 
-def binned(real: Data, *others: Data, bins: int = 20) -> tuple[Binned, ...]:
+def binned(real: "Data", *others: "Data", bins: int = 20) -> tuple[Binned, ...]:
     """Cut numbers at the quantiles of the real rows; categories keep their codes.
 
     A number with at most `bins` different values keeps them apart; nulls have a bin of their own.
@@ -82,7 +80,7 @@ def _edges(column: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return edges
 
 
-def marginals(real: Data, synthetic: Data, *, bins: int = 20) -> tuple[Marginal, ...]:
+def marginals(real: "Data", synthetic: "Data", *, bins: int = 20) -> tuple[Marginal, ...]:
     """The distance of each column from the real one.
 
     Args:
@@ -107,7 +105,7 @@ def marginals(real: Data, synthetic: Data, *, bins: int = 20) -> tuple[Marginal,
 
 
 def pair_tv(
-    real: Data, synthetic: Data, *, bins: int = 20, pairs: int = MAX_PAIRS, seed: int = 0
+    real: "Data", synthetic: "Data", *, bins: int = 20, pairs: int = MAX_PAIRS, seed: int = 0
 ) -> float:
     """Mean total variation distance of all pairs of columns (TV2), 0 to 1.
 
@@ -133,7 +131,7 @@ def pair_tv(
     return float(np.mean(found)) if found else float("nan")
 
 
-def associations(data: Data, *, bins: int = 10) -> NDArray[np.float64]:
+def associations(data: "Data", *, bins: int = 10) -> NDArray[np.float64]:
     """How strongly each pair of columns depends on each other.
 
     Two numbers: Spearman's rank correlation, -1 to 1. Any other pair: Cramer's V of the columns
@@ -161,7 +159,7 @@ def associations(data: Data, *, bins: int = 10) -> NDArray[np.float64]:
     return table
 
 
-def association_difference(real: Data, synthetic: Data) -> float:
+def association_difference(real: "Data", synthetic: "Data") -> float:
     """Mean absolute difference of `associations` over all pairs; NaN for one column."""
     a, b = frames(real, synthetic)
     upper = np.triu_indices(len(a.names), k=1)

@@ -1,7 +1,5 @@
 """The evaluation of synthetic rows: every score beside what real and what independent rows get."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -134,7 +132,7 @@ class Evaluation:
         )
         return html.card("Evaluation", {"label": self.label}, scores, columns)
 
-    def table(self, title: str | None = None) -> Table:
+    def table(self, title: str | None = None) -> "Table":
         """A rich table: one line for each metric, the synthetic rows between the anchors."""
         from rich.table import Table
 
@@ -164,10 +162,10 @@ def _bar(skill: float) -> Any:
 
 
 def evaluate(
-    synthetic: Data,
-    real: Data,
+    synthetic: "Data",
+    real: "Data",
     *,
-    train: Data | None = None,
+    train: "Data | None" = None,
     label: str | None = None,
     categorical: Collection[str] = (),
     seed: int = 0,
@@ -200,7 +198,7 @@ def evaluate(
     """
     data = [synthetic, real] if train is None else [synthetic, real, train]
     if any(isinstance(item, Frame) for item in data):
-        msg = "Give tables or arrays to evaluate; frames are made here, with common codes."
+        msg = "Give tables or arrays to evaluate; frames are made here, with common codes"
         raise DataError(msg)
     rng = np.random.default_rng(seed)
     # Without train rows the held-out ones serve twice, so twice as many may be read.
@@ -264,12 +262,12 @@ def _parts(
     tables = _common(data)
     coded = frames(*tables, categorical={*categorical, *((label,) if label else ())})
     if label is not None and label not in coded[0].names:
-        msg = f"There is no column {label!r} to predict; the columns are {list(coded[0].names)}."
+        msg = f"There is no column {label!r} to predict; the columns are {list(coded[0].names)}"
         raise ConfigError(msg)
     coded = tuple(frame.sample(cap, rng) for frame, cap in zip(coded, caps, strict=False))
     few = min(frame.rows for frame in coded)
     if few < 30:
-        msg = f"Expected at least 30 rows of each kind to evaluate, got {few}; give more rows."
+        msg = f"Expected at least 30 rows of each kind to evaluate, got {few}; give more rows"
         raise DataError(msg)
     if len(coded) == 3:
         return coded[0], coded[1], coded[2]
@@ -286,7 +284,7 @@ def _common(data: list[Any]) -> list[Any]:
     if not shared:
         msg = (
             f"The synthetic columns {named[0].schema.names} and the real columns "
-            f"{named[1].schema.names} have none in common; evaluate rows of the same stream."
+            f"{named[1].schema.names} have none in common; evaluate rows of the same stream"
         )
         raise DataError(msg)
     return [table.select(shared) for table in named]

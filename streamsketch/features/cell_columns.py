@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64
 from streamsketch.schema.codecs import CategoryCodec, Codec, TimestampCodec
 from streamsketch.schema.numbers import NumericCodec
 
@@ -27,8 +28,6 @@ FEW = 12  # categories that are coarse cells as they are
 DAY = 86400
 MONDAY = 3  # days from a Monday to 1970-01-01
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 

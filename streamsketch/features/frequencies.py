@@ -29,8 +29,8 @@ References:
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 from streamsketch.features.frequencies_structured import (
     fastest,
@@ -43,7 +43,6 @@ from streamsketch.schema.columns import Block
 
 __all__ = ["LAWS", "Law", "advised", "draw", "second_order_base"]
 
-F64 = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int, int, Sequence[Block]], F64]
 
 

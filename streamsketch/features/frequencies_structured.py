@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.schema.columns import Block
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "walsh_hadamard",
 ]
 
-F64 = NDArray[np.float64]
 HARMONICS = 8  # frequencies per direction; part of the law, the kernel relies on it
 SMALLEST = 64  # size of the smallest Hadamard block: below, directions are few and coarse
 FEWEST = 16  # dimensions below which the law draws plain directions: blocks cut to so few may be 0

@@ -6,8 +6,6 @@ from degree four. Encoded coordinates lie in [-1, 1]; whatever lies beyond is cl
 bound holds for every row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 from streamsketch.features.kernels import ONE
 from streamsketch.features.map import Fourierlike
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from streamsketch.features.spec import Spec
     from streamsketch.schema import Block
 
-Array = NDArray[np.float64]
 
 __all__ = ["MomentMap", "QuadraticMap", "QuarticMap"]
 
@@ -45,7 +43,7 @@ class MomentMap(Fourierlike):
 
     degree: ClassVar[int]
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: "Spec") -> None:
         self.spec = spec
         if self.width > MOST_WIDTH:
             raise ConfigError(
@@ -54,7 +52,7 @@ class MomentMap(Fourierlike):
             )
 
     @classmethod
-    def from_spec(cls, spec: Spec, blocks: Sequence[Block] = ()) -> MomentMap:
+    def from_spec(cls, spec: "Spec", blocks: "Sequence[Block]" = ()) -> "MomentMap":
         """The map that a spec names."""
         return cls(spec)
 
@@ -77,7 +75,7 @@ class MomentMap(Fourierlike):
             for k in range(1, self.degree + 1)
         ]
 
-    def features(self, x: NDArray[np.floating[Any]]) -> Array:
+    def features(self, x: NDArray[np.floating[Any]]) -> F64:
         """The definition: monomials ``(n, width)`` of rows ``(n, d)``."""
         x = np.asarray(x, np.float64)
         if x.ndim != 2 or x.shape[1] != self.spec.d:
@@ -105,7 +103,7 @@ class MomentMap(Fourierlike):
             total += np.rint(values * ONE).astype(np.int64).sum(axis=0)
         return total
 
-    def tensors(self, mean: Array) -> list[Array]:
+    def tensors(self, mean: F64) -> list[F64]:
         """Symmetric moment tensors ``(d,)``, ``(d, d)``, ... from mean features ``(width,)``."""
         d, start, found = self.spec.d, 0, []
         for k, indices in enumerate(self._indices, 1):

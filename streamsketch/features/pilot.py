@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.features.cells import (
     MAX_CELLS,
     CellLayout,
@@ -33,7 +34,6 @@ MISSED = 0.05  # nats that all pairs together must miss for a triple to be count
 CANDIDATES = 5_000  # triples that are looked at
 FITS = 15  # rounds of iterative proportional fitting
 
-F64 = NDArray[np.float64]
 Codes = NDArray[np.int32]
 Names = tuple[tuple[str, ...], ...]
 

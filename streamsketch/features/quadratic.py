@@ -10,18 +10,14 @@ The saddlepoint at a level :math:`h` solves :math:`K'(s) = h`; the density and t
 (Lugannani and Rice 1980; Kuonen 1999).
 """
 
-from __future__ import annotations
-
 from math import comb
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
-
-Array = NDArray[np.float64]
 
 __all__ = [
     "beyond_gaussian",
@@ -34,7 +30,7 @@ __all__ = [
 ]
 
 
-def _kept(eigenvalues: Array) -> Array:
+def _kept(eigenvalues: F64) -> F64:
     values = np.asarray(eigenvalues, np.float64)
     values = values[values > 1e-12 * max(float(values.max(initial=0.0)), 1e-300)]
     if not len(values):
@@ -42,7 +38,7 @@ def _kept(eigenvalues: Array) -> Array:
     return values
 
 
-def saddlepoint(eigenvalues: Array, h: float) -> float:
+def saddlepoint(eigenvalues: F64, h: float) -> float:
     """The root ``s`` of ``K'(s) = h`` for ``h > 0``; positive above the mean."""
     values = _kept(eigenvalues)
     largest = float(values.max())
@@ -60,7 +56,7 @@ def saddlepoint(eigenvalues: Array, h: float) -> float:
     return float(brentq(slope, lower, upper, xtol=1e-14 / largest, rtol=1e-13))
 
 
-def tail(eigenvalues: Array, h: float) -> float:
+def tail(eigenvalues: F64, h: float) -> float:
     """``P(sum_i lambda_i y_i^2 > h)``, to about a percent of itself however small.
 
     Args:
@@ -89,7 +85,7 @@ def tail(eigenvalues: Array, h: float) -> float:
     return float(np.clip(ndtr(-w) + density * (1 / u - 1 / w), 0.0, 1.0))
 
 
-def level(eigenvalues: Array, step: float, mean_time: float) -> float:
+def level(eigenvalues: F64, step: float, mean_time: float) -> float:
     r"""The level that is exceeded every ``mean_time`` steps on average.
 
     The process :math:`Q_t` starts afresh when it exceeds the level ``h``. Each :math:`y_i` is a
@@ -124,7 +120,7 @@ def level(eigenvalues: Array, step: float, mean_time: float) -> float:
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
-def _passage_time(values: Array, step: float, top: float) -> float:
+def _passage_time(values: F64, step: float, top: float) -> float:
     """Mean time to the level whose saddlepoint is ``top``, from the mean of the process."""
     s = (top * (_NODES + 1) / 2)[:, None]
     shrunk = 1 - 2 * s * values
@@ -178,7 +174,7 @@ def _power_sum(fast: float, slow: float, power: int) -> float:
     return total
 
 
-def whitening(weight: float, first: Array, second: Array, ridge: float) -> tuple[Array, Array]:
+def whitening(weight: float, first: F64, second: F64, ridge: float) -> tuple[F64, F64]:
     r"""A regularised whitening, and the covariance that it leaves, from sums over rows.
 
     The map is :math:`(C + \varepsilon I)^{-1/2}` with :math:`\varepsilon` = ``ridge`` times the mean
@@ -212,7 +208,7 @@ def whitening(weight: float, first: Array, second: Array, ridge: float) -> tuple
     return vectors * np.sqrt(inverse), values * inverse
 
 
-def shape_terms(y: Array, other: Array, eigenvalues: Array) -> Array:
+def shape_terms(y: F64, other: F64, eigenvalues: F64) -> F64:
     r"""What `beyond_gaussian` needs of whitened rows, each beside an independent one.
 
     Args:
@@ -234,7 +230,7 @@ def shape_terms(y: Array, other: Array, eigenvalues: Array) -> Array:
 
 
 def beyond_gaussian(
-    eigenvalues: Array, weight: float, shape: Array, share: float, cubes: float
+    eigenvalues: F64, weight: float, shape: F64, share: float, cubes: float
 ) -> tuple[float, float]:
     r"""How a squared distance of averages differs from that of Gaussian ones.
 

@@ -8,8 +8,6 @@ mean signature, turned back by the dither and divided by the gain :math:`4/\pi`,
 Fourier sketch; the remaining harmonics act as extra noise, independent of the number of rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +45,7 @@ class SignatureMap(Fourierlike):
     """
 
     def __init__(
-        self, spec: Spec, omega: NDArray[np.float64], dither: NDArray[np.float64]
+        self, spec: "Spec", omega: NDArray[np.float64], dither: NDArray[np.float64]
     ) -> None:
         if omega.shape != (spec.d, spec.m) or dither.shape != (spec.m,):
             raise ConfigError(
@@ -57,7 +55,7 @@ class SignatureMap(Fourierlike):
         self.spec, self.omega, self.dither = spec, omega, dither
 
     @classmethod
-    def from_spec(cls, spec: Spec, blocks: Sequence[Block] = ()) -> SignatureMap:
+    def from_spec(cls, spec: "Spec", blocks: "Sequence[Block]" = ()) -> "SignatureMap":
         """The map that a spec names: frequencies and dither drawn from its seed."""
         from streamsketch.features.frequencies import draw
 

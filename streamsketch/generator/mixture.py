@@ -16,10 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from streamsketch.arrays import F64
 from streamsketch.decode import Target
 from streamsketch.decode.atoms import DiagonalGaussians
 from streamsketch.decode.solve import rough
@@ -43,7 +43,6 @@ CATEGORIES = ("onehot", "state")
 RAREST = 1e-3  # chance of a category in a component
 
 
-F64 = NDArray[np.float64]
 Mixture = tuple[F64, F64, F64]  # means, standard deviations, weights
 
 

@@ -15,8 +15,6 @@ normal noise of deviation :math:`\sigma` added follows exactly, by the factor
 :math:`e^{-\sigma^2 |\omega|^2 / 2}`; beginning with much noise gives far modes a gradient.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

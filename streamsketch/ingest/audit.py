@@ -18,8 +18,6 @@ keeps all versions it was shown. A plain lower bound on epsilon would miss half 
 that these three tests find (see docs/privacy.md).
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import secrets
@@ -32,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import BudgetError, PrivacyError
 from streamsketch.features import Map
 from streamsketch.ingest.publish import Schedule, release_now
@@ -53,7 +52,6 @@ NOISE_LIMIT = 6.0
 KEEP_ALL = Schedule(keep=None)
 
 Cut = tuple[NDArray[np.int64], int]
-Floats = NDArray[np.float64]
 #: Runs one stream, given what makes its releaser and its cuts; returns what was published, in order.
 Drive = Callable[[Callable[[], Releaser], Sequence[Cut]], Sequence[Snapshot]]
 
@@ -145,7 +143,7 @@ def audit(
     base = _stack(without, units, count_units)
     direction = np.outer(c, _stack([canary], units, count_units)[0])
     direction = direction / np.linalg.norm(direction)
-    scores: dict[bool, Floats] = {}
+    scores: dict[bool, F64] = {}
     noise, off_lattice, versions = [], 0.0, 1
     for present, cuts in ((False, without), (True, with_canary)):
         found = np.empty(runs)
@@ -177,7 +175,7 @@ def audit(
     return Verdict(mu, error, promised, variance_z, correlation_z, off_lattice, versions)
 
 
-def _encoder(planned: int | None, releases: int) -> tuple[Floats, float]:
+def _encoder(planned: int | None, releases: int) -> tuple[F64, float]:
     """First coefficients of C, and its column norm over all the releases that may come."""
     if planned is not None:
         whole = fx.square_root(planned)
@@ -232,12 +230,12 @@ class Rehearsal:
 
 def _drive(
     make: Callable[[], Releaser], cuts: Sequence[Cut], crash_after: int | None, count_units: int
-) -> tuple[list[Floats], int]:
+) -> tuple[list[F64], int]:
     """Run one stream; returns each transcript an observer can put together, and most versions."""
     first = make()
     state, store = Rehearsal(first.features), Store(f"memory://audit-{secrets.token_hex(8)}")
     makers = chain([lambda: first], repeat(make))
-    shown: dict[int, dict[bytes, Floats]] = {}
+    shown: dict[int, dict[bytes, F64]] = {}
     number, crashed = 0, False
     while number < len(cuts):
         state.now, state.number = cuts[number], number + 1
@@ -265,7 +263,7 @@ def _drive(
     return transcripts, versions
 
 
-def _value(snapshot: Snapshot, count_units: int) -> Floats:
+def _value(snapshot: Snapshot, count_units: int) -> F64:
     """The released sum and count in units of 2**-16, from what was published."""
     floor = float(snapshot.release.notes.get("count_floor", 0.0))
     parts = [snapshot.mean]
@@ -275,13 +273,13 @@ def _value(snapshot: Snapshot, count_units: int) -> Floats:
     return np.append(total, snapshot.count * count_units)
 
 
-def _stack(cuts: Sequence[Cut], units: Any, count_units: int) -> Floats:
+def _stack(cuts: Sequence[Cut], units: Any, count_units: int) -> F64:
     return np.array(
         [np.append(total * units, round(count_units * count)) for total, count in cuts], float
     )
 
 
-def _mu(without: Floats, present: Floats) -> tuple[float, float]:
+def _mu(without: F64, present: F64) -> tuple[float, float]:
     spread = math.sqrt(0.5 * float(without.var(ddof=1) + present.var(ddof=1)))
     mu = float(present.mean() - without.mean()) / max(spread, 1e-300)
     n = len(without)

@@ -1,7 +1,5 @@
 """A river estimator over the sketcher: it learns a stream's sketch, its output is features."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, cast
@@ -121,7 +119,7 @@ class RiverSketcher(base.Transformer):
         """
         return self.sketcher.release()
 
-    def merge(self, other: RiverSketcher) -> RiverSketcher:
+    def merge(self, other: "RiverSketcher") -> "RiverSketcher":
         """A new estimator that has learned the rows of both.
 
         Raises:

@@ -3,8 +3,6 @@
 Unlike SDV's, it can go on with new rows (`partial_fit`), keeps no row, and saves no pickle.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping
@@ -86,7 +84,7 @@ class Synthesizer:
         self.generator = fit(self.sketcher.release(), seconds, start=self.generator)
         return self
 
-    def sample(self, num_rows: int, seed: int = 0) -> pd.DataFrame:
+    def sample(self, num_rows: int, seed: int = 0) -> "pd.DataFrame":
         """A pandas data frame of new rows.
 
         Raises:

@@ -1,7 +1,5 @@
 """A scikit-learn transformer over the sketcher: random features, and the sketch of all rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,13 +72,13 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.random_state = random_state
         self.schema = schema
 
-    def fit(self, X: Any, y: Any = None) -> SketchTransformer:
+    def fit(self, X: Any, y: Any = None) -> "SketchTransformer":
         """Forget everything, then learn rows X (n, d)."""
         X = self._rows(X)
         self._start(X)
         return self._learn(X)
 
-    def partial_fit(self, X: Any, y: Any = None) -> SketchTransformer:
+    def partial_fit(self, X: Any, y: Any = None) -> "SketchTransformer":
         """Learn rows X (n, d) in addition; limits not given are those of the first rows."""
         first = not hasattr(self, "sketcher_")
         X = self._rows(X, first)
@@ -140,7 +138,7 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if self.mechanism != "none" and (self.low is None or self.high is None):
             msg = (
                 f"Mechanism {self.mechanism!r} needs declared limits: limits read off the rows "
-                "are not private; give low= and high=."
+                "are not private; give low= and high="
             )
             raise ConfigError(msg)
         low = rows.min(axis=0) if self.low is None else np.broadcast_to(self.low, rows.shape[1])
@@ -155,6 +153,6 @@ class SketchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             ]
         )
 
-    def _learn(self, rows: Any) -> SketchTransformer:
+    def _learn(self, rows: Any) -> "SketchTransformer":
         self.sketcher_.learn_many(rows)
         return self

@@ -6,8 +6,6 @@ critic has a closed form, the witness of the maximum mean discrepancy (Gretton e
 difference of the two mean features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Measurements, the operator that made them, and what a candidate row costs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -10,25 +10,20 @@ departure :math:`\nu` from the range is sought with it (Dhar, Grover, Ermon 2018
 generator the operator is found as well: blind deconvolution (Asim, Shamshad, Ahmed 2019).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 from streamsketch.inverse.problem import Problem, check_numbers, measurements, operator, shaped
 from streamsketch.inverse.solve import solve
 from streamsketch.latent import LatentModel
 
 __all__ = ["Recovery", "recover", "recover_blind"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,12 +41,12 @@ class Recovery:
         label: Code of the label it was found under, for a conditional generator, else None.
     """
 
-    x: Array
-    z: Array
+    x: F64
+    z: F64
     residual: float
-    in_range: Array
-    residuals: Array
-    kernel: Array | None = None
+    in_range: F64
+    residuals: F64
+    kernel: F64 | None = None
     label: int | None = None
 
 
@@ -208,5 +203,5 @@ def _decoder(generator: Any) -> tuple[Callable[..., Tensor], int]:
     return lambda z, *labels: center + scale * decode(z, *labels), int(latent)
 
 
-def _array(value: Tensor) -> Array:
+def _array(value: Tensor) -> F64:
     return value.detach().cpu().double().numpy()

@@ -1,7 +1,5 @@
 """Descents in latent space, from many starts at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ Gaussian mechanism. Its (epsilon, delta) is read off the exact Gaussian curve (B
 is slightly larger.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -33,7 +31,7 @@ def check_budget(name: str, value: float | None) -> float:
     ):
         raise ConfigError(
             f"privacy budget {name} is {value!r}; it must be a finite number above 0; "
-            f'set {name}, for example 1.0, or mechanism = "none" for no privacy.'
+            f'set {name}, for example 1.0, or mechanism = "none" for no privacy'
         )
     return float(value)
 
@@ -47,7 +45,7 @@ def check_delta(delta: float | None) -> float:
     if delta is None or not isinstance(delta, float | int) or not 0.0 < delta < 1.0:
         raise ConfigError(
             f"delta is {delta!r}; it must lie strictly between 0 and 1; "
-            "set it well below one over the number of people, for example 1e-6."
+            "set it well below one over the number of people, for example 1e-6"
         )
     return float(delta)
 

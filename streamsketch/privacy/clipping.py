@@ -8,8 +8,6 @@ often a *user* contributes: without it a promise about users is empty.
 Rows that are not finite never get here: the schema sets them apart.
 """
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -70,7 +68,7 @@ class UserLimits:
         for name, value in limits.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(
-                    f"user limit {name} is {value!r}; it must be a whole number of at least 1."
+                    f"user limit {name} is {value!r}; it must be a whole number of at least 1"
                 )
         self.windows, self.separation, self.rows = windows, separation, rows
         self.capacity = capacity
@@ -98,7 +96,7 @@ class UserLimits:
         if len(table.last) and window < int(table.last.max()):
             raise DataError(
                 f"window {window} comes after window {int(table.last.max())}; windows must not go "
-                "backwards: restore sums and user limits from the same state."
+                "backwards: restore sums and user limits from the same state"
             )
         distinct, inverse = np.unique(keys, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
@@ -145,7 +143,7 @@ class UserLimits:
             raise StoreError(
                 f"the saved user limits are {body.get('limits')} but the settings say {mine} "
                 "(windows, separation, rows, capacity); a promise already given cannot be "
-                "changed: set them back."
+                "changed: set them back"
             )
         self._secret, self.dropped = bytes.fromhex(body["secret"]), int(body["dropped"])
         self._table = _Table(
@@ -202,7 +200,7 @@ class UserLimits:
         )
 
 
-def user_limits(settings: Settings | None) -> UserLimits | None:
+def user_limits(settings: "Settings | None") -> UserLimits | None:
     """The limits that privacy settings declare; None unless the protected unit is a user."""
     if settings is None or settings.unit != "user":
         return None

@@ -4,8 +4,6 @@ A releaser is a value that holds no state: `release` takes the state and gives b
 an exact and a private releaser share is here too: the stream that they release, and what is saved of it.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import secrets
 from collections.abc import Mapping
@@ -183,7 +181,7 @@ class ExactReleaser:
         """A state as arrays and JSON values; secret."""
         return self.stream.packed(state)
 
-    def resumed(self, arrays: Arrays, body: dict[str, Any]) -> tuple[ExactReleaser, ExactState]:
+    def resumed(self, arrays: Arrays, body: dict[str, Any]) -> "tuple[ExactReleaser, ExactState]":
         """The releaser and the state that `packed` gave. Raises StoreError."""
         self.stream.check(body)
         return self, self.stream.unpacked(arrays, body)

@@ -17,16 +17,14 @@ Toeplitz); Choquette-Choo et al. 2023 (several participations, minimum separatio
 Fawaz 2025 (unbounded streams).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 
 __all__ = [
@@ -42,13 +40,12 @@ __all__ = [
     "unbounded",
 ]
 
-Array: TypeAlias = npt.NDArray[np.float64]
 
 #: Releases past which the noise of an endless series is said to be settled (utility only).
 SETTLED = 4096
 
 
-def square_root(n: int, decay: float = 1.0) -> Array:
+def square_root(n: int, decay: float = 1.0) -> F64:
     """Coefficients of ``(1 - decay x)**(-1/2)``, the square root of the running (decayed) sum.
 
     Args:
@@ -66,7 +63,7 @@ def square_root(n: int, decay: float = 1.0) -> Array:
     return np.concatenate([[1.0], np.cumprod(steps)])[:n]
 
 
-def square_root_sliding(n: int, panes: int) -> Array:
+def square_root_sliding(n: int, panes: int) -> F64:
     """Coefficients of ``sqrt((1 - x**panes) / (1 - x))``, the root of a sum over ``panes`` windows.
 
     Some coefficients are negative, which `participation_norm` allows for.
@@ -84,7 +81,7 @@ def square_root_sliding(n: int, panes: int) -> Array:
     return _convolve(numerator, square_root(n))
 
 
-def inverse(c: Array) -> Array:
+def inverse(c: F64) -> F64:
     """First ``len(c)`` coefficients of ``1 / c(x)``; ``c[0]`` must not be 0.
 
     >>> inverse(square_root(4))
@@ -97,18 +94,18 @@ def inverse(c: Array) -> Array:
     return np.asarray(lfilter([1.0], c, impulse), dtype=np.float64)
 
 
-def decoder(c: Array, a: Array) -> Array:
+def decoder(c: F64, a: F64) -> F64:
     """Coefficients of ``B = A C**-1`` (both series with the same number of coefficients)."""
     return _convolve(inverse(c), a)
 
 
-def row_norms(b: Array) -> Array:
+def row_norms(b: F64) -> F64:
     """Norm of each row of the lower triangular Toeplitz matrix of ``b``: the noise of release t."""
-    norms: Array = np.sqrt(np.cumsum(b * b))
+    norms: F64 = np.sqrt(np.cumsum(b * b))
     return norms
 
 
-def participation_norm(c: Array, *, windows: int = 1, separation: int = 1) -> float:
+def participation_norm(c: F64, *, windows: int = 1, separation: int = 1) -> float:
     """How far one unit moves ``C x`` when it adds at most norm 1 to each window it is in.
 
     Exact for non-negative, non-increasing ``c`` (Choquette-Choo et al. 2023); for any other
@@ -151,7 +148,7 @@ class Blt:
     theta: tuple[float, ...]
     omega: tuple[float, ...]
 
-    def coefficients(self, n: int) -> Array:
+    def coefficients(self, n: int) -> F64:
         """``(n,)``: 1, then ``sum_i omega_i theta_i**(k-1)``."""
         k = np.arange(n - 1, dtype=np.float64)
         tail = np.asarray(self.omega) @ (np.asarray(self.theta)[:, None] ** k)
@@ -255,19 +252,19 @@ def fit_blt(releases: int | None, *, decay: float = 1.0, buffers: int | None = N
     if releases is None and decay >= 1.0:
         raise ConfigError(
             "blt with releases=None is an endless sum without forgetting; "
-            "give releases, or use the decayed mechanism."
+            "give releases, or use the decayed mechanism"
         )
     if releases == 1:
         return Blt((0.5,), (1e-9,))
     k = buffers or default_buffers(releases, decay)
     span = min(releases or math.inf, 1.0 / (1.0 - decay) if decay < 1.0 else math.inf)
 
-    def unpack(p: Array) -> Blt:
+    def unpack(p: F64) -> Blt:
         gap = np.exp(p[:k])
         theta = decay / (1.0 + gap)
         return Blt(tuple(theta.tolist()), tuple((decay * np.exp(p[k:])).tolist()))
 
-    def loss(p: Array) -> float:
+    def loss(p: F64) -> float:
         if np.any(np.abs(p) > 40.0):
             return 1e6
         blt = unpack(p)
@@ -292,7 +289,7 @@ def fit_blt(releases: int | None, *, decay: float = 1.0, buffers: int | None = N
     return unpack(best)
 
 
-def _convolve(a: Array, b: Array) -> Array:
+def _convolve(a: F64, b: F64) -> F64:
     """First ``len(a)`` coefficients of the product of two series of the same length."""
     n = len(a)
     if n <= 512:

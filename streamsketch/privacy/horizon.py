@@ -1,7 +1,5 @@
 """How long a privacy budget lasts: one line for people, from what is public only."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +72,13 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def made_in(store: Store) -> int:
+def made_in(store: "Store") -> int:
     """How many private releases the store's ledger knows of."""
     releases = [e for e in read_copy(LedgerCopy(store).text()) if e["kind"] == "release"]
     return len({(e.get("epoch"), e.get("index")) for e in releases})
 
 
-def pace_in(store: Store) -> str:
+def pace_in(store: "Store") -> str:
     """`outlook` of a store, from its ledger alone: at the pace of its releases so far; "" without one."""
     entries = read_copy(LedgerCopy(store).text())
     opened: dict[str, Any] | None = next((e for e in entries if e["kind"] == "open"), None)

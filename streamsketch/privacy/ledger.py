@@ -6,8 +6,6 @@ written before the release it describes is seen. Entries hold nothing exact abou
 digest of the sums a release was made from is keyed with a secret of the state.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -82,7 +80,7 @@ class Ledger:
         if not charge >= 0.0:
             raise PrivacyError(
                 f"a ledger entry of kind {kind!r} has charge {charge!r}; a ledger only adds up, "
-                "there are no refunds: charge 0 or more."
+                "there are no refunds: charge 0 or more"
             )
         if self.entries and at < str(self.entries[-1]["at"]):
             facts["clock_went_back_to"], at = at, str(self.entries[-1]["at"])
@@ -103,7 +101,7 @@ class Ledger:
             del self.entries[0]
         return entry
 
-    def copy(self) -> Ledger:
+    def copy(self) -> "Ledger":
         """The same entries, to append to."""
         return Ledger(self.stream, self.anchor, list(self.entries))
 
@@ -131,7 +129,7 @@ class Ledger:
             raise PrivacyError(
                 f"the ledger of stream {self.stream!r} ends after epoch {at[0]}, release {at[1]} but "
                 f"the noise after epoch {epoch}, release {index}; they are not of one state: restore "
-                "it from a backup that is not older."
+                "it from a backup that is not older"
             )
 
     def check_release(self, name: str) -> None:
@@ -144,7 +142,7 @@ class Ledger:
         if last is None or last["release"] != name:
             raise PrivacyError(
                 f"the release kept in the state of stream {self.stream!r} is not the one in its "
-                "ledger; one was edited: restore the state from a backup that is not older."
+                "ledger; one was edited: restore the state from a backup that is not older"
             )
 
     def check_copy(self, text: str) -> None:
@@ -166,14 +164,14 @@ class Ledger:
             raise PrivacyError(
                 f"the ledger copy of stream {self.stream!r} has {int(copied[-1]['n']) + 1} entries "
                 f"but the state has {self.length}: the state is older than what was released; "
-                "restore the newest state, or start a new stream name with rows not used before."
+                "restore the newest state, or start a new stream name with rows not used before"
             )
         mine = {e["n"]: e["hash"] for e in self.entries}
         for entry in copied:
             if mine.get(entry["n"], entry["hash"]) != entry["hash"]:
                 raise PrivacyError(
                     f"entry {entry['n']} of the ledger copy of stream {self.stream!r} differs from "
-                    "the state; one of the two was edited: restore both from the same backup."
+                    "the state; one of the two was edited: restore both from the same backup"
                 )
 
     def lines(self, start: int = 0) -> str:
@@ -187,7 +185,7 @@ class Ledger:
         return {"stream": self.stream, "anchor": self.anchor, "entries": list(self.entries)}
 
     @classmethod
-    def from_dict(cls, body: Mapping[str, Any], stream: str) -> Ledger:
+    def from_dict(cls, body: Mapping[str, Any], stream: str) -> "Ledger":
         """Read what `to_dict` gave and check it.
 
         Raises:
@@ -199,12 +197,12 @@ class Ledger:
         except (KeyError, TypeError, ValueError) as error:
             raise PrivacyError(
                 f"the ledger of stream {stream!r} is unreadable ({error!r}); without it nothing may "
-                "be released: restore the state from a backup that is not older."
+                "be released: restore the state from a backup that is not older"
             ) from error
         if ledger.stream != stream:
             raise PrivacyError(
                 f"the ledger is of stream {ledger.stream!r}, not {stream!r}; a budget belongs to "
-                "one stream: restore the right state."
+                "one stream: restore the right state"
             )
         ledger.verify()
         return ledger
@@ -217,7 +215,7 @@ class LedgerCopy:
         store: The store; local ones are appended to, remote ones written anew.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: "Store") -> None:
         self._fs, self._path, self._local = store.fs, store.path("ledger.jsonl"), store.local
 
     def text(self, tail: int | None = None) -> str:
@@ -280,7 +278,7 @@ def read_copy(text: str) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise PrivacyError(
                 f"line {number} of the ledger copy is not an entry; the copy was damaged or edited: "
-                "restore it from a backup."
+                "restore it from a backup"
             ) from error
         entries.append(entry)
     return entries
@@ -309,5 +307,5 @@ def _check_chain(stream: str, anchor: str, entries: Sequence[Mapping[str, Any]])
             what = f"is of stream {entry.get('stream')!r}" if foreign else "does not fit the chain"
             raise PrivacyError(
                 f"entry {entry.get('n')!r} of the ledger of stream {stream!r} {what}: the ledger was "
-                "edited, cut or mixed up, so nothing may be released; restore it from a backup."
+                "edited, cut or mixed up, so nothing may be released; restore it from a backup"
             )

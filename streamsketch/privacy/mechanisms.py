@@ -6,8 +6,6 @@ Every mechanism turns the exact sum of each window into a noisy one, ``x + (C**-
 post-processing, and its noise is ``(B z)_t`` with ``B = A C**-1``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
 from streamsketch.privacy import factorization as fx
 from streamsketch.privacy.memory import Decayed, Landmark, Memory, Sliding, Tumbling, make_memory
@@ -29,8 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MECHANISMS", "Mechanism", "Plan", "noise_multiplier", "planned"]
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Series: TypeAlias = "fx.Blt | Array"
+Series: TypeAlias = "fx.Blt | F64"
 
 #: Largest noise in units of 2**-16: with 64 times as much every unit still fits a double and int64.
 MOST_SIGMA = 2.0**46
@@ -55,10 +52,10 @@ class Mechanism:
     memory: Memory | None
     endless: bool
     summary: str
-    encoder: Callable[[Settings, Any], Series] | None
+    encoder: "Callable[[Settings, Any], Series] | None"
 
 
-def _one(_: Settings, __: Memory) -> Series:
+def _one(_: Settings, __: Memory) -> "Series":
     return np.ones(1)
 
 
@@ -128,21 +125,21 @@ class Plan:
         if releases is None and not mechanism.endless:
             raise ConfigError(
                 f'mechanism "{self.name}" needs a planned number of releases; set releases, or '
-                'use "unbounded", "decayed" or "tumbling" for an endless stream.'
+                'use "unbounded", "decayed" or "tumbling" for an endless stream'
             )
         if self.name == "unbounded" and self.settings.strict:
             raise ConfigError(
                 'mechanism "unbounded" has no strict mode, which would keep every window; set '
-                'strict = false, or plan the releases and use "toeplitz".'
+                'strict = false, or plan the releases and use "toeplitz"'
             )
         if self.name == "gaussian" and releases != 1:
             raise ConfigError(
                 f'mechanism "gaussian" makes one release but releases is {releases}; set '
-                'releases = 1, or use "toeplitz" for several.'
+                'releases = 1, or use "toeplitz" for several'
             )
 
     @cached_property
-    def encoder(self) -> Series:
+    def encoder(self) -> "Series":
         """``C``: explicit coefficients, or the buffered form."""
         make = lookup(self.name).encoder
         assert make is not None
@@ -158,14 +155,14 @@ class Plan:
             return None
         return [list(self.encoder.theta), list(self.encoder.omega)]
 
-    def with_buffers(self, buffers: Sequence[Sequence[float]] | None) -> Plan:
+    def with_buffers(self, buffers: Sequence[Sequence[float]] | None) -> "Plan":
         """The same plan with the series that `buffers` gave, instead of one fitted anew."""
         if buffers is None:
             return self
         theta, omega = buffers
         return replace(self, fitted=fx.Blt(tuple(theta), tuple(omega)))
 
-    def unit_norm(self, features: Map) -> float:
+    def unit_norm(self, features: "Map") -> float:
         """How far one unit can move one window's sum of these features (see `Settings.unit_norm`).
 
         Two rows in different windows come together where C does not change signs; only there does the
@@ -201,7 +198,7 @@ class Plan:
         return self.memory.keep if isinstance(self.memory, Decayed) else 1.0
 
     @cached_property
-    def _row_norms(self) -> Array:
+    def _row_norms(self) -> F64:
         n = self.settings.releases or (1 if self.memory.name == "tumbling" else fx.SETTLED)
         return fx.row_norms(fx.decoder(coefficients(self.encoder, n), self.memory.weights(n)))
 
@@ -232,7 +229,7 @@ class Plan:
         if not sigma <= MOST_SIGMA:
             raise ConfigError(
                 f"the budget asks for noise of {sigma / 2**16:.3g} on each coordinate and exact arithmetic ends at "
-                f"{MOST_SIGMA / 2**16:.3g}; set a larger epsilon or rho, or fewer frequencies."
+                f"{MOST_SIGMA / 2**16:.3g}; set a larger epsilon or rho, or fewer frequencies"
             )
         if self.settings.strict:
             assert not isinstance(self.encoder, fx.Blt)
@@ -241,7 +238,7 @@ class Plan:
             return Buffered(self.encoder, width, sigma)
         return Stored(self.encoder, width, sigma)
 
-    def _horizon(self, series: Series) -> int:
+    def _horizon(self, series: "Series") -> int:
         if self.settings.releases is not None:
             return self.settings.releases
         if isinstance(series, fx.Blt):
@@ -301,13 +298,13 @@ def planned(
         if settings:
             raise ConfigError(
                 'mechanism is "none" but privacy settings are given, and nothing would keep them; '
-                'choose a mechanism, for example "toeplitz", or remove the settings.'
+                'choose a mechanism, for example "toeplitz", or remove the settings'
             )
         return make_memory(memory), None
     if settings is None:
         raise ConfigError(
             f'mechanism "{mechanism}" needs privacy settings; set epsilon and delta (or rho) and '
-            "releases."
+            "releases"
         )
     given: dict[str, Any] = {} if isinstance(settings, Settings) else dict(settings)
     own = _own_memory(found.memory, given.pop("decay", None), given.pop("panes", None))
@@ -318,7 +315,7 @@ def planned(
     if kept.name != own.name:
         raise ConfigError(
             f'mechanism "{mechanism}" protects a {own.name} memory but memory is '
-            f'{kept.text!r}; set memory = "{own.name}" or choose the mechanism of the memory.'
+            f'{kept.text!r}; set memory = "{own.name}" or choose the mechanism of the memory'
         )
     s = settings if isinstance(settings, Settings) else _settings(given, mechanism)
     return kept, Plan(mechanism, s, kept)
@@ -328,7 +325,7 @@ def _own_memory(memory: Memory, decay: Any, panes: Any) -> Memory:
     """The mechanism's memory with the number that its settings give."""
     for key, value, kind in (("decay", decay, float), ("panes", panes, int)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, kind))):
-            raise ConfigError(f"{key} is {value!r}; it must be a number.")
+            raise ConfigError(f"{key} is {value!r}; it must be a number")
     if isinstance(memory, Decayed) and decay is not None:
         return Decayed(float(decay))
     if isinstance(memory, Sliding) and panes is not None:
@@ -340,7 +337,7 @@ def _settings(values: Mapping[str, Any], mechanism: str) -> Settings:
     given = dict(values)
     weight = given.pop("w_max", 1.0)  # of the time when rows could carry weights
     if weight != 1.0:
-        raise ConfigError(f"w_max is {weight!r} but rows carry no weights; remove it.")
+        raise ConfigError(f"w_max is {weight!r} but rows carry no weights; remove it")
     if lookup(mechanism).endless and given.get("releases", "endless") == "endless":
         given["releases"] = None
     if mechanism == "gaussian":
@@ -356,12 +353,12 @@ def lookup(name: str) -> Mechanism:
     """
     if name not in MECHANISMS:
         raise ConfigError(
-            f"mechanism {name!r} is not known; choose one of {', '.join(MECHANISMS)}."
+            f"mechanism {name!r} is not known; choose one of {', '.join(MECHANISMS)}"
         )
     return MECHANISMS[name]
 
 
-def coefficients(series: Series, n: int) -> Array:
+def coefficients(series: "Series", n: int) -> F64:
     """First ``n`` coefficients of an encoder, zero where an explicit one has ended."""
     if isinstance(series, fx.Blt):
         return series.coefficients(n)
@@ -370,7 +367,7 @@ def coefficients(series: Series, n: int) -> Array:
     return padded
 
 
-def _dyadic(series: Series, n: int) -> Array:
+def _dyadic(series: "Series", n: int) -> F64:
     """Coefficients rounded to multiples of 2**-12, without trailing zeros."""
     if isinstance(series, fx.Blt):
         # |c_k| <= sum(omega) theta**(k-1): past this index every coefficient rounds to 0.
@@ -385,6 +382,6 @@ def _stored(windows: int | None) -> int:
     if windows is None or windows > MOST_STORED:
         raise ConfigError(
             f"this mechanism would keep {windows} past windows and the limit is {MOST_STORED}; use "
-            '"blt" without strict mode, which keeps a few buffers, or fewer releases.'
+            '"blt" without strict mode, which keeps a few buffers, or fewer releases'
         )
     return windows

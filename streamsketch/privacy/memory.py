@@ -5,8 +5,6 @@ rows between two releases) are combined; what it holds of them is a frozen `Held
 release to the next. Only decay leaves integer arithmetic, where panes are combined.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol

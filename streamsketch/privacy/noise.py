@@ -16,8 +16,6 @@ Both take their randomness as a function ``count -> bytes``; `os.urandom` holds 
 fork could duplicate.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable
@@ -28,13 +26,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streamsketch.arrays import F64, I64
 from streamsketch.errors import ConfigError
 
 __all__ = ["Entropy", "discrete_gaussian", "gaussian", "system_entropy", "seeded_entropy"]
 
 Entropy: TypeAlias = Callable[[int], bytes]
-Integers: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +61,7 @@ def seeded_entropy(generator: np.random.Generator) -> Entropy:
     return generator.bytes
 
 
-def gaussian(count: int, sigma: float, entropy: Entropy = system_entropy) -> Floats:
+def gaussian(count: int, sigma: float, entropy: Entropy = system_entropy) -> F64:
     """Independent ``N(0, sigma**2)`` draws.
 
     Args:
@@ -87,7 +84,7 @@ def gaussian(count: int, sigma: float, entropy: Entropy = system_entropy) -> Flo
     return np.asarray(sigma * pair[:count] + 0.0, dtype=np.float64)
 
 
-def discrete_gaussian(count: int, sigma: int, entropy: Entropy = system_entropy) -> Integers:
+def discrete_gaussian(count: int, sigma: int, entropy: Entropy = system_entropy) -> I64:
     """Exact draws from the discrete Gaussian: ``P(y)`` proportional to ``exp(-y**2/(2 sigma**2))``.
 
     Args:
@@ -111,7 +108,7 @@ def discrete_gaussian(count: int, sigma: int, entropy: Entropy = system_entropy)
     if not 1 <= sigma <= LARGEST_SIGMA or int(sigma) != sigma:
         raise ConfigError(
             f"sigma of the discrete Gaussian is {sigma!r}; it must be a whole number of lattice "
-            "units from 1 to 2**52; choose a larger budget or a coarser lattice."
+            "units from 1 to 2**52; choose a larger budget or a coarser lattice"
         )
     sigma = int(sigma)
     scale = sigma + 1
@@ -130,7 +127,7 @@ def discrete_gaussian(count: int, sigma: int, entropy: Entropy = system_entropy)
     return out
 
 
-def _gaussian_exponent(y: Integers, sigma: int, scale: int) -> Callable[[int], Fraction]:
+def _gaussian_exponent(y: I64, sigma: int, scale: int) -> Callable[[int], Fraction]:
     def exact(i: int) -> Fraction:
         shift = Fraction(abs(int(y[i]))) - Fraction(sigma * sigma, scale)
         return shift * shift / (2 * sigma * sigma)
@@ -138,7 +135,7 @@ def _gaussian_exponent(y: Integers, sigma: int, scale: int) -> Callable[[int], F
     return exact
 
 
-def _discrete_laplace(count: int, scale: int, entropy: Entropy) -> Integers:
+def _discrete_laplace(count: int, scale: int, entropy: Entropy) -> I64:
     """Exact ``P(y)`` proportional to ``exp(-|y| / scale)``; about ``count`` draws (CKS20, alg. 2)."""
     u = _below(int(count * 1.6) + 8, scale, entropy)
     keep = _bernoulli_exp(u / scale, entropy, lambda i: Fraction(int(u[i]), scale))
@@ -149,7 +146,7 @@ def _discrete_laplace(count: int, scale: int, entropy: Entropy) -> Integers:
     return np.asarray(y[~(negative & (magnitude == 0))])
 
 
-def _geometric(count: int, entropy: Entropy) -> Integers:
+def _geometric(count: int, entropy: Entropy) -> I64:
     """How often Bernoulli(exp(-1)) succeeds before it first fails."""
     successes = np.zeros(count, dtype=np.int64)
     going = np.arange(count)
@@ -161,7 +158,7 @@ def _geometric(count: int, entropy: Entropy) -> Integers:
     return successes
 
 
-def _below(count: int, bound: int, entropy: Entropy) -> Integers:
+def _below(count: int, bound: int, entropy: Entropy) -> I64:
     """Uniform whole numbers in ``[0, bound)`` by rejection: no modulo bias."""
     mask = np.uint64((1 << max(1, (bound - 1).bit_length())) - 1)
     out = np.empty(0, dtype=np.int64)
@@ -172,7 +169,7 @@ def _below(count: int, bound: int, entropy: Entropy) -> Integers:
 
 
 def _bernoulli_exp(
-    gamma: Floats, entropy: Entropy, exact: Callable[[int], Fraction], doubt: float = DOUBT
+    gamma: F64, entropy: Entropy, exact: Callable[[int], Fraction], doubt: float = DOUBT
 ) -> npt.NDArray[np.bool_]:
     """Exact Bernoulli(exp(-gamma)) for each gamma >= 0.
 

@@ -4,16 +4,15 @@ A noiser is a value that holds no state: what the next noise depends on are name
 given back, which the releaser keeps and saves.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from streamsketch.arrays import F64, I64
 from streamsketch.errors import PrivacyError
 from streamsketch.privacy import factorization as fx
 from streamsketch.privacy.noise import Entropy, discrete_gaussian, gaussian
@@ -21,8 +20,6 @@ from streamsketch.storage.files import Arrays
 
 __all__ = ["DYADIC_BITS", "Buffered", "Lattice", "Noiser", "Stored"]
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
 
 #: Strict mode rounds the encoder to multiples of 2**-12, so that encoded sums are whole numbers.
 DYADIC_BITS = 12
@@ -34,7 +31,7 @@ class Noiser(Protocol):
     def start(self) -> Arrays:
         """What the first noise depends on."""
 
-    def next(self, past: Arrays, x: Integers, entropy: Entropy) -> tuple[npt.NDArray[Any], Arrays]:
+    def next(self, past: Arrays, x: I64, entropy: Entropy) -> tuple[npt.NDArray[Any], Arrays]:
         """The noisy window (int64, or float64 in strict mode, in units of 2**-16), and the new past."""
 
     def check(self, past: Arrays) -> Arrays:
@@ -49,19 +46,19 @@ class Noiser(Protocol):
 class Stored:
     """Continuous noise ``(C**-1 z)_t`` from the stored past ``z``; ``(t, width)`` float64."""
 
-    c: Array
+    c: F64
     width: int
     sigma: float
 
     @cached_property
-    def _inverse(self) -> Array:
+    def _inverse(self) -> F64:
         return fx.inverse(self.c)
 
     def start(self) -> Arrays:
         """No ``z`` yet."""
         return {"z": np.empty((0, self.width))}
 
-    def next(self, past: Arrays, x: Integers, entropy: Entropy) -> tuple[Integers, Arrays]:
+    def next(self, past: Arrays, x: I64, entropy: Entropy) -> tuple[I64, Arrays]:
         """Noise for one more window, rounded to the lattice and added."""
         z, before = gaussian(self.width, self.sigma, entropy), past["z"]
         weights = self._inverse[1 : len(before) + 1][::-1]
@@ -87,7 +84,7 @@ class Buffered:
         """Empty buffers."""
         return {"buffers": np.zeros((len(self.blt.theta), self.width))}
 
-    def next(self, past: Arrays, x: Integers, entropy: Entropy) -> tuple[Integers, Arrays]:
+    def next(self, past: Arrays, x: I64, entropy: Entropy) -> tuple[I64, Arrays]:
         """Noise for one more window, rounded to the lattice and added."""
         theta, omega = np.asarray(self.blt.theta)[:, None], np.asarray(self.blt.omega)
         noise = gaussian(self.width, self.sigma, entropy) - omega @ past["buffers"]
@@ -100,7 +97,7 @@ class Buffered:
         if len(buffers) != len(self.blt.theta):
             raise PrivacyError(
                 f"saved noise has {len(buffers)} buffers but the settings need "
-                f"{len(self.blt.theta)}; restore the settings this stream was started with."
+                f"{len(self.blt.theta)}; restore the settings this stream was started with"
             )
         return {"buffers": buffers}
 
@@ -113,7 +110,7 @@ class Lattice:
     are decoded from ``y`` alone, by ``xhat_t = y_t - sum_{k>0} c[k] xhat_{t-k}`` in floats.
     """
 
-    c: Array
+    c: F64
     width: int
     sigma: float
 
@@ -129,7 +126,7 @@ class Lattice:
             "decoded": np.empty((0, self.width)),
         }
 
-    def next(self, past: Arrays, x: Integers, entropy: Entropy) -> tuple[Array, Arrays]:
+    def next(self, past: Arrays, x: I64, entropy: Entropy) -> tuple[F64, Arrays]:
         """Encode exactly, add exact noise, decode."""
         whole = np.rint(self.c * 2**DYADIC_BITS).astype(np.int64)
         exact = np.concatenate([past["x"], x[None]])[-len(self.c) :]
@@ -137,14 +134,14 @@ class Lattice:
         if largest > 2.0**61:
             raise PrivacyError(
                 "the sums have outgrown the 62 bits of strict mode's exact arithmetic; release "
-                "more often or start a new stream."
+                "more often or start a new stream"
             )
         y = whole[: len(exact)][::-1] @ exact + discrete_gaussian(
             self.width, self.whole_sigma, entropy
         )
         before = past["decoded"]
         weights = self.c[1 : len(before) + 1][::-1]
-        decoded: Array = y * 2.0**-DYADIC_BITS
+        decoded: F64 = y * 2.0**-DYADIC_BITS
         if len(weights):
             decoded = decoded - weights @ before[-len(weights) :]
         if len(self.c) > 1:
@@ -165,11 +162,11 @@ def _checked(arrays: Arrays, name: str, dtype: Any, width: int) -> npt.NDArray[A
         found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
         raise PrivacyError(
             f"the saved noise {name!r} is {found}, expected {np.dtype(dtype)} of shape "
-            f"(any, {width}); the state is not of this stream: restore the right one."
+            f"(any, {width}); the state is not of this stream: restore the right one"
         )
     if not np.isfinite(array).all():
         raise PrivacyError(
             f"the saved noise {name!r} holds values that are not finite; the state was damaged: restore the "
-            "right one."
+            "right one"
         )
     return array

@@ -5,8 +5,6 @@ and gives back the next one. A state whose operator, promise, ledger or noise do
 going on would be a second release.
 """
 
-from __future__ import annotations
-
 import hmac
 import math
 import secrets
@@ -78,7 +76,7 @@ class PrivateReleaser:
     @classmethod
     def of(
         cls, stream: Stream, plan: Plan, generator: np.random.Generator | None = None
-    ) -> PrivateReleaser:
+    ) -> "PrivateReleaser":
         """The releaser of a plan; with a generator, in test mode.
 
         Raises:
@@ -87,7 +85,7 @@ class PrivateReleaser:
         if plan.settings.unit == "user" and stream.schema.user_column is None:
             raise ConfigError(
                 'unit is "user" but the schema declares no user column, so nobody can tell users '
-                'apart; declare one with kind = "user_id", or set unit = "row".'
+                'apart; declare one with kind = "user_id", or set unit = "row"'
             )
         entropy = system_entropy if generator is None else seeded_entropy(generator)
         return cls(stream, plan, *_armed(stream, plan), entropy, generator is not None)
@@ -161,19 +159,19 @@ class PrivateReleaser:
         if total.shape != state.seen.shape or total.dtype != np.int64:
             raise PrivacyError(
                 f"the sum to release is {total.dtype} of shape {total.shape}, expected int64 of "
-                f"shape {state.seen.shape}; pass Sketch.total of the same operator."
+                f"shape {state.seen.shape}; pass Sketch.total of the same operator"
             )
         if count < state.seen_count:
             raise PrivacyError(
                 f"the rows of stream {name!r} are fewer than at the last release: the sums "
-                "are older than the ledger; restore sums and ledger from the same state file."
+                "are older than the ledger; restore sums and ledger from the same state file"
             )
         features = self.stream.features
         most = (count - state.seen_count) * features.norm_bound * ONE
         if np.abs((total - state.seen) * features.units).max(initial=0) > most:
             raise PrivacyError(
                 f"the sums of stream {name!r} moved further than its new rows can move "
-                "them; sums and ledger are not of the same state: restore both from one file."
+                "them; sums and ledger are not of the same state: restore both from one file"
             )
 
     def _in_budget(self, state: PrivateState) -> PrivateState:
@@ -276,7 +274,7 @@ class PrivateReleaser:
 
     def resumed(
         self, arrays: Arrays, body: dict[str, Any]
-    ) -> tuple[PrivateReleaser, PrivateState]:
+    ) -> "tuple[PrivateReleaser, PrivateState]":
         """The releaser and the state that `packed` gave.
 
         Raises:
@@ -319,7 +317,7 @@ class PrivateReleaser:
                 raise PrivacyError(
                     f"stream {self.stream.name!r} was started with {key} = {saved.get(key)!r} and the settings "
                     f"now say {value!r}; a promise already given cannot be changed: set it back, or "
-                    "start a new stream for rows not used so far."
+                    "start a new stream for rows not used so far"
                 )
 
 

@@ -7,8 +7,6 @@ before anything runs. Queries use exact discrete noise, so a budget given as eps
 the zCDP bound, for queries and releases together.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import BudgetError, ConfigError
 from streamsketch.privacy.accountant import check_budget, epsilon_from_rho, rho_from_epsilon
 from streamsketch.privacy.noise import Entropy, discrete_gaussian, system_entropy
 from streamsketch.privacy.settings import Settings
 
 __all__ = ["Budget", "private_bounds", "private_histogram", "private_scale"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass
@@ -48,7 +45,7 @@ class Budget:
     paid: tuple[str, ...] = ()
 
     @classmethod
-    def split(cls, settings: Settings, shares: Mapping[str, float]) -> Budget:
+    def split(cls, settings: Settings, shares: Mapping[str, float]) -> "Budget":
         """Divide a budget.
 
         Raises:
@@ -59,11 +56,11 @@ class Budget:
         if sum(shares.values()) >= 1.0:
             raise ConfigError(
                 f"the shares {dict(shares)} add up to {sum(shares.values()):g}, which leaves nothing "
-                "for the releases; keep them below 1 together."
+                "for the releases; keep them below 1 together"
             )
         if settings.unit != "row":
             raise ConfigError(
-                'paid queries protect rows but unit is "user"; declare the limits instead.'
+                'paid queries protect rows but unit is "user"; declare the limits instead'
             )
         return cls(settings, dict(shares))
 
@@ -91,7 +88,7 @@ class Budget:
             why = "was asked already" if name in self.paid else "has no share"
             raise BudgetError(
                 f"the query {name!r} {why} (shares: {self.shares}); give it a share of its own in "
-                "Budget.split."
+                "Budget.split"
             )
         self.paid = (*self.paid, name)
         return self.whole * self.shares[name]
@@ -115,7 +112,7 @@ class Budget:
 
 def private_histogram(
     values: NDArray[Any],
-    edges: Sequence[float] | Floats,
+    edges: Sequence[float] | F64,
     rho: float,
     *,
     adjacency: str = "add_remove",
@@ -136,7 +133,7 @@ def private_histogram(
     check_budget("rho", rho)
     edges = np.asarray(edges, np.float64)
     if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
-        raise ConfigError("histogram edges must be at least two increasing numbers.")
+        raise ConfigError("histogram edges must be at least two increasing numbers")
     values = np.asarray(values, np.float64).ravel()
     counts = np.histogram(values[~np.isnan(values)], edges)[0].astype(np.int64)
     squared = 2.0 if adjacency == "replace_one" else 1.0
@@ -184,7 +181,7 @@ def private_bounds(
     if not len(occupied):
         raise ConfigError(
             f"no range of values stands out of the noise at rho = {rho:g}; use more pilot rows, a "
-            "larger share, or declare the limits."
+            "larger share, or declare the limits"
         )
     low, high = edges[occupied[0]], edges[occupied[-1] + 1]
     tiny = positive[0]

@@ -5,8 +5,6 @@ The caller saves `Releaser.packed` with the finished snapshot before anyone sees
 for bit; a release that was not saved was not seen either. No release is computed twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -109,7 +107,7 @@ class Releaser:
         if self._retired and self.private:
             raise PrivacyError(
                 f"stream {self.stream!r} no longer releases because {self._retired}; release from "
-                "there: the rows have one budget."
+                "there: the rows have one budget"
             )
         snapshot, self.state = self.method.release(self.state, total, count, span or {})  # type: ignore[arg-type]
         return snapshot
@@ -130,14 +128,14 @@ class Releaser:
         """Refuse every further private release, for a reason that the error states."""
         self._retired = reason
 
-    def fresh(self, origins: tuple[str, ...] = ()) -> Releaser:
+    def fresh(self, origins: tuple[str, ...] = ()) -> "Releaser":
         """A releaser of the same settings that has released nothing, of rows of these origins."""
         made: Releaser = object.__new__(Releaser)
         made.method, made._retired = self.method, ""
         made.state = made.method.start(origins)
         return made
 
-    def charge(self, budget: Budget) -> None:
+    def charge(self, budget: "Budget") -> None:
         """Enter the paid queries of the stream's budget into the ledger, before the first release.
 
         Args:
@@ -149,7 +147,7 @@ class Releaser:
         if not isinstance(self.state, PrivateState) or self.released:
             raise PrivacyError(
                 f"paid queries of stream {self.stream!r} belong before its first private release; "
-                "enter them when the releaser is made."
+                "enter them when the releaser is made"
             )
         ledger = self.state.ledger.copy()
         for entry in budget.entries():

@@ -1,7 +1,5 @@
 """What was spent, on what and under which assumption, in words for a data-protection officer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,7 @@ NEIGHBOURS = {
 }
 
 
-def explain(subject: Snapshot | Ledger | Releaser) -> str:
+def explain(subject: "Snapshot | Ledger | Releaser") -> str:
     """Describe the privacy of a snapshot, a ledger or a releaser.
 
     Only facts that may be published are used.

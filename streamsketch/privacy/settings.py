@@ -1,7 +1,5 @@
 """What a user declares about privacy: the budget, the unit it protects and the public limits."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -70,7 +68,7 @@ class Settings:
         if (self.epsilon is None) == (self.rho is None):
             raise ConfigError(
                 f"epsilon is {self.epsilon!r} and rho is {self.rho!r}; exactly one of them "
-                'states the budget; set one, or mechanism = "none" for no privacy.'
+                'states the budget; set one, or mechanism = "none" for no privacy'
             )
         check_delta(self.delta)
         if self.epsilon is not None:
@@ -84,18 +82,18 @@ class Settings:
                 _whole(name, getattr(self, name))
         weight = self.count_weight
         if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
-            raise ConfigError(f"count_weight is {weight!r}; it must be a finite number above 0.")
+            raise ConfigError(f"count_weight is {weight!r}; it must be a finite number above 0")
         _one_of("unit", self.unit, ("row", "user"))
         _one_of("adjacency", self.adjacency, ("add_remove", "replace_one"))
         if self.unit == "user" and self.epochs > 1:
             raise ConfigError(
                 f'epochs is {self.epochs} with unit "user", but a user may come back in every '
-                "epoch and the budget would add up; set epochs = 1 and releases to the whole run."
+                "epoch and the budget would add up; set epochs = 1 and releases to the whole run"
             )
         if self.unit == "row" and (self.windows, self.separation, self.rows) != (1, 1, 1):
             raise ConfigError(
                 f"windows, separation, rows are {(self.windows, self.separation, self.rows)} with "
-                'unit "row", but a row lies in one window; set unit = "user" to use them.'
+                'unit "row", but a row lies in one window; set unit = "user" to use them'
             )
 
     @property
@@ -139,9 +137,9 @@ class Settings:
 
 def _whole(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")

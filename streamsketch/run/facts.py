@@ -59,7 +59,7 @@ def privacy_of(store: Store) -> str:
     """
     newest = store.snapshots.newest(Snapshot.from_bytes)
     if newest is None:
-        raise StoreError(f"The store {store.url} has released nothing yet, so nothing was spent.")
+        raise StoreError(f"The store {store.url} has released nothing yet, so nothing was spent")
     texts = [f"{newest[0]}\n{explain(newest[1])}"]
     folder = store.state_path
     state = None if folder is None else folder / "release.safetensors"

@@ -37,7 +37,7 @@ def open_store(name: str) -> Store:
     if not store.fs.exists(store.root):
         raise ConfigError(
             f"There is no store at {name!r}; give the folder that [store] path names, its "
-            "pipeline file, or run the pipeline first."
+            "pipeline file, or run the pipeline first"
         )
     return store
 
@@ -62,7 +62,7 @@ def open_generator(name: str) -> "tuple[str, LatentModel]":
     newest = store.checkpoints.newest(Generator.from_bytes)
     if newest is None:
         raise StoreError(
-            f"The store {store.url} has no checkpoint yet; train one with `streamsketch train`."
+            f"The store {store.url} has no checkpoint yet; train one with `streamsketch train`"
         )
     return newest
 

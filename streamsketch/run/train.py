@@ -103,7 +103,7 @@ def newest_snapshot(store: "Store") -> tuple[str, Snapshot]:
     newest = store.snapshots.newest(Snapshot.from_bytes)
     if newest is None:
         raise StoreError(
-            f"The store {store.url} has no snapshot to train on; consume or replay a stream first."
+            f"The store {store.url} has no snapshot to train on; consume or replay a stream first"
         )
     return newest
 

@@ -4,15 +4,11 @@ This module imports numba and compiles on first use: import it inside functions.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64, I32, I64
 from streamsketch.features.kernels.fused import jit
 
 __all__ = ["choose"]
-
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 
 @jit

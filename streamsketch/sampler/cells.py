@@ -6,13 +6,12 @@ the data's relative counts p. A row is chosen so that :math:`\sum_c w_c r_c^2` g
 takes a few microseconds a row, since a row touches one cell of each table.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.sampler.latents import finite
 from streamsketch.sampler.request import Pool
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CellHerding", "CellMatching", "cell_matching", "without_cell_noise"]
 
-Array = NDArray[np.float64]
 
 FLOOR = 0.01  # added to a cell's share before it is divided by
 RATIO = 6  # fresh candidates for each output: drawing them is most of the time
@@ -40,7 +38,7 @@ class CellHerding:
         target: (size,) relative counts that all outputs together should have.
     """
 
-    def __init__(self, layout: CellLayout, target: Array) -> None:
+    def __init__(self, layout: "CellLayout", target: F64) -> None:
         self.layout = layout
         self.weights = 1.0 / (np.maximum(target, 0.0) + FLOOR)
 
@@ -51,8 +49,8 @@ class CellHerding:
         return cells_of_rows(self.layout, self.layout.codes(x))
 
     def choose(
-        self, residual: Array, target: Array, cells: NDArray[np.int32], k: int
-    ) -> tuple[NDArray[np.int64], Array]:
+        self, residual: F64, target: F64, cells: NDArray[np.int32], k: int
+    ) -> tuple[NDArray[np.int64], F64]:
         """Choose k of the candidates with these cells; their rows, and the residual after them."""
         from streamsketch.sampler.cell_kernels import choose
 
@@ -63,12 +61,12 @@ class CellHerding:
         choose(cells, value, self.weights * target, self.weights, ratio, WIDTH, rows)
         return rows, self.after(residual, target, cells[rows])
 
-    def after(self, residual: Array, target: Array, cells: NDArray[np.int32]) -> Array:
+    def after(self, residual: F64, target: F64, cells: NDArray[np.int32]) -> F64:
         """The residual after rows with these cells (k, tables) were issued."""
         drawn = np.bincount(cells.ravel(), minlength=self.layout.size)
         return np.asarray(residual + len(cells) * target - drawn)
 
-    def gain(self, residual: Array, count: int, target: Array) -> float:
+    def gain(self, residual: F64, count: int, target: F64) -> float:
         """How many times closer to the target ``count`` outputs are than independent draws."""
         apart = float(self.weights @ residual**2)
         alone = count * float(self.weights @ (target * (1.0 - target)))
@@ -88,7 +86,7 @@ class CellMatching:
         mean: Relative counts of the target.
     """
 
-    def __init__(self, request: Request, key: str, herding: CellHerding, mean: Array) -> None:
+    def __init__(self, request: "Request", key: str, herding: CellHerding, mean: F64) -> None:
         self.request, self.key, self.herding, self.mean = request, key, herding, mean
         self.round = int(np.clip(MOST // (RATIO * herding.layout.tables), 64, 1024))
 
@@ -96,7 +94,7 @@ class CellMatching:
         """Candidates for k outputs."""
         return RATIO * k + WIDTH
 
-    def gain(self, residual: Array, count: int) -> float:
+    def gain(self, residual: F64, count: int) -> float:
         """See `CellHerding.gain`."""
         return self.herding.gain(residual, count, self.mean)
 
@@ -116,7 +114,7 @@ class CellMatching:
         return rows
 
 
-def cell_matching(request: Request, snapshot: Snapshot, key: str) -> CellMatching:
+def cell_matching(request: "Request", snapshot: "Snapshot", key: str) -> CellMatching:
     """The matching of a snapshot's counts of cells.
 
     Raises:
@@ -135,7 +133,7 @@ def cell_matching(request: Request, snapshot: Snapshot, key: str) -> CellMatchin
     return CellMatching(request, key, CellHerding(layout, target), target)
 
 
-def without_cell_noise(released: Array, own: Array, noise: float, layout: CellLayout) -> Array:
+def without_cell_noise(released: F64, own: F64, noise: float, layout: "CellLayout") -> F64:
     """Released relative counts with their noise shrunk away towards the generator's own.
 
     Table by table, the share of the gap that is more than noise is kept (positive-part James-Stein):
@@ -148,7 +146,7 @@ def without_cell_noise(released: Array, own: Array, noise: float, layout: CellLa
     return np.asarray(own + kept * (released - own))
 
 
-def _own_counts(request: Request, key: str, layout: CellLayout) -> Array:
+def _own_counts(request: "Request", key: str, layout: "CellLayout") -> F64:
     """The generator's own relative counts, estimated once per generator."""
     history, name = request.history, f"{key}/own"
     if history.pools.get(name, {}).get("generator") != str(request.generator.id):

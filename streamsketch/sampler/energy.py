@@ -13,16 +13,13 @@ one point fly off. Up to terms free of ``x`` the squared distance is
 and the solver follows ``N grad F``, which is of order one for every N.
 """
 
-from __future__ import annotations
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.sampler.kernels import Kernel, squared_distances
 from streamsketch.sampler.targets import SampleTarget, Target, attraction
-
-Array = NDArray[np.float64]
 
 _CHUNK = 2_000_000  # pairs of points held at once
 
@@ -68,7 +65,7 @@ def energy_points(
     steps: int = 1000,
     rate: float | None = None,
     polish: bool = True,
-) -> Array:
+) -> F64:
     """Choose ``k`` points so that they and the history together match the target.
 
     Args:
@@ -94,7 +91,7 @@ def energy_points(
         [0.67, -0.67]
     """
     if k < 0:
-        raise ConfigError(f"energy_points: k={k} must be at least 0.")
+        raise ConfigError(f"energy_points: k={k} must be at least 0")
     y = _points(np.zeros((0, target.d)) if history is None else history, target.d, "history")
     rng = np.random.default_rng(seed)
     x = target.sample(rng, k)
@@ -107,7 +104,7 @@ def energy_points(
     return _lbfgs(target, x, y) if polish and not estimated else x
 
 
-def force(target: Target, x: Array, y: Array) -> Array:
+def force(target: Target, x: F64, y: F64) -> F64:
     """``N grad F`` at ``x (k, d)`` for history ``y (Kp, d)``: the direction of steepest ascent."""
     k, history_size = len(x), len(y)
     on_target, on_history = signed_measure(k, history_size)
@@ -117,7 +114,7 @@ def force(target: Target, x: Array, y: Array) -> Array:
     return np.asarray(out * (k / (k + history_size)))
 
 
-def _objective(target: Target, x: Array, y: Array) -> float:
+def _objective(target: Target, x: F64, y: F64) -> float:
     """``(N / K) F``: its gradient at one point is `force` divided by ``k``."""
     k, history_size = len(x), len(y)
     on_target, on_history = signed_measure(k, history_size)
@@ -129,8 +126,8 @@ def _objective(target: Target, x: Array, y: Array) -> float:
 
 
 def _adam(
-    target: Target, x: Array, y: Array, rng: np.random.Generator, steps: int, rate: float
-) -> Array:
+    target: Target, x: F64, y: F64, rng: np.random.Generator, steps: int, rate: float
+) -> F64:
     x = x.copy()
     first, second = np.zeros_like(x), np.zeros_like(x)
     for step in range(1, steps + 1):
@@ -143,12 +140,12 @@ def _adam(
     return x
 
 
-def _lbfgs(target: Target, x: Array, y: Array) -> Array:
+def _lbfgs(target: Target, x: F64, y: F64) -> F64:
     from scipy.optimize import minimize
 
     shape, k = x.shape, len(x)
 
-    def both(flat: Array) -> tuple[float, Array]:
+    def both(flat: F64) -> tuple[float, F64]:
         at = flat.reshape(shape)
         return _objective(target, at, y), (force(target, at, y) / k).ravel()
 
@@ -157,7 +154,7 @@ def _lbfgs(target: Target, x: Array, y: Array) -> Array:
     return np.asarray(found.x.reshape(shape)) if better else x
 
 
-def _mean_kernel(kernel: Kernel, x: Array, y: Array) -> float:
+def _mean_kernel(kernel: Kernel, x: F64, y: F64) -> float:
     rows = max(1, _CHUNK // max(len(y), 1))
     total = 0.0
     for i in range(0, len(x), rows):
@@ -165,7 +162,7 @@ def _mean_kernel(kernel: Kernel, x: Array, y: Array) -> float:
     return total / (len(x) * len(y))
 
 
-def _mean_attraction(kernel: Kernel, x: Array, y: Array) -> Array:
+def _mean_attraction(kernel: Kernel, x: F64, y: F64) -> F64:
     rows = max(1, _CHUNK // max(len(x), 1))
     out = np.zeros_like(x)
     for i in range(0, len(y), rows):
@@ -180,10 +177,10 @@ def _length(target: Target) -> float:
     return length if length > 0.0 else 1.0
 
 
-def _points(points: ArrayLike, d: int, name: str) -> Array:
+def _points(points: ArrayLike, d: int, name: str) -> F64:
     x = np.asarray(points, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] != d:
-        raise ConfigError(f"{name} have shape {x.shape}; the target needs (n, {d}).")
+        raise ConfigError(f"{name} have shape {x.shape}; the target needs (n, {d})")
     if not np.isfinite(x).all():
-        raise DataError(f"{name} hold NaN or inf; drop those rows first.")
+        raise DataError(f"{name} hold NaN or inf; drop those rows first")
     return x

@@ -14,19 +14,16 @@ the energy distance, from ``|x| = C_d (2/pi) E_theta int_0^inf (1 - cos(r theta.
 ``C_d = sqrt(pi) Gamma((d+1)/2) / Gamma(d/2)``: its value at mass zero needs no cut-off at 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features import FeatureMap
 from streamsketch.sampler.kernels import squared_distances
-
-Array = NDArray[np.float64]
 
 _RADIUS = 51.0  # largest frequency times the target's standard deviation, where d <= 3
 
@@ -34,16 +31,16 @@ _RADIUS = 51.0  # largest frequency times the target's standard deviation, where
 class Features(Protocol):
     """What selection needs of a feature map."""
 
-    omega: Array
+    omega: F64
 
-    def features(self, x: Any) -> Array:
+    def features(self, x: Any) -> F64:
         """``(n, d) -> (n, 2m)``: cosines, then sines."""
 
     def features32(self, x: Any) -> NDArray[np.float32]:
         """The same in float32."""
 
 
-def energy_frequencies(d: int, m: int, length: float, seed: int = 0) -> tuple[Array, Array]:
+def energy_frequencies(d: int, m: int, length: float, seed: int = 0) -> tuple[F64, F64]:
     """Frequencies and weights for which the sketch distance is the energy distance.
 
     Up to three dimensions a grid of radii on spread directions (the Fourier form of sliced
@@ -68,7 +65,7 @@ def energy_frequencies(d: int, m: int, length: float, seed: int = 0) -> tuple[Ar
         True
     """
     if m < 1 or not (np.isfinite(length) and length > 0.0):
-        raise ConfigError(f"energy_frequencies: m={m} and length={length} must be positive.")
+        raise ConfigError(f"energy_frequencies: m={m} and length={length} must be positive")
     unit = length / _gaussian_spread(d)
     if d <= 3:
         count = {1: 1, 2: max(1, round(m / 64)), 3: max(1, round(m / 16))}[d]
@@ -87,7 +84,7 @@ def energy_frequencies(d: int, m: int, length: float, seed: int = 0) -> tuple[Ar
     return np.ascontiguousarray(omega), _constant(d) * 2.0 / np.pi * weights
 
 
-def energy_weights(omega: Array, cells: int = 24) -> Array:
+def energy_weights(omega: F64, cells: int = 24) -> F64:
     """Weights that turn the distance of given frequencies into the energy distance.
 
     The density of the radii is read off the frequencies themselves: each cell of log radius
@@ -133,7 +130,7 @@ class Choice:
     """Result of one selection: row numbers of the candidates, and the residual afterwards."""
 
     rows: NDArray[np.int64]
-    residual: Array
+    residual: F64
 
 
 class Herding:
@@ -164,7 +161,7 @@ class Herding:
     def __init__(
         self,
         features: Features,
-        weights: Array,
+        weights: F64,
         forget: float = 1.0,
         guard: float = 0.5,
     ) -> None:
@@ -172,20 +169,20 @@ class Herding:
         if weights.shape != (m,) or not (weights >= 0).all():
             raise ConfigError(
                 f"Herding: weights of shape {weights.shape} do not fit m={m} frequencies; "
-                "give one non-negative weight per frequency."
+                "give one non-negative weight per frequency"
             )
         if not 0.0 < forget <= 1.0:
-            raise ConfigError(f"Herding: forget={forget} must lie in (0, 1].")
+            raise ConfigError(f"Herding: forget={forget} must lie in (0, 1]")
         if not guard >= 0.0:
-            raise ConfigError(f"Herding: guard={guard} must be at least 0.")
+            raise ConfigError(f"Herding: guard={guard} must be at least 0")
         self.features, self.weights, self.d = features, weights, d
         self.forget, self.guard = forget, guard
         self._twice = np.concatenate([weights, weights])
 
     def choose(
         self,
-        residual: Array,
-        target: Array,
+        residual: F64,
+        target: F64,
         candidates: NDArray[Any],
         k: int,
         recent: NDArray[Any] | None = None,
@@ -210,11 +207,11 @@ class Herding:
         if k > len(x):
             raise ConfigError(
                 f"Herding: cannot choose k={k} of {len(x)} candidates; "
-                "offer more candidates or choose fewer."
+                "offer more candidates or choose fewer"
             )
         if not np.isfinite(x).all():
             raise DataError(
-                "Herding: candidates hold NaN or inf; the generator is broken, train it again."
+                "Herding: candidates hold NaN or inf; the generator is broken, train it again"
             )
         phi = self.features.features32(x)
         v = self._twice
@@ -234,27 +231,27 @@ class Herding:
             near.add(row)
         return Choice(rows, self._after(residual, target, self.features.features(x[rows])))
 
-    def after(self, residual: Array, target: Array, outputs: NDArray[Any]) -> Array:
+    def after(self, residual: F64, target: F64, outputs: NDArray[Any]) -> F64:
         """The residual after issuing ``outputs (k, d)`` in order, however they were chosen."""
         return self._after(
             residual, target, self.features.features(np.asarray(outputs, np.float64))
         )
 
-    def _after(self, residual: Array, target: Array, phi: Array) -> Array:
+    def _after(self, residual: F64, target: F64, phi: F64) -> F64:
         fade = self.forget ** np.arange(len(phi) - 1, -1, -1.0)
         return np.asarray(residual * self.forget ** len(phi) + fade.sum() * target - fade @ phi)
 
-    def distance(self, a: Array, b: Array) -> float:
+    def distance(self, a: F64, b: F64) -> float:
         """``sum v |a - b|^2 / 2`` of two mean features: D2 of the study for energy weights."""
         gap = a - b
         return float(0.5 * (self._twice * gap * gap).sum())
 
-    def spread(self, mean: Array) -> float:
+    def spread(self, mean: F64) -> float:
         """``E h(Z - Z')`` of two independent draws with these mean features."""
         m = self.weights.size
         return float(self.weights @ (1.0 - mean[:m] ** 2 - mean[m:] ** 2))
 
-    def gain(self, residual: Array, count: int, target: Array) -> float:
+    def gain(self, residual: F64, count: int, target: F64) -> float:
         """How many times closer to their target ``count`` outputs are than independent draws.
 
         ``E|Z - Z'| / (2 N D2)`` from sketches alone; 1 for independent draws, infinite for a residual
@@ -268,7 +265,7 @@ class Herding:
 class _Guard:
     """Which candidates stay clear of recent outputs and of those chosen before."""
 
-    def __init__(self, x: Array, recent: NDArray[Any] | None, share: float) -> None:
+    def __init__(self, x: F64, recent: NDArray[Any] | None, share: float) -> None:
         self.x = x
         self.radius = 0.0
         self.gap = np.full(len(x), np.inf)
@@ -289,7 +286,7 @@ class _Guard:
             self.gap = np.minimum(self.gap, (gap * gap).sum(axis=1))
 
 
-def energy_map(d: int, m: int, length: float, seed: int = 0) -> tuple[FeatureMap, Array]:
+def energy_map(d: int, m: int, length: float, seed: int = 0) -> tuple[FeatureMap, F64]:
     """The feature map of `energy_frequencies`, and its weights."""
     omega, weights = energy_frequencies(d, m, length, seed)
     return FeatureMap.from_frequencies(omega), weights
@@ -306,7 +303,7 @@ def _gaussian_spread(d: int) -> float:
     return 2.0 * _constant(d) / float(np.sqrt(np.pi))
 
 
-def _directions(d: int, count: int, seed: int) -> Array:
+def _directions(d: int, count: int, seed: int) -> F64:
     if d == 1:
         return np.ones((1, 1))
     if d == 2:
@@ -315,7 +312,7 @@ def _directions(d: int, count: int, seed: int) -> Array:
     return _on_sphere(_sobol(d, count, seed))
 
 
-def _sobol(d: int, n: int, seed: int) -> Array:
+def _sobol(d: int, n: int, seed: int) -> F64:
     from scipy.stats import qmc
 
     engine = qmc.Sobol(d, rng=np.random.default_rng(seed))
@@ -324,7 +321,7 @@ def _sobol(d: int, n: int, seed: int) -> Array:
     return np.asarray(np.clip(u, 1e-9, 1.0 - 1e-9))
 
 
-def _on_sphere(u: Array) -> Array:
+def _on_sphere(u: F64) -> F64:
     from scipy.special import ndtri
 
     g = ndtri(u)

@@ -6,8 +6,6 @@ kept as ``NAME.prev``. Samplers that share the file take turns under a lock; sam
 forks, and `merge` adds them, counting what they have in common once.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,13 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64
 from streamsketch.errors import DamagedFileError, SpecMismatchError, StoreError
 from streamsketch.sampler.unique import RowFilter
 from streamsketch.storage import locks
 from streamsketch.storage.files import pack, parsing, read_file, unpack, write_atomic
-
-Array = NDArray[np.float64]
-Points = NDArray[np.float32]
 
 _KIND = "history"
 _RECENT_IDS = 256
@@ -37,14 +33,14 @@ class Part:
     """What one writer issued: outputs and residual per target."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    residuals: dict[str, Array] = field(default_factory=dict)
+    residuals: dict[str, F64] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Outputs for all targets."""
         return sum(self.counts.values())
 
-    def copy(self) -> Part:
+    def copy(self) -> "Part":
         """An independent part; the arrays are replaced, never changed, so they are shared."""
         return Part(dict(self.counts), dict(self.residuals))
 
@@ -78,8 +74,8 @@ class History:
     parts: dict[str, Part] = field(default_factory=dict)
     operators: dict[str, dict[str, Any]] = field(default_factory=dict)
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pool_means: dict[str, Array] = field(default_factory=dict)
-    recent: dict[str, Points] = field(default_factory=dict)
+    pool_means: dict[str, F64] = field(default_factory=dict)
+    recent: dict[str, F32] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     versions: list[list[Any]] = field(default_factory=list)
     draws: int = 0
@@ -104,7 +100,7 @@ class History:
         if self.fingerprint and self.fingerprint != fingerprint:
             raise SpecMismatchError(
                 f"the history belongs to operator {self.fingerprint}, the generator to operator "
-                f"{fingerprint}; sample with a generator of the same spec, or start a new history."
+                f"{fingerprint}; sample with a generator of the same spec, or start a new history"
             )
         self.fingerprint = fingerprint
 
@@ -119,11 +115,11 @@ class History:
         if held.keys() != wanted.keys() or any(held[name] != wanted[name] for name in fixed):
             raise SpecMismatchError(
                 f"the history keeps target {key!r} in {_short(held)}, the sampler in "
-                f"{_short(wanted)}; use the same settings, or start a new history."
+                f"{_short(wanted)}; use the same settings, or start a new history"
             )
         return held
 
-    def residual(self, key: str, width: int) -> Array:
+    def residual(self, key: str, width: int) -> F64:
         """Residual to a target, over all writers: ``(width,)``."""
         total = np.zeros(width)
         for part in self.parts.values():
@@ -131,9 +127,7 @@ class History:
                 total += part.residuals[key]
         return total
 
-    def record(
-        self, key: str, residual: Array, points: Points, generator: str, keep: int
-    ) -> list[str]:
+    def record(self, key: str, residual: F64, points: F32, generator: str, keep: int) -> list[str]:
         """Enter outputs that were just issued.
 
         Args:
@@ -162,7 +156,7 @@ class History:
         self.versions[-1][1] += len(points)
         return ids
 
-    def copy(self) -> History:
+    def copy(self) -> "History":
         """An independent history of the same content and the same writer."""
         return History(
             self.fingerprint,
@@ -179,14 +173,14 @@ class History:
             None if self.rows is None else self.rows.copy(),
         )
 
-    def fork(self) -> History:
+    def fork(self) -> "History":
         """A copy that goes its own way: it writes under a new name and can be merged back."""
         forked = self.copy()
         forked.writer = secrets.token_hex(6)
         forked.salt = secrets.randbits(32)
         return forked
 
-    def merge(self, other: History) -> History:
+    def merge(self, other: "History") -> "History":
         """The history of both; outputs that they have in common count once.
 
         Raises:
@@ -211,15 +205,15 @@ class History:
             merged.rows = other.rows.copy() if self.rows is None else self.rows.merge(other.rows)
         return merged
 
-    def _take_operators(self, other: History) -> None:
+    def _take_operators(self, other: "History") -> None:
         for key, operator in other.operators.items():
             if self.operator(key, operator) != operator:
                 raise SpecMismatchError(
                     f"the histories keep target {key!r} in {_short(self.operators[key])} and "
-                    f"{_short(operator)}; merge forks of one history."
+                    f"{_short(operator)}; merge forks of one history"
                 )
 
-    def _take_pools(self, other: History) -> None:
+    def _take_pools(self, other: "History") -> None:
         for key, pool in other.pools.items():
             if key not in self.pools or self.pools[key]["rows"] < pool["rows"]:
                 self.pools[key] = dict(pool)
@@ -265,7 +259,7 @@ class History:
         return pack(_KIND, arrays, body)
 
     @classmethod
-    def from_bytes(cls, data: bytes, name: str = "the history") -> History:
+    def from_bytes(cls, data: bytes, name: str = "the history") -> "History":
         """The history that `to_bytes` wrote.
 
         Raises:
@@ -302,7 +296,7 @@ class History:
         write_atomic(path, self.to_bytes())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> History:
+    def load(cls, path: str | os.PathLike[str]) -> "History":
         """Read a history file.
 
         Raises:
@@ -316,7 +310,7 @@ class History:
             raise DamagedFileError(f"{e}; {_offer(path)}") from None
 
     @classmethod
-    def restore(cls, path: str | os.PathLike[str]) -> History:
+    def restore(cls, path: str | os.PathLike[str]) -> "History":
         """Put the earlier file ``NAME.prev`` in the place of ``NAME``, and read it.
 
         Raises:
@@ -361,9 +355,7 @@ def _keep(path: Path) -> None:
             spare.write_bytes(path.read_bytes())
         spare.replace(previous(path))
     except OSError as e:
-        raise StoreError(
-            f"cannot keep the earlier history of {path}: {e.strerror or e}."
-        ) from None
+        raise StoreError(f"cannot keep the earlier history of {path}: {e.strerror or e}") from None
 
 
 def _offer(path: Path) -> str:
@@ -377,7 +369,7 @@ def _offer(path: Path) -> str:
     )
 
 
-def _interleave(a: Points, b: Points) -> Points:
+def _interleave(a: F32, b: F32) -> F32:
     """Rows of both, once each, the newest of both last."""
     joined = list(a[::-1]), list(b[::-1])
     newest: dict[bytes, NDArray[np.float32]] = {}

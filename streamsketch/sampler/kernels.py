@@ -6,17 +6,13 @@ dimension when it is a mixture of Gaussians, ``h = integral (1 - exp(-t r^2)) nu
 one formula gives its potential against a Gaussian target (see `targets`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError
-
-Array = NDArray[np.float64]
 
 # Log-spaced quadrature of nu(dt): exponentially convergent for these smooth integrands.
 _STEP = 0.1
@@ -38,10 +34,10 @@ class Kernel:
     """
 
     name: str
-    value: Callable[[Array], Array]
-    slope: Callable[[Array], Array]
-    nodes: Array
-    masses: Array
+    value: Callable[[F64], F64]
+    slope: Callable[[F64], F64]
+    nodes: F64
+    masses: F64
     norm: bool = False
 
 
@@ -57,7 +53,7 @@ def smoothed_norm(a: float = 1e-6) -> Kernel:
     """
     _at_least_zero("a", a)
 
-    def slope(r2: Array) -> Array:
+    def slope(r2: F64) -> F64:
         return _inverse_power(a * a + r2, 0.5)
 
     masses = _power_masses(a, 0.5)
@@ -76,7 +72,7 @@ def power(a: float = 1e-6, alpha: float = 0.5) -> Kernel:
     _at_least_zero("a", a)
     _open_unit("alpha", alpha)
 
-    def slope(r2: Array) -> Array:
+    def slope(r2: F64) -> F64:
         return 2.0 * alpha * _inverse_power(a * a + r2, 1.0 - alpha)
 
     masses = _power_masses(a, alpha)
@@ -95,11 +91,11 @@ def ratio(a: float = 1.0, alpha: float = 0.5) -> Kernel:
     from scipy.special import gamma
 
     if not a > 0.0:
-        raise ConfigError(f"ratio kernel: a={a} must be a positive length.")
+        raise ConfigError(f"ratio kernel: a={a} must be a positive length")
     _open_unit("alpha", alpha)
     a2 = a * a
 
-    def slope(r2: Array) -> Array:
+    def slope(r2: F64) -> F64:
         base = a2 + r2
         return np.asarray(2.0 * base**-alpha - 2.0 * alpha * r2 * base ** (-alpha - 1.0))
 
@@ -119,7 +115,7 @@ def gaussian(scale: float = 1.0) -> Kernel:
         0.632121
     """
     if not scale > 0.0:
-        raise ConfigError(f"gaussian kernel: scale={scale} must be a positive length.")
+        raise ConfigError(f"gaussian kernel: scale={scale} must be a positive length")
     t = 0.5 / (scale * scale)
     return Kernel(
         f"gaussian(scale={scale:g})",
@@ -138,7 +134,7 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
 }
 
 
-def squared_distances(x: Array, y: Array) -> Array:
+def squared_distances(x: F64, y: F64) -> F64:
     """Squared distances ``(n, k)`` between rows of ``x (n, d)`` and ``y (k, d)``, float64.
 
     Examples:
@@ -160,7 +156,7 @@ def squared_distances(x: Array, y: Array) -> Array:
     return np.asarray(np.maximum(out, 0.0))
 
 
-def _power_masses(a: float, alpha: float) -> Array:
+def _power_masses(a: float, alpha: float) -> F64:
     """Masses of ``alpha / Gamma(1 - alpha) t^(-1-alpha) exp(-t a^2) dt`` at the nodes."""
     from scipy.special import gamma
 
@@ -173,7 +169,7 @@ def _power_masses(a: float, alpha: float) -> Array:
     return masses
 
 
-def _inverse_power(base: Array, exponent: float) -> Array:
+def _inverse_power(base: F64, exponent: float) -> F64:
     """``base ** -exponent`` with 0 at 0, where the gradient of the norm is taken as 0."""
     out = np.zeros_like(base)
     np.power(base, -exponent, out=out, where=base > 0.0)
@@ -182,9 +178,9 @@ def _inverse_power(base: Array, exponent: float) -> Array:
 
 def _at_least_zero(name: str, value: float) -> None:
     if not value >= 0.0:
-        raise ConfigError(f"kernel parameter {name}={value} must be at least 0.")
+        raise ConfigError(f"kernel parameter {name}={value} must be at least 0")
 
 
 def _open_unit(name: str, value: float) -> None:
     if not 0.0 < value < 1.0:
-        raise ConfigError(f"kernel parameter {name}={value} must lie strictly between 0 and 1.")
+        raise ConfigError(f"kernel parameter {name}={value} must lie strictly between 0 and 1")

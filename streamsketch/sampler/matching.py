@@ -1,15 +1,13 @@
 """What the outputs together aim at: the data's sketch, the generator's own, or its latent law."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64
 from streamsketch.errors import ConfigError
 from streamsketch.features import ONE
 from streamsketch.features.kernels import has_numba
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from streamsketch.sampler.request import Request
     from streamsketch.snapshot import Snapshot
 
-Array = NDArray[np.float64]
-Points = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +47,7 @@ class Matching:
         mean: Mean features of the target now.
     """
 
-    def __init__(self, request: Request, key: str, selector: Herding, mean: Array) -> None:
+    def __init__(self, request: "Request", key: str, selector: Herding, mean: F64) -> None:
         self.request, self.key, self.selector, self.mean = request, key, selector, mean
         self.round = max(1, min(_ROUND, request.candidates // _SHARE))
 
@@ -59,7 +55,7 @@ class Matching:
         """Candidates for one round of ``k`` outputs."""
         return self.request.candidates
 
-    def gain(self, residual: Array, count: int) -> float:
+    def gain(self, residual: F64, count: int) -> float:
         """How many times closer to the target ``count`` outputs are than independent draws."""
         return self.selector.gain(residual, count, self.mean)
 
@@ -71,7 +67,7 @@ class Matching:
         x = request.generator.sample_encoded(n, seed=request.next_seed(), label=request.label)
         return Pool(finite(x), x)
 
-    def choose(self, pool: Pool, k: int) -> Points:
+    def choose(self, pool: Pool, k: int) -> F32:
         """Choose ``k`` candidates, enter them in the history, and return their rows."""
         history = self.request.history
         residual = history.residual(self.key, self.mean.size)
@@ -97,13 +93,13 @@ class Matching:
         x = rows_of(request.generator, z, labels, request.next_seed())
         return Pool(x, x, z, labels)
 
-    def _improve(self, chosen: Pool, residual: Array) -> Pool:
+    def _improve(self, chosen: Pool, residual: F64) -> Pool:
         assert chosen.latents is not None
         z = optimise(self.selector, residual, self.mean, chosen.latents, self._points(chosen))
         x = rows_of(self.request.generator, z, chosen.labels, self.request.next_seed())
         return Pool(x, x, z, chosen.labels)
 
-    def _points(self, chosen: Pool) -> Callable[[Tensor], Tensor]:
+    def _points(self, chosen: Pool) -> "Callable[[Tensor], Tensor]":
         """The points of latents under the labels of those chosen, differentiable."""
         import torch
 
@@ -120,12 +116,12 @@ class LatentMatching(Matching):
         assert pool.latents is not None
         return replace(pool, points=pool.latents)
 
-    def _improve(self, chosen: Pool, residual: Array) -> Pool:
+    def _improve(self, chosen: Pool, residual: F64) -> Pool:
         pool = super()._improve(chosen, residual)
         assert pool.latents is not None
         return replace(pool, points=pool.latents)
 
-    def _points(self, chosen: Pool) -> Callable[[Tensor], Tensor]:
+    def _points(self, chosen: Pool) -> "Callable[[Tensor], Tensor]":
         return lambda z: z
 
 
@@ -138,7 +134,7 @@ class GeneratorMatching(Matching):
         self.refine(pool.points)
         return pool
 
-    def refine(self, x: Points) -> None:
+    def refine(self, x: F32) -> None:
         """Enter draws into the estimate.
 
         Outputs issued before under this generator were measured against the old estimate: their
@@ -177,7 +173,7 @@ class GeneratorMatching(Matching):
         self.refine(finite(x))
 
 
-def matching(request: Request) -> Matching | CellMatching:
+def matching(request: "Request") -> "Matching | CellMatching":
     """The matching that a request names, with what its history already knows.
 
     Raises:
@@ -186,17 +182,17 @@ def matching(request: Request) -> Matching | CellMatching:
     """
     if request.target not in TARGETS:
         raise ConfigError(
-            f"target={request.target!r} is unknown; choose one of {', '.join(TARGETS)}."
+            f"target={request.target!r} is unknown; choose one of {', '.join(TARGETS)}"
         )
     return TARGETS[request.target](request)
 
 
-def _data(request: Request) -> Matching | CellMatching:
+def _data(request: "Request") -> "Matching | CellMatching":
     snapshot = request.generator.snapshot
     if snapshot is None:
         raise ConfigError(
             'target="data" needs the released snapshot that the generator was trained on, and it '
-            'has none; use target="generator".'
+            'has none; use target="generator"'
         )
     fm, spec = snapshot.features, snapshot.spec
     if request.label is not None and spec.classes == 1:
@@ -220,13 +216,13 @@ def _data(request: Request) -> Matching | CellMatching:
     return Matching(request, key, selector, mean)
 
 
-def _by_cells(request: Request, snapshot: Snapshot) -> bool:
+def _by_cells(request: "Request", snapshot: "Snapshot") -> bool:
     """Whether counts of cells are there, and serve what is asked for."""
     plain = request.label is None and request.solver == "greedy" and request.forget == 1.0
     return plain and snapshot.cells is not None and has_numba()
 
 
-def _data_mean(request: Request, selector: Herding, snapshot: Snapshot) -> tuple[Array, float]:
+def _data_mean(request: "Request", selector: Herding, snapshot: "Snapshot") -> tuple[F64, float]:
     """Mean features of the data, or of its rows with one label; and their noise per coordinate."""
     blocks = snapshot.mean.reshape(snapshot.spec.classes, -1)
     noise = snapshot.release.noise_std / max(snapshot.count, 1.0)
@@ -240,11 +236,11 @@ def _data_mean(request: Request, selector: Herding, snapshot: Snapshot) -> tuple
     weights = np.concatenate([selector.weights, selector.weights])
     share = float((weights * block) @ like / ((weights * like) @ like))
     if not share > 0:
-        raise ConfigError(f"label={request.label!r} does not occur in the released sketch.")
+        raise ConfigError(f"label={request.label!r} does not occur in the released sketch")
     return np.asarray(block / share), noise / share
 
 
-def _own_mean(request: Request, key: str, features: Any) -> Array:
+def _own_mean(request: "Request", key: str, features: Any) -> F64:
     """The generator's own mean features, estimated once per generator."""
     history, name = request.history, f"{key}/own"
     if history.pools.get(name, {}).get("generator") != str(request.generator.id):
@@ -256,7 +252,7 @@ def _own_mean(request: Request, key: str, features: Any) -> Array:
     return history.pool_means[name]
 
 
-def without_noise(noisy: Array, own: Array, noise: float, omega: Array, group: int = 32) -> Array:
+def without_noise(noisy: F64, own: F64, noise: float, omega: F64, group: int = 32) -> F64:
     """A released mean with its noise shrunk away towards the generator's own mean.
 
     After N outputs the residual to the noise is N times the noise: taken for data, it would one day
@@ -285,7 +281,7 @@ def without_noise(noisy: Array, own: Array, noise: float, omega: Array, group: i
     return np.asarray(own + (kept * gap).ravel())
 
 
-def _own(request: Request) -> Matching:
+def _own(request: "Request") -> Matching:
     key = _key(request, "generator")
     some = request.generator.sample_encoded(512, seed=request.next_seed(), label=request.label)
     points = finite(some).astype(np.float64)
@@ -296,7 +292,7 @@ def _own(request: Request) -> Matching:
     return goal
 
 
-def _latent(request: Request) -> Matching:
+def _latent(request: "Request") -> Matching:
     p = request.generator.latent_dim
     target = GaussianTarget(p)
     selector = _energy_selector(request, _key(request, "latent"), p, target.spread)
@@ -305,7 +301,7 @@ def _latent(request: Request) -> Matching:
     )
 
 
-def _energy_selector(request: Request, key: str, d: int, length: float) -> Herding:
+def _energy_selector(request: "Request", key: str, d: int, length: float) -> Herding:
     wanted = {
         "kind": "energy",
         "d": d,
@@ -318,11 +314,11 @@ def _energy_selector(request: Request, key: str, d: int, length: float) -> Herdi
     return Herding(features, weights, request.forget, request.guard)
 
 
-def _key(request: Request, target: str) -> str:
+def _key(request: "Request", target: str) -> str:
     return target if request.label is None else f"{target}/label={request.label}"
 
 
-TARGETS: dict[str, Callable[[Request], Matching | CellMatching]] = {
+TARGETS: "dict[str, Callable[[Request], Matching | CellMatching]]" = {
     "data": _data,
     "generator": _own,
     "latent": _latent,

@@ -1,22 +1,18 @@
 """The sampling methods: each draws encoded rows for one request and enters them in its history."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.sampler.energy import energy_points
 from streamsketch.sampler.latents import check_latents, finite, rows_of
 from streamsketch.sampler.matching import matching
 from streamsketch.sampler.request import Request
 from streamsketch.sampler.targets import GaussianTarget
-
-Points = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
@@ -26,24 +22,24 @@ _SOBOL = 1 << 30  # points of one sequence
 _TRIES = 20  # pools without one new row before unique output is given up
 
 
-def iid(request: Request, n: int) -> Points:
+def iid(request: Request, n: int) -> F32:
     """Independent draws: the baseline."""
 
-    def draw(k: int) -> tuple[Points, Points]:
+    def draw(k: int) -> tuple[F32, F32]:
         x = request.generator.sample_encoded(k, seed=request.next_seed(), label=request.label)
         return finite(x), x[:, :0]
 
     return _filtered(request, n, draw, "iid")
 
 
-def sobol(request: Request, n: int) -> Points:
+def sobol(request: Request, n: int) -> F32:
     """Latents from one scrambled Sobol sequence, continued where the history stopped."""
     from scipy.special import ndtri
     from scipy.stats import qmc
 
     check_latents(request.generator, request.label)
 
-    def draw(k: int) -> tuple[Points, Points]:
+    def draw(k: int) -> tuple[F32, F32]:
         state = request.history.pools.setdefault("sobol", {"rows": 0})
         words = [
             request.seed,
@@ -65,12 +61,12 @@ def sobol(request: Request, n: int) -> Points:
     return _filtered(request, n, draw, "sobol")
 
 
-def energy(request: Request, n: int) -> Points:
+def energy(request: Request, n: int) -> F32:
     """Latents by HAW-C against the recent latents issued before (`energy_points`)."""
     check_latents(request.generator, request.label)
     target = GaussianTarget(request.generator.latent_dim)
 
-    def draw(k: int) -> tuple[Points, Points]:
+    def draw(k: int) -> tuple[F32, F32]:
         before = request.history.recent.get("energy")
         z = energy_points(target, min(k, _ENERGY_BATCH), before, request.next_seed(), steps=300)
         points = z.astype(np.float32)
@@ -79,10 +75,10 @@ def energy(request: Request, n: int) -> Points:
     return _filtered(request, n, draw, "energy")
 
 
-def history_aware(request: Request, n: int) -> Points:
+def history_aware(request: Request, n: int) -> F32:
     """Greedy choice among fresh candidates of what leaves the smallest residual; the default."""
     goal = matching(request)
-    issued: list[Points] = []
+    issued: list[F32] = []
     have = idle = 0
     while have < n:
         need = goal.needs(min(goal.round, n - have))
@@ -106,7 +102,7 @@ def history_aware(request: Request, n: int) -> Points:
     return _concatenated(issued, request.generator.schema.d)
 
 
-METHODS: dict[str, Callable[[Request, int], Points]] = {
+METHODS: dict[str, Callable[[Request, int], F32]] = {
     "history": history_aware,
     "energy": energy,
     "sobol": sobol,
@@ -114,16 +110,14 @@ METHODS: dict[str, Callable[[Request, int], Points]] = {
 }
 
 
-def _rows(request: Request, z: Points) -> Points:
+def _rows(request: Request, z: F32) -> F32:
     labels = request.generator.draw_labels(len(z), request.next_seed(), request.label)
     return rows_of(request.generator, z, labels, request.next_seed())
 
 
-def _filtered(
-    request: Request, n: int, draw: Callable[[int], tuple[Points, Points]], key: str
-) -> Points:
+def _filtered(request: Request, n: int, draw: Callable[[int], tuple[F32, F32]], key: str) -> F32:
     """Draw until ``n`` rows are accepted, entering each batch in the history."""
-    issued: list[Points] = []
+    issued: list[F32] = []
     have = idle = 0
     while have < n:
         x, space = draw(n - have)
@@ -145,11 +139,11 @@ def _refuse_exhausted(idle: int, have: int, n: int) -> None:
         raise DataError(
             f"only {have} of {n} unique rows could be drawn: {_TRIES} batches in a row held none "
             "that was not issued before; ask for fewer, reset the history, raise unique_capacity, "
-            "or train a generator that has not collapsed."
+            "or train a generator that has not collapsed"
         )
 
 
-def _concatenated(parts: list[Points], d: int) -> Points:
+def _concatenated(parts: list[F32], d: int) -> F32:
     return np.concatenate([np.empty((0, d), np.float32), *parts])
 
 
@@ -160,7 +154,7 @@ def check_method(method: str) -> None:
         ConfigError: It is not in `METHODS`.
     """
     if method not in METHODS:
-        raise ConfigError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
+        raise ConfigError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
 
 
 __all__ = ["METHODS", "check_method", "history_aware"]

@@ -1,7 +1,5 @@
 """What a call of the sampler achieved: scores beside those of independent draws, and a picture."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32
 from streamsketch.errors import DataError
 from streamsketch.evaluate.diversity import (
     coverage,
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from streamsketch.sampler.sampler import Sampler
 
-Points = NDArray[np.float32]
 
 _POOL = 4096
 _SCORED = 1024  # Vendi grows like n^3
@@ -50,7 +48,7 @@ class SamplingReport:
 
 
 def sampling_report(
-    sampler: Sampler, rows: pa.Table, held: pa.Table | None = None, seed: int = 0
+    sampler: "Sampler", rows: pa.Table, held: pa.Table | None = None, seed: int = 0
 ) -> SamplingReport:
     """Score rows that a sampler drew.
 
@@ -67,7 +65,7 @@ def sampling_report(
     schema, generator = sampler.generator.schema, sampler.generator
     x = np.ascontiguousarray(schema.encode(rows).x)
     if len(x) < 2:
-        raise DataError(f"a sampling report needs at least two rows, got {len(x)}.")
+        raise DataError(f"a sampling report needs at least two rows, got {len(x)}")
     seeds = np.random.SeedSequence([seed, 1]).generate_state(2)
     label = sampler.label
     if held is None:
@@ -85,7 +83,7 @@ def sampling_report(
     )
 
 
-def _scores(x: Points, rows: pa.Table, pool: Points) -> dict[str, float]:
+def _scores(x: F32, rows: pa.Table, pool: F32) -> dict[str, float]:
     some = x[:_SCORED]
     near = nearest_distances(x)
     found = {
@@ -101,7 +99,7 @@ def _scores(x: Points, rows: pa.Table, pool: Points) -> dict[str, float]:
     return found
 
 
-def picture(outputs: Points, iid: Points, pool: Points, reference: str, method: str) -> bytes:
+def picture(outputs: F32, iid: F32, pool: F32, reference: str, method: str) -> bytes:
     """The picture of Turinici (2022): outputs numbered in order over the target, beside iid draws.
 
     Args:
@@ -129,7 +127,7 @@ def picture(outputs: Points, iid: Points, pool: Points, reference: str, method: 
     return png(figure)
 
 
-def _draw(axis: Axes, points: NDArray[Any], pool: NDArray[Any], title: str) -> None:
+def _draw(axis: "Axes", points: NDArray[Any], pool: NDArray[Any], title: str) -> None:
     axis.scatter(pool[:, 0], pool[:, 1], s=3, color="#dfe3e8", linewidths=0)
     axis.scatter(points[:, 0], points[:, 1], s=14, color="#d95f02", linewidths=0, alpha=0.8)
     for i, (a, b) in enumerate(points[:_NUMBERED]):
@@ -139,7 +137,7 @@ def _draw(axis: Axes, points: NDArray[Any], pool: NDArray[Any], title: str) -> N
     axis.set_title(title, fontsize=10)
 
 
-def _plane(pool: Points) -> tuple[Any, tuple[str, str]]:
+def _plane(pool: F32) -> tuple[Any, tuple[str, str]]:
     """Where to look from: the plane itself in 2-D, else the first two principal directions."""
     d = pool.shape[1]
     if d == 2:

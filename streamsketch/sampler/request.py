@@ -1,7 +1,5 @@
 """One call of the sampler, and the candidates that it chooses among."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32
 from streamsketch.latent import LatentModel
 from streamsketch.sampler.history import History
 from streamsketch.sampler.latents import Codes
@@ -16,19 +15,17 @@ from streamsketch.sampler.unique import row_keys
 
 __all__ = ["Pool", "Request"]
 
-Points = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Pool:
     """Candidates: rows as issued, their points in the space of the aim, and latents if known."""
 
-    rows: Points
-    points: Points
-    latents: Points | None = None
+    rows: F32
+    points: F32
+    latents: F32 | None = None
     labels: Codes | None = None
 
-    def take(self, which: NDArray[Any]) -> Pool:
+    def take(self, which: NDArray[Any]) -> "Pool":
         """Some of the candidates."""
         latents, labels = (None if a is None else a[which] for a in (self.latents, self.labels))
         return Pool(self.rows[which], self.points[which], latents, labels)
@@ -63,7 +60,7 @@ class Request:
         words = [self.seed, self.history.salt, self.history.draws]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
-    def new(self, x: Points) -> NDArray[np.bool_]:
+    def new(self, x: F32) -> NDArray[np.bool_]:
         """Which rows were never issued and do not repeat an earlier one of ``x``."""
         if not self.unique:
             return np.ones(len(x), dtype=bool)
@@ -74,7 +71,7 @@ class Request:
         first[list({key: i for i, key in reversed(list(enumerate(keys)))}.values())] = True
         return np.asarray(fresh & first)
 
-    def enter(self, x: Points) -> None:
+    def enter(self, x: F32) -> None:
         """Remember rows as issued, where unique output was asked for."""
         if self.unique:
             assert self.history.rows is not None

@@ -1,7 +1,5 @@
 """The sampler: draws rows that differ from all it drew before."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32
 from streamsketch.errors import ConfigError
 from streamsketch.expect import expect, whole
 from streamsketch.latent import LatentModel, marked
@@ -23,7 +21,6 @@ from streamsketch.sampler.unique import RowFilter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Points = NDArray[np.float32]
 AT_A_TIME = 256  # rows that an iteration draws
 
 
@@ -88,9 +85,9 @@ class Sampler:
             expect(generator, (), "Sampler takes a generator", "fit one, or Generator.load(path)")
         check_method(method)
         if target not in TARGETS:
-            raise ConfigError(f"target={target!r} is unknown; choose one of {', '.join(TARGETS)}.")
+            raise ConfigError(f"target={target!r} is unknown; choose one of {', '.join(TARGETS)}")
         if solver not in ("greedy", "optimize"):
-            raise ConfigError(f"solver={solver!r} is unknown; choose greedy or optimize.")
+            raise ConfigError(f"solver={solver!r} is unknown; choose greedy or optimize")
         for name, value, least in (
             ("seed", seed, 0),
             ("candidates", candidates, 1),
@@ -99,10 +96,10 @@ class Sampler:
             ("unique_capacity", unique_capacity, 1),
         ):
             if value < least:
-                raise ConfigError(f"Sampler: {name}={value} must be at least {least}.")
+                raise ConfigError(f"Sampler: {name}={value} must be at least {least}")
         if label is not None and label not in generator.schema.label_classes:
             known = ", ".join(repr(c) for c in generator.schema.label_classes) or "none declared"
-            raise ConfigError(f"label={label!r} is not a value of the label column ({known}).")
+            raise ConfigError(f"label={label!r} is not a value of the label column ({known})")
         self.generator, self.seed, self.method, self.label = generator, seed, method, label
         self._settings: dict[str, Any] = {
             "target": target,
@@ -125,7 +122,7 @@ class Sampler:
             self.history = self._newest()
         self.history.attach(generator.fingerprint)
 
-    def sample(self, n: int, progress: Callable[[int], None] | None = None) -> pa.Table:
+    def sample(self, n: int, progress: Callable[[int], None] | None = None) -> "pa.Table":
         """Draw ``n`` rows with the stream's own column names and types.
 
         The history is saved before the rows are returned: a crash can lose rows that nobody
@@ -143,7 +140,7 @@ class Sampler:
         rows = self.generator.schema.decode(self.sample_encoded(n, progress))
         return marked(rows, self.generator)
 
-    def sample_encoded(self, n: int, progress: Callable[[int], None] | None = None) -> Points:
+    def sample_encoded(self, n: int, progress: Callable[[int], None] | None = None) -> F32:
         """Draw ``n`` encoded rows ``(n, d)`` float32; see `sample`."""
         n = whole(n, "n")
         if n == 0:

@@ -1,20 +1,16 @@
 """Gradient optimisation of latents against the residual: the alternative to greedy choice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64
 from streamsketch.sampler.herding import Herding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = NDArray[np.float64]
-Points = NDArray[np.float32]
 
 _STEPS = 50
 _RATE = 0.05
@@ -22,11 +18,11 @@ _RATE = 0.05
 
 def optimise(
     selector: Herding,
-    residual: Array,
-    mean: Array,
-    latents: Points,
-    points: Callable[[Tensor], Tensor],
-) -> Points:
+    residual: F64,
+    mean: F64,
+    latents: F32,
+    points: "Callable[[Tensor], Tensor]",
+) -> F32:
     """Move latents so that their points bring the residual nearest to zero together.
 
     Minimises ``|w + K (z_target - mean Phi(G(z)))|_v^2`` by Adam with a cosine-decayed rate from
@@ -63,5 +59,5 @@ def optimise(
         decay.step()
         with torch.no_grad():
             z *= length / z.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    moved: Points = z.detach().numpy()
+    moved: F32 = z.detach().numpy()
     return moved if np.isfinite(moved).all() else latents

@@ -1,16 +1,13 @@
 """Target measures: what the outputs of a sampler, taken together, should look like."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamsketch.arrays import F64
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.sampler.kernels import Kernel, smoothed_norm, squared_distances
-
-Array = NDArray[np.float64]
 
 
 class Target(Protocol):
@@ -23,16 +20,16 @@ class Target(Protocol):
     def spread(self) -> float:
         """``E h(Z - Z')`` of two independent draws."""
 
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> F64:
         """Independent draws ``(n, d)``."""
 
-    def potential(self, x: Array) -> Array:
+    def potential(self, x: F64) -> F64:
         """``U(x)`` for each row of ``x (n, d)``: ``(n,)``."""
 
-    def gradient(self, x: Array) -> Array:
+    def gradient(self, x: F64) -> F64:
         """Gradient of ``U`` at each row of ``x (n, d)``: ``(n, d)``."""
 
-    def batch(self, rng: np.random.Generator) -> Target:
+    def batch(self, rng: np.random.Generator) -> "Target":
         """The measure to use for one step: itself, or a mini-batch of its points."""
 
 
@@ -89,13 +86,13 @@ class MixtureTarget:
             self._spread = total
         return self._spread
 
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> F64:
         """Independent draws ``(n, d)`` float64."""
         which = rng.choice(self.weights.size, size=n, p=self.weights)
         noise = rng.standard_normal((n, self.d))
         return np.asarray(self.means[which] + self.scales[which, None] * noise)
 
-    def potential(self, x: Array) -> Array:
+    def potential(self, x: F64) -> F64:
         """``U(x) = E h(x - Z)``: ``(n,)``."""
         out = np.zeros(len(x))
         for mean, scale, weight in zip(self.means, self.scales, self.weights, strict=True):
@@ -103,7 +100,7 @@ class MixtureTarget:
             out += weight * self._profiles[float(scale)].value((gap * gap).sum(axis=1))
         return out
 
-    def gradient(self, x: Array) -> Array:
+    def gradient(self, x: F64) -> F64:
         """Gradient of `potential`: ``(n, d)``."""
         out = np.zeros_like(x)
         for mean, scale, weight in zip(self.means, self.scales, self.weights, strict=True):
@@ -112,14 +109,14 @@ class MixtureTarget:
             out += weight * slope[:, None] * gap
         return out
 
-    def mean_features(self, omega: Array) -> Array:
+    def mean_features(self, omega: F64) -> F64:
         """Exact mean of the feature map at ``omega (d, m)``: ``(2m,)``, cosines then sines."""
         phase = self.means @ omega
         squares = (omega * omega).sum(axis=0)
         mass = self.weights[:, None] * np.exp(-0.5 * self.scales[:, None] ** 2 * squares)
         return np.concatenate([(mass * np.cos(phase)).sum(0), (mass * np.sin(phase)).sum(0)])
 
-    def batch(self, rng: np.random.Generator) -> MixtureTarget:
+    def batch(self, rng: np.random.Generator) -> "MixtureTarget":
         """Itself: nothing to estimate."""
         return self
 
@@ -134,7 +131,7 @@ class GaussianTarget(MixtureTarget):
 
     def __init__(self, d: int, kernel: Kernel | None = None) -> None:
         if d < 1:
-            raise ConfigError(f"GaussianTarget: d={d} must be at least 1.")
+            raise ConfigError(f"GaussianTarget: d={d} must be at least 1")
         super().__init__(np.zeros((1, d)), np.ones(1), np.ones(1), kernel)
 
 
@@ -163,9 +160,9 @@ class SampleTarget:
     ) -> None:
         self.points = np.atleast_2d(np.asarray(points, dtype=np.float64))
         if self.points.size == 0:
-            raise DataError("SampleTarget: no points were given; give at least one row.")
+            raise DataError("SampleTarget: no points were given; give at least one row")
         if not np.isfinite(self.points).all():
-            raise DataError("SampleTarget: points hold NaN or inf; drop those rows first.")
+            raise DataError("SampleTarget: points hold NaN or inf; drop those rows first")
         self.d = self.points.shape[1]
         self.kernel = smoothed_norm() if kernel is None else kernel
         self.batch_size = batch_size
@@ -178,25 +175,25 @@ class SampleTarget:
             self._spread = float(self.potential(self.points).mean())
         return self._spread
 
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> F64:
         """Draws with replacement ``(n, d)``."""
         return np.asarray(self.points[rng.integers(len(self.points), size=n)])
 
-    def potential(self, x: Array) -> Array:
+    def potential(self, x: F64) -> F64:
         """Mean kernel to the points: ``(n,)``."""
         out = np.zeros(len(x))
         for chunk in _chunks(self.points, len(x)):
             out += self.kernel.value(squared_distances(x, chunk)).sum(axis=1)
         return np.asarray(out / len(self.points))
 
-    def gradient(self, x: Array) -> Array:
+    def gradient(self, x: F64) -> F64:
         """Gradient of `potential`: ``(n, d)``."""
         out = np.zeros_like(x)
         for chunk in _chunks(self.points, len(x)):
             out += attraction(self.kernel, x, chunk)
         return np.asarray(out / len(self.points))
 
-    def batch(self, rng: np.random.Generator) -> SampleTarget:
+    def batch(self, rng: np.random.Generator) -> "SampleTarget":
         """A mini-batch without replacement, or itself where the points are few."""
         if len(self.points) <= self.batch_size:
             return self
@@ -204,7 +201,7 @@ class SampleTarget:
         return SampleTarget(self.points[rows], self.kernel, self.batch_size)
 
 
-def attraction(kernel: Kernel, x: Array, y: Array) -> Array:
+def attraction(kernel: Kernel, x: F64, y: F64) -> F64:
     """``sum_j grad h(x_i - y_j)``: ``(n, d)`` for ``x (n, d)`` and ``y (k, d)``."""
     slope = kernel.slope(squared_distances(x, y))
     return np.asarray(x * slope.sum(axis=1)[:, None] - slope @ y)
@@ -220,13 +217,13 @@ class _Profile:
         r = np.arange(cells + 2) * self.step
         self.values, self.slopes = _exact(kernel, d, scale, r * r)
 
-    def value(self, r2: Array) -> Array:
+    def value(self, r2: F64) -> F64:
         return self._read(r2, 0)
 
-    def slope(self, r2: Array) -> Array:
+    def slope(self, r2: F64) -> F64:
         return self._read(r2, 1)
 
-    def _read(self, r2: Array, which: int) -> Array:
+    def _read(self, r2: F64, which: int) -> F64:
         far = r2 > self.reach * self.reach
         position = np.sqrt(np.where(far, 0.0, r2)) / self.step
         cell = position.astype(np.int64)
@@ -245,7 +242,7 @@ class _Profile:
         return np.asarray(out)
 
 
-def _exact(kernel: Kernel, d: int, scale: float, r2: Array) -> tuple[Array, Array]:
+def _exact(kernel: Kernel, d: int, scale: float, r2: F64) -> tuple[F64, F64]:
     """Value and slope of ``E h(x - Z)`` at squared radii ``r2``, without a table."""
     if kernel.norm:
         return _exact_norm(d, scale, r2)
@@ -259,7 +256,7 @@ def _exact(kernel: Kernel, d: int, scale: float, r2: Array) -> tuple[Array, Arra
     return value, slope
 
 
-def _exact_norm(d: int, scale: float, r2: Array) -> tuple[Array, Array]:
+def _exact_norm(d: int, scale: float, r2: F64) -> tuple[F64, F64]:
     from scipy.special import gammaln, hyp1f1
 
     c = np.sqrt(2.0) * np.exp(gammaln(0.5 * (d + 1)) - gammaln(0.5 * d))
@@ -269,19 +266,19 @@ def _exact_norm(d: int, scale: float, r2: Array) -> tuple[Array, Array]:
     return np.asarray(value), np.asarray(slope)
 
 
-def _chunks(points: Array, rows: int) -> list[Array]:
+def _chunks(points: F64, rows: int) -> list[F64]:
     size = max(1, 4_000_000 // max(rows, 1))
     return [points[i : i + size] for i in range(0, len(points), size)]
 
 
-def _check_mixture(means: Array, scales: Array, weights: Array) -> None:
+def _check_mixture(means: F64, scales: F64, weights: F64) -> None:
     if weights.shape != (len(means),):
         raise ConfigError(
             f"MixtureTarget: weights have shape {weights.shape}, means have {len(means)} rows; "
-            "give one weight per component."
+            "give one weight per component"
         )
     finite = np.isfinite(means).all() and np.isfinite(scales).all()
     if not finite or not (scales > 0).all():
-        raise ConfigError("MixtureTarget: means must be finite and scales positive lengths.")
+        raise ConfigError("MixtureTarget: means must be finite and scales positive lengths")
     if not (weights >= 0).all() or not weights.sum() > 0 or not np.isfinite(weights).all():
-        raise ConfigError("MixtureTarget: weights must be non-negative with a positive sum.")
+        raise ConfigError("MixtureTarget: weights must be non-negative with a positive sum")

@@ -1,7 +1,5 @@
 """Bounded-memory membership of rows issued, for output that is guaranteed not to repeat."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -36,12 +34,12 @@ class RowFilter:
 
     def __init__(self, capacity: int = 100_000, bits: NDArray[np.uint8] | None = None) -> None:
         if capacity < 1:
-            raise ConfigError(f"RowFilter: capacity={capacity} must be at least 1 row.")
+            raise ConfigError(f"RowFilter: capacity={capacity} must be at least 1 row")
         self.capacity = capacity
         size = 8 * int(np.ceil(19.2 * capacity / 64.0))
         self.bits = np.zeros(size, np.uint8) if bits is None else bits.astype(np.uint8)
         if self.bits.size != size:
-            raise ConfigError(f"RowFilter: {self.bits.size} bytes do not fit capacity={capacity}.")
+            raise ConfigError(f"RowFilter: {self.bits.size} bytes do not fit capacity={capacity}")
 
     @property
     def false_positive_rate(self) -> float:
@@ -61,7 +59,7 @@ class RowFilter:
             np.bitwise_or.at(self.bits, places >> 3, masks)  # two places may share a byte
         return new
 
-    def merge(self, other: RowFilter) -> RowFilter:
+    def merge(self, other: "RowFilter") -> "RowFilter":
         """The filter of both sets of rows.
 
         Raises:
@@ -70,11 +68,11 @@ class RowFilter:
         if self.capacity != other.capacity:
             raise SpecMismatchError(
                 f"row filters of capacity {self.capacity} and {other.capacity} cannot be merged; "
-                "use one unique_capacity for all samplers of a stream."
+                "use one unique_capacity for all samplers of a stream"
             )
         return RowFilter(self.capacity, self.bits | other.bits)
 
-    def copy(self) -> RowFilter:
+    def copy(self) -> "RowFilter":
         """An independent filter of the same content."""
         return RowFilter(self.capacity, self.bits.copy())
 

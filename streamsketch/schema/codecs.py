@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, Mask
 from streamsketch.errors import SchemaError
 from streamsketch.schema.columns import PERIODS, Block, Column, arrow_type
-from streamsketch.schema.encoding import F32, Codec, Mask, Refusals, States, wrong_type
+from streamsketch.schema.encoding import Codec, Refusals, States, wrong_type
 from streamsketch.schema.numbers import NumericCodec, VectorCodec, nearest
 from streamsketch.schema.times import (
     casted,

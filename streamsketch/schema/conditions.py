@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamsketch.arrays import Mask
 from streamsketch.errors import ConfigError
 from streamsketch.schema.columns import Column
 from streamsketch.schema.schema import Schema
@@ -23,7 +24,6 @@ from streamsketch.schema.times import is_clock, is_time, iso_micro, seconds_of
 __all__ = ["Where", "check", "label_value", "matches", "parse"]
 
 Where: TypeAlias = Mapping[str, Any]
-Mask: TypeAlias = NDArray[np.bool_]
 
 _NULL = re.compile(r"^(.+?)\s+(?:is|=)\s+null$", re.IGNORECASE)
 _COMPARED = re.compile(r"^(.+?)\s*(>=|<=|=)\s*(.*)$", re.DOTALL)
@@ -69,7 +69,7 @@ def label_value(text: str | None, schema: Schema) -> Any:
         known = (
             f"its values are {', '.join(by_text)}" if by_text else "the schema has no label column"
         )
-        raise ConfigError(f"There are no rows of label {text!r} to draw: {known}.")
+        raise ConfigError(f"There are no rows of label {text!r} to draw: {known}")
     return by_text[text]
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamsketch.arrays import Mask
 from streamsketch.errors import SchemaError
 from streamsketch.schema.codecs import typed_values
 from streamsketch.schema.columns import Column
@@ -20,7 +21,6 @@ from streamsketch.schema.times import is_clock, is_time, iso_seconds, seconds_of
 __all__ = ["Constraint", "constraints_of"]
 
 Arrays = dict[str, pa.Array]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

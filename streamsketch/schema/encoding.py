@@ -5,16 +5,13 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64, Mask
 from streamsketch.errors import SchemaError
 from streamsketch.schema.columns import Block, Column
 
-__all__ = ["F32", "F64", "Codec", "Mask", "Refusals", "States", "wrong_type"]
+__all__ = ["Codec", "Refusals", "States", "wrong_type"]
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Refusals = Iterator[tuple[Mask, str]]
 
 

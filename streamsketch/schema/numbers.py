@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsketch.arrays import F32, F64, Mask
 from streamsketch.schema.columns import Block, Column, arrow_type
-from streamsketch.schema.encoding import F32, F64, Mask, Refusals, States, wrong_type
+from streamsketch.schema.encoding import Refusals, States, wrong_type
 from streamsketch.schema.times import TICKS, casted, is_clock, read_as, seconds_of
 
 __all__ = ["NumericCodec", "VectorCodec"]

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.schema.columns import Column
 from streamsketch.schema.times import is_clock, seconds_of
 
 __all__ = ["NEW_LEVEL", "few_levels", "lattice", "numeric", "sentinels"]
 
-F64 = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 ATOM_SHARE = 0.05  # a value this frequent in a numeric column is a point mass

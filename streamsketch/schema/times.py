@@ -13,15 +13,14 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+
+from streamsketch.arrays import F64, Mask
 
 __all__ = [
     "CLOCKS", "casted", "from_text", "in_unit", "is_clock", "is_time", "iso_micro", "iso_seconds",
     "iso_text", "known_zone", "read_as", "seconds_of",
 ]  # fmt: skip
 
-F64 = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # in a second
 CLOCKS = ("time32", "time64", "duration")

@@ -1,7 +1,5 @@
 """Calling the command in this process, and a store with something in it."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command's contract: streams, exit codes, one-sentence errors, light start."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

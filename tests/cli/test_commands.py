@@ -1,7 +1,5 @@
 """Each command on a real store, as a user types it."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from pathlib import Path

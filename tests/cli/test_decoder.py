@@ -1,7 +1,5 @@
 """`streamsketch sample package.module:name`: a decoder of the user's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

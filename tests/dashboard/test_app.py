@@ -1,7 +1,5 @@
 """The page and the HTTP API, asked over a real socket."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

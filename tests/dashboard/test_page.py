@@ -1,7 +1,5 @@
 """The live page in a real browser, while a pipeline reads Kafka."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The metrics against closed forms, brute force, and the anchors measured on the Adult table."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The evaluation between its anchors, and the report as a reader opens it."""
 
-from __future__ import annotations
-
 import json
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Cells: exact counts under every split, values that come back, and a layout that the schema fixes."""
 
-from __future__ import annotations
-
 import datetime as dt
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """What to count: strongest partners where pairs do not fit, triples where pairs do not tell all."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict
 

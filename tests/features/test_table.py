@@ -1,7 +1,5 @@
 """Both parts of a table's sketch: one vector, one pass, one norm, and files that keep them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

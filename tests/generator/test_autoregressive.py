@@ -1,7 +1,5 @@
 """The autoregressive model of tables: its fits, its draws, its files."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

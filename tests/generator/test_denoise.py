@@ -1,7 +1,5 @@
 """Shares from noisy counts: what is noise goes, what is not stays."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

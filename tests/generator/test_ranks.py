@@ -1,7 +1,5 @@
 """Two processes train what one does: the same weights up to float32 sums in another order."""
 
-from __future__ import annotations
-
 import json
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """The generator of tables as its callers see it: fit, sample, conditions, latents, files, noise."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pytest

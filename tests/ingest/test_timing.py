@@ -1,7 +1,5 @@
 """With a mechanism on, when a release happens depends on position, clock and schedule alone."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 

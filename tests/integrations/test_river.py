@@ -1,7 +1,5 @@
 """The river estimator under river's own checks, and in a river pipeline."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

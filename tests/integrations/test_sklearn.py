@@ -1,7 +1,5 @@
 """The scikit-learn transformer under scikit-learn's own checks, and what it adds to them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Combining keeps the weakest promise or refuses: all pairs of promises, in both orders."""
 
-from __future__ import annotations
-
 from itertools import permutations, product
 
 import numpy as np

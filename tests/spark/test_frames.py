@@ -1,7 +1,5 @@
 """Spark: the same bits as one pass, however the rows are cut; refusals, versions, bad input."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -31,7 +31,7 @@ class EveryFile:
             files = Files(path, any_suffix="format" in asked)
         except SourceError:
             raise ConfigError(
-                f"There is no file {path!r}; give a Parquet, CSV, JSON-lines or Arrow file, or a folder."
+                f"There is no file {path!r}; give a Parquet, CSV, JSON-lines or Arrow file, or a folder"
             ) from None
         self.root, names = files.root, files.now()
         self.asked = asked

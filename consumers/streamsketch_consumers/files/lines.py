@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from numpy.typing import NDArray
 
+from streamsketch.arrays import I64
 from streamsketch.errors import SchemaError, SourceError
 from streamsketch.ingest.streams import Dead
 from streamsketch_consumers.decode.csv_values import typed
@@ -34,7 +34,6 @@ from streamsketch_consumers.uncancelled import uncancelled
 
 __all__ = ["read_csv", "read_jsonl"]
 
-I64 = NDArray[np.int64]
 Judge = Callable[[list[bytes]], tuple[I64, pa.RecordBatch, list[tuple[int, str]]]]
 Parse = Callable[[Sequence[bytes]], pa.Table]
 Run = tuple[Sequence[int], pa.Table]  # numbers of lines of a block, and their rows as text

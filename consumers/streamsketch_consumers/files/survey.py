@@ -292,7 +292,7 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _known(name: str, names: Sequence[str]) -> str:
     if name not in names:
         raise ConfigError(
-            f"There is no column {name!r} to give a type; columns are {', '.join(names)}."
+            f"There is no column {name!r} to give a type; columns are {', '.join(names)}"
         )
     return name
 
@@ -314,13 +314,13 @@ def _typed_as(table: pa.Table, name: str, text: str) -> pa.Table:
     if is_time(kind) or is_clock(kind):
         found = read_as(values, kind)
         if found is None:
-            raise ConfigError(f"Column {name!r} of type {values.type} cannot be read as {kind}.")
+            raise ConfigError(f"Column {name!r} of type {values.type} cannot be read as {kind}")
         values = casted(found[0], lambda part: part.cast(kind, safe=False), kind)[0]
     else:
         try:
             values = values.cast(kind)
         except pa.ArrowException as e:
             raise ConfigError(
-                f"Column {name!r} of type {values.type} cannot be read as {kind} ({e})."
+                f"Column {name!r} of type {values.type} cannot be read as {kind} ({e})"
             ) from None
     return table.set_column(i, name, values)

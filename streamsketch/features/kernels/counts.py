@@ -7,17 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, I32, I64
 from streamsketch.features.kernels.fused import jit
 
 __all__ = ["add_counts", "cells_of_rows", "find"]
 
 ROWS = 1024  # of a block: their cells stay in the second-level cache, one table at a time in the first
-
-F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 
 @jit

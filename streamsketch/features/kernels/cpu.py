@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32
 from streamsketch.errors import ConfigError, DataError
 from streamsketch.features.kernels import NOT_FINITE, ONE
 
@@ -34,7 +35,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-F32 = NDArray[np.float32]
 Run = Callable[[F32, int, int, NDArray[np.int64]], int]
 SLAB = 1 << 22  # values converted to float32 at a time, when they come in another type
 SPARSE_FROM = 24  # coordinates of a row

@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, I64
 from streamsketch.features.kernels.polynomials import COSINE, SINE
 from streamsketch.features.kernels.vectors import PANEL, fma, project, rint, spread
 
@@ -48,8 +48,6 @@ X_LIMIT = 1e15  # rows are cut here, so that no phase overflows: the norm bound 
 NOTHING = np.empty((0, 0, 0, 0), np.float32)  # no phases are kept
 CARRY = 64  # tiles of 4 frequencies per partial sum of the gradient, against rounding in long sums
 
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 Polynomials = tuple[np.float32, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 njit: Any = numba.njit

@@ -13,10 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, I64
 from streamsketch.features.kernels.fused import (
-    F32,
     FRONT,
-    I64,
     POLYNOMIALS,
     TILES,
     X_LIMIT,

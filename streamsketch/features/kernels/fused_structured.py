@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, I64
 from streamsketch.features.kernels.fused import (
     FRONT,
     POLYNOMIALS,
@@ -19,9 +20,6 @@ __all__ = ["LANES", "SIGNATURES", "sum_hadamard", "sum_harmonic"]
 
 LANES = 128  # rows per block of the Hadamard kernel
 LOCAL = 64  # vectors transformed at a time
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 
 @jit

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, I64
 from streamsketch.errors import ConfigError
 from streamsketch.features.frequencies_structured import (
     FEWEST,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HadamardSum", "HarmonicSum", "prepare_hadamard", "prepare_harmonic"]
 
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 LANES = 128  # rows per block of the Hadamard kernel
 
 

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64, I32
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.targets import Targets
 
 __all__ = ["Features", "Weights", "fit_column"]
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 Weights = tuple[F32, F32]  # of single cells (R, V), of pairs of coarse cells (Q, C)
 
 NEVER = -200.0  # logit of a pair of cells that the stream should have had and never did

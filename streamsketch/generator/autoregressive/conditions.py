@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64, I32
 from streamsketch.errors import ConfigError
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.law import Law, uniforms
@@ -21,8 +22,6 @@ from streamsketch.schema.conditions import Where, matches
 
 __all__ = ["Allowed", "allowed_cells", "draw_where"]
 
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 
 GRID = 32  # places within a cell at which a condition is looked up
 PARTICLES = 4096  # at least so many rows are weighed

@@ -1,13 +1,12 @@
 """Tables from noisy counts: consistent margins, and no more dependence than the noise lets one see."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.features.cells import CellLayout
 
 __all__ = ["denoised"]
 
-F64 = NDArray[np.float64]
 
 VISIBLE = 2.0  # spreads within so many standard deviations of the noise's own are none
 CERTAIN = 2.0  # shares below so many standard deviations of their estimate are none

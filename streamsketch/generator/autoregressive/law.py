@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F32, F64, I32
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.columns import Features, Weights, fit_column
 from streamsketch.generator.autoregressive.targets import Targets
 
 __all__ = ["Law", "best_law", "fit_law", "uniforms"]
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 
 ROWS = 32768  # rows of the model that it is fitted on: fewer add noise of their own
 COLD, WARM = 60, 10  # iterations a column

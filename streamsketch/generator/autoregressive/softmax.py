@@ -12,15 +12,12 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+
+from streamsketch.arrays import F32, F64, I32, I64
 
 __all__ = ["LANES", "draw", "moments", "tilted"]
 
 LANES = 8  # rows of weights are padded to a multiple of this
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.errors import TrainingError
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.denoise import denoised
@@ -13,7 +13,6 @@ from streamsketch.snapshot import Snapshot
 
 __all__ = ["Targets", "targets_of"]
 
-F64 = NDArray[np.float64]
 
 LEAST_RIDGE = 1e-6  # below it float32 gradients are noise
 RIDGE = 0.4  # rows of ridge for each row of noise

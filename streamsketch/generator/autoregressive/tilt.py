@@ -12,15 +12,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64, I32, I64
 from streamsketch.features.cells import CellLayout
 from streamsketch.generator.autoregressive.law import Law, uniforms
 from streamsketch.generator.autoregressive.targets import Targets
 
 __all__ = ["ROWS", "Psi", "drawn", "effective", "fit_tilt", "resampled"]
 
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 RIDGE = 4.0  # of the targets' own: the tables are not met closer than their noise
 LEAST = 100.0  # over the number of rows: theta must hold for fresh rows, not only for those it saw

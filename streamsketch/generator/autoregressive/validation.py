@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsketch.arrays import F64
 from streamsketch.features import ONE, FeatureMap
 from streamsketch.generator.autoregressive.law import Law
 from streamsketch.generator.autoregressive.targets import Targets
@@ -16,8 +17,6 @@ __all__ = ["validated"]
 ROWS = 8192  # drawn for it; the distances are unbiased, their noise shrinks with this
 FREQUENCIES = 512
 GOOD, FAIR = 3.0, 0.1  # times the floor; of the way that independent columns are off
-
-F64 = NDArray[np.float64]
 
 
 def validated(

@@ -1,7 +1,5 @@
 """The kernel of rows that are mostly zeros: the same bits as the dense one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
