@@ -1,7 +1,9 @@
 """Ending on a signal, or with the process that started this one, cleanly."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 
 __all__ = ["SUPERVISED", "end_with_parent", "stop_on_signals"]
@@ -9,6 +11,7 @@ __all__ = ["SUPERVISED", "end_with_parent", "stop_on_signals"]
 #: Set in the environment of a process whose standard input is a pipe from its supervisor.
 SUPERVISED = "STREAMSKETCH_SUPERVISED"
 GRACE_SECONDS = 20.0  # for saving; after it the process ends at once
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 QUICK_SECONDS = 0.5  # as above, for one that has nothing to save: what it made lies in whole files
 
 
@@ -36,6 +39,9 @@ def end_with_parent(stop: threading.Event, saves: bool = True) -> None:
     """
     if os.environ.get(SUPERVISED) is None:
         return
+    if not saves and sys.platform == "linux":
+        # the kernel does not wait for a thread of a busy process to get its turn
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
     def wait() -> None:
         while os.read(0, 1):
