@@ -91,6 +91,7 @@ def recover(
         DataError: A measurement is not finite, or negative with Poisson noise.
 
     Example:
+        >>> import numpy as np
         >>> def circle(z):
         ...     return torch.stack([torch.cos(z[:, 0]), torch.sin(z[:, 0])], 1)
         >>> circle.latent_dim = 1

@@ -59,7 +59,9 @@ def resume(folder):
 
 def release(folder):
     state = State(folder, FM)
-    state.save_release({"a": np.arange(2)}, {"number": 1})
+    body = {"rows": 0, "positions": {}, "releaser": {}}
+    none = np.zeros(0, np.uint8)
+    state.save_release({"a": np.arange(2), "pending": none}, {"number": 1, **body})
     path = folder / "release.safetensors"
 
     def read():
@@ -67,7 +69,7 @@ def release(folder):
         return arrays["a"].tolist(), body
 
     def write():
-        state.save_release({"a": np.arange(2) + 5}, {"number": 2})
+        state.save_release({"a": np.arange(2) + 5, "pending": none}, {"number": 2, **body})
 
     return File(path, path.read_bytes(), write, read, True)
 
