@@ -90,18 +90,20 @@ def write_pipeline(out: Path, source: dict[str, Any], table: pa.Table, seconds: 
 
 def run(path: Path) -> int:
     """`streamsketch run pipeline.toml`, with the status of each process now and then."""
+    from streamsketch.cli.figures import line
     from streamsketch.run.config import load
+    from streamsketch.run.status import Line
     from streamsketch.run.supervisor import Supervisor, children_of
 
     pipeline = load(path)
     children = children_of(str(path), pipeline.source.members, sample=True)
     shown = 0.0
 
-    def show(lines: list[str]) -> None:
+    def show(lines: list[Line]) -> None:
         nonlocal shown
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
-            say("\n".join(lines) + "\n")
+            say("\n".join(map(line, lines)) + "\n")
 
     return Supervisor(children, pipeline.store().state_dir).run(threading.Event(), show)
 
