@@ -6,7 +6,7 @@ record, or end a comment.
 
 import logging
 
-__all__ = ["PlainFormatter", "plain"]
+__all__ = ["PlainFormatter", "first_line", "plain"]
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -24,6 +24,15 @@ def plain(text: str, keep: str = "") -> str:
     return "".join(
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error of another library says first; its type where it says nothing.
+
+    >>> first_line(ValueError("no such key\n  at line 3")), first_line(OSError())
+    ('no such key', 'OSError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class PlainFormatter(logging.Formatter):

@@ -28,6 +28,7 @@ from streamsketch.errors import ConfigError, StreamSketchError
 
 __all__ = [
     "Factory",
+    "Positive",
     "checked",
     "key",
     "placed",
@@ -228,7 +229,7 @@ def _value(
 ) -> Any:
     """The value of one key, by the type of its field."""
     inner = tables_of(kind)[one.name]
-    if inner is not None and isinstance(value, Mapping):
+    if inner is not None and (isinstance(value, Mapping) or _hints(kind)[one.name] is inner):
         return read(inner, value, f"{where}.", mistakes, folder)
     from pydantic import ValidationError
 
@@ -252,9 +253,9 @@ def _adapters(kind: type) -> dict[str, Any]:
 
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
     return {
-        name: TypeAdapter(hint if not is_dataclass(hint) else Any, config=strict)
+        name: TypeAdapter(hint, config=strict)
         for name, hint in _hints(kind).items()
-        if tables_of(kind)[name] is None or not is_dataclass(hint)
+        if not is_dataclass(hint)
     }
 
 

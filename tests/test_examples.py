@@ -1,5 +1,6 @@
 """Each example runs as its first lines say, and leaves a picture."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,21 @@ def test_example(name: str, tmp_path: Path) -> None:
         assert "equal to an undisturbed pass: True" in done.stdout
 
 
+def test_the_demo_goes_from_a_stream_to_a_report(tmp_path: Path) -> None:
+    small = {"DEMO_ROWS": "4000", "DEMO_SECONDS": "1", "DEMO_OUT": str(tmp_path / "out")}
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        env={**os.environ, **small},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "consumer-0" in done.stdout and "Its live page" in done.stdout
+    assert (tmp_path / "out" / "report" / "report.html").stat().st_size > 5000
+
+
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_an_engine_sums_to_the_bits_of_one_pass(engine: str, tmp_path: Path) -> None:
     pytest.importorskip(engine, reason=f"{engine} is not installed")
@@ -62,8 +78,7 @@ def test_an_engine_sums_to_the_bits_of_one_pass(engine: str, tmp_path: Path) -> 
 
 
 def test_every_example_is_tested() -> None:
-    # The demo is the job of `make demo`, which needs the packaged broker; the Flight client needs
-    # a server, and runs against one in tests/consumers/test_flight.py.
+    # The Flight client needs a server, and runs against one in tests/consumers/test_flight.py.
     found = {p.stem for p in (ROOT / "examples").glob("*.py")}
     found -= {"__init__", "demo", "flight_client", "dask_sketch", "ray_sketch"}
     assert found == set(EXAMPLES)

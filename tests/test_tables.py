@@ -121,6 +121,16 @@ def test_messages_name_key_value_and_rule():
         assert mistakes == [f"t: must be a table of keys (found {table!r})"]
 
 
+def test_a_table_within_a_table_must_be_one():
+    @dataclass(frozen=True)
+    class Nest:
+        inner: Inner = Inner()
+
+    assert checked(Nest, {"inner": {"depth": 2}}, "nest") == Nest(Inner(2))
+    read(Nest, {"inner": 3}, "t.", mistakes := [])
+    assert mistakes == ["t.inner: must be a table of keys (found 3)"]
+
+
 def test_numbers_of_numpy_are_numbers():
     assert (
         checked(Outer, {"path": "p", "count": np.int64(4), "pace": np.float32(0.5)}, "o").count

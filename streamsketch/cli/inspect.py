@@ -50,8 +50,9 @@ def inspect(
         for key, value in held.items():
             console.print(f"{key:<12} {value}", highlight=False, markup=False)
         return
-    facts = facts_of(open_store(store), newest)
-    if budget := pace_in(open_store(store)):
+    opened = open_store(store)
+    facts = facts_of(opened, newest)
+    if budget := pace_in(opened):
         facts["budget"] = budget
     if as_json:
         print_json(facts)

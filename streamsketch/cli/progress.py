@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,24 +63,33 @@ def lines_shown(
             say("\n".join(last))
 
 
-@contextmanager
-def _told_at_once(stop: threading.Event | None, tell: Callable[[], None]) -> Iterator[None]:
+def _told_at_once(
+    stop: threading.Event | None, tell: Callable[[], None]
+) -> AbstractContextManager[None]:
     """Tell when the event is set; not from the signal's handler, which may write to nothing."""
-    over = threading.Event()
+    if stop is None:
+        return nullcontext()
 
-    def wait() -> None:
-        while stop is not None and not over.is_set():
+    def wait(over: threading.Event) -> None:
+        while not over.is_set():
             if stop.wait(0.1):
                 tell()
                 return
 
-    watcher = threading.Thread(target=wait, daemon=True)
-    watcher.start()
+    return _beside(wait)
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do some work in a thread of its own; its event is set when the block is over."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,), daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        watcher.join()
+        thread.join()
 
 
 @contextmanager
@@ -121,13 +130,12 @@ def status_shown(
     """
     from streamsketch.run.status import Line, read_all
 
-    done = threading.Event()
     with lines_shown(stop) as show:
         before = read_all(state)  # of the run before this one
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             while True:
-                last = done.wait(0.5)
+                last = over.wait(0.5)
                 said = read_all(state)
                 fresh = [n for n in names if n in said and said[n] != before.get(n)]
                 fresh = [n for n in fresh if figures(said[n])]
@@ -136,10 +144,5 @@ def status_shown(
                 if last:
                     return
 
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+        with _beside(watch):
             yield
-        finally:
-            done.set()
-            watcher.join()

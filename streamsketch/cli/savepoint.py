@@ -64,16 +64,11 @@ def rewind(
 
 
 def _state(pipeline: str) -> "State":
-    from streamsketch.errors import PrivacyError
     from streamsketch.ingest.parts import State
+    from streamsketch.ingest.savepoints import refuse_private
     from streamsketch.run.config import load
 
     loaded = load(pipeline)
-    if loaded.privacy.mechanism != "none":
-        msg = (
-            f"The pipeline releases with mechanism {loaded.privacy.mechanism!r}: going back would release rows a "
-            "second time that the budget has paid for once; keep the state as it is"
-        )
-        raise PrivacyError(msg)
+    refuse_private(loaded.privacy.mechanism)
     store = loaded.store()
     return State(store.state_dir, loaded.features(), store.records)

@@ -229,7 +229,7 @@ def _judge(loaded: "Pipeline", figures: "Sequence[Mapping[str, Any]]") -> None:
     why = f", the first because {'; '.join(reasons)}" if reasons else ""
     kept = f"; all are in {', '.join(map(str, letters))}" if letters else ""
     say(f"WARNING: {counted(dead, 'row')} refused{why}{kept}")
-    for reason, count in _counted(figures):
+    for reason, count in _by_reason(figures):
         say(f"{count:>9,}  {reason}")
     most = loaded.dead_letters.max_share
     if rows == 0 or dead > most * (rows + dead):
@@ -241,7 +241,7 @@ def _judge(loaded: "Pipeline", figures: "Sequence[Mapping[str, Any]]") -> None:
         raise typer.Exit(1)
 
 
-def _counted(figures: "Sequence[Mapping[str, Any]]") -> list[tuple[str, int]]:
+def _by_reason(figures: "Sequence[Mapping[str, Any]]") -> list[tuple[str, int]]:
     """How many rows were refused for each reason (# for its numbers), where there are several."""
     from collections import Counter
 

@@ -1,6 +1,6 @@
 """From a spec to its feature map."""
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from streamsketch.errors import ConfigError
@@ -33,5 +33,4 @@ def build(spec: Spec, schema: "Schema | None" = None) -> Any:
         return TableMap.from_spec(spec, schema)
     if spec.map not in MAPS:
         raise ConfigError(f"feature map {spec.map!r} is unknown; choose one of {', '.join(MAPS)}")
-    module, name = MAPS[spec.map].split(":")
-    return getattr(import_module(module), name).from_spec(spec, blocks)
+    return resolve_name(MAPS[spec.map]).from_spec(spec, blocks)

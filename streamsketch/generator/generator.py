@@ -4,8 +4,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DamagedFileError
 from streamsketch.html import bars, card, table, text
+from streamsketch.plain import first_line
 from streamsketch.schema import Schema
 from streamsketch.schema.conditions import Where
 from streamsketch.snapshot import Snapshot
@@ -211,9 +212,8 @@ class Generator(ABC):
             RuntimeError,
             ConfigError,
         ) as e:
-            reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise DamagedFileError(
-                f"{name} holds a checkpoint whose parts do not fit together ({reason})"
+                f"{name} holds a checkpoint whose parts do not fit together ({first_line(e)})"
             ) from None
         metrics = body.get("metrics", {})
         generator.metrics = dict(metrics) if isinstance(metrics, dict) else {}
@@ -257,5 +257,4 @@ def _model(name: str) -> Any:
     """The class of a checkpoint's model."""
     if name not in MODELS:
         raise ValueError(f"model {name!r} is unknown; a newer version wrote it")
-    module, kind = MODELS[name].split(":")
-    return getattr(import_module(module), kind)
+    return resolve_name(MODELS[name])

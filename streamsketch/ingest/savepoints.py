@@ -12,7 +12,7 @@ from streamsketch.errors import ConfigError, PrivacyError, StoreError
 from streamsketch.ingest.parts import State
 from streamsketch.storage.files import secret_folder
 
-__all__ = ["BEFORE", "named", "rewind", "save_as"]
+__all__ = ["BEFORE", "named", "refuse_private", "rewind", "save_as"]
 
 BEFORE = "before-rewind"  # what a rewind has put aside
 RELEASES = ("release.safetensors", "windows.json", "users.safetensors")
@@ -103,7 +103,11 @@ def _copy(state: State, name: str) -> Path:
 def _public(state: State) -> None:
     state.records.alone("a savepoint")
     saved = state.load_release()
-    mechanism = "none" if saved is None else saved[1]["releaser"]["mechanism"]
+    refuse_private("none" if saved is None else saved[1]["releaser"]["mechanism"])
+
+
+def refuse_private(mechanism: str) -> None:
+    """Refuse to go back where a budget has paid. Raises PrivacyError."""
     if mechanism != "none":
         raise PrivacyError(
             f"the stream releases with mechanism {mechanism!r}: going back would release rows a second time that "

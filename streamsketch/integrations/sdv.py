@@ -90,19 +90,16 @@ class Synthesizer:
         Raises:
             ConfigError: It was not fitted.
         """
-        if self.generator is None:
-            raise ConfigError("the synthesizer has learned nothing yet; call fit(data) first")
+        generator = self._trained()
         if find_spec("pandas") is None:
             raise ConfigError(
                 "sample gives a data frame of pandas; install it: pip install pandas"
             )
-        return self.generator.sample(num_rows, seed).to_pandas()
+        return generator.sample(num_rows, seed).to_pandas()
 
     def save(self, filepath: str | os.PathLike[str]) -> None:
         """Write the generator to a file: weights, schema, snapshot; no row, no pickle."""
-        if self.generator is None:
-            raise ConfigError("the synthesizer has learned nothing yet; call fit(data) first")
-        self.generator.save(filepath)
+        self._trained().save(filepath)
 
     @classmethod
     def load(cls, filepath: str | os.PathLike[str]) -> Self:
@@ -110,6 +107,11 @@ class Synthesizer:
         made = cls()
         made.generator = Generator.load(filepath)
         return made
+
+    def _trained(self) -> Generator:
+        if self.generator is None:
+            raise ConfigError("the synthesizer has learned nothing yet; call fit(data) first")
+        return self.generator
 
     def _typed(self, table: pa.Table) -> pa.Table:
         """The columns that are learned, of the types that the metadata says."""

@@ -8,7 +8,7 @@ import datetime as dt
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,17 @@ class ExactState:
     index: int = 0
     released: int = 0
 
+    def after(self, total: NDArray[np.int64], count: int, held: Held) -> Self:
+        """The state after a release of a sum over `count` rows."""
+        return replace(
+            self,
+            seen=total.copy(),
+            seen_count=count,
+            held=held,
+            index=self.index + 1,
+            released=self.released + 1,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Stream:
@@ -66,7 +77,9 @@ class Stream:
     ) -> Snapshot:
         """A snapshot of a sum (in units) over `weight` rows, that is said to be of `count` rows."""
         mean, cells = self.features.split(value, weight)
-        explicit = isinstance(self.features, FeatureMap) and self.features.spec.law == "explicit"
+        omega = None
+        if isinstance(self.features, FeatureMap) and self.features.spec.law == "explicit":
+            omega = self.features.omega
         return Snapshot(
             mean,
             count,
@@ -74,7 +87,7 @@ class Stream:
             self.schema,
             release,
             dict(span),
-            self.features.omega if explicit and isinstance(self.features, FeatureMap) else None,
+            omega,
             _now(),
             cells,
         )
@@ -168,14 +181,7 @@ class ExactReleaser:
         text = stream.memory.text
         release = Release("none", text, state.index, 0, stream.name, notes=stream.notes(state))
         snapshot = stream.snapshot(value, weight or 1, float(weight), release, span)
-        return snapshot, replace(
-            state,
-            seen=total.copy(),
-            seen_count=count,
-            held=held,
-            index=state.index + 1,
-            released=state.released + 1,
-        )
+        return snapshot, state.after(total, count, held)
 
     def packed(self, state: ExactState) -> tuple[Arrays, dict[str, Any]]:
         """A state as arrays and JSON values; secret."""

@@ -31,7 +31,7 @@ Series: TypeAlias = "fx.Blt | F64"
 
 #: Largest noise in units of 2**-16: with 64 times as much every unit still fits a double and int64.
 MOST_SIGMA = 2.0**46
-NO_PLAN = 'mechanism "none" adds no noise, so it has no plan and no budget.'
+NO_PLAN = 'mechanism "none" adds no noise, so it has no plan and no budget'
 
 #: Below this an encoder's coefficient no longer counts.
 TAIL = 1e-18

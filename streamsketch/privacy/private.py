@@ -144,12 +144,7 @@ class PrivateReleaser:
         described = self._describe(state, std, count_std, floor)
         snapshot = stream.snapshot(value, max(weight, floor), float(weight), described, public)
         return snapshot, replace(
-            state,
-            seen=total.copy(),
-            seen_count=count,
-            held=held,
-            index=state.index + 1,
-            released=state.released + 1,
+            state.after(total, count, held),
             noise=noise,
             ledger=self._entered(state, snapshot, total, count),
         )

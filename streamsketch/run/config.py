@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,11 +108,7 @@ class Pipeline:
         """
         mistakes: list[str] = []
         before = self.source.settings
-        given = (
-            {f.name: getattr(before, f.name) for f in fields(before)}
-            if is_dataclass(before)
-            else before
-        )
+        given = vars(before) if is_dataclass(before) else before
         kept = given if source == self.source.type and not fresh else {}
         made = _settings("sources", source, {**kept, **settings}, "source.", mistakes, self.folder)
         if mistakes:

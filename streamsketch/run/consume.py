@@ -121,11 +121,6 @@ class _Figures:
         return found
 
 
-def _figures(ingest: Ingest, private: bool) -> Mapping[str, Any]:
-    """What a status line may show at this moment, without a memory of rates."""
-    return _Figures(ingest, private)()
-
-
 def _drift_figures(ingest: Ingest) -> dict[str, Any]:
     """The part that is nearest to an alarm, and the alarms so far."""
     watch = ingest.parts.watch

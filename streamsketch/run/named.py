@@ -2,7 +2,7 @@
 
 import re
 import sys
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from streamsketch.errors import ConfigError, StoreError
@@ -78,11 +78,10 @@ def _is_object(name: str) -> bool:
 
 def _imported(name: str) -> "LatentModel":
     """The latent model that `package.module:name` is, or makes when called; the folder counts."""
-    module, attribute = name.split(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = getattr(import_module(module), attribute)
+        found = resolve_name(name)
     except (ImportError, AttributeError) as e:
         raise ConfigError(
             f"{name} cannot be imported ({e}); name a module on the path and what is in it"

@@ -12,6 +12,7 @@ from streamsketch.errors import ConfigError, SourceError
 from streamsketch.ingest.discretion import discreet
 from streamsketch.ingest.parts import State
 from streamsketch.ingest.schedule import Releases
+from streamsketch.plain import first_line
 from streamsketch.run.consume import dead_letters_of
 from streamsketch.run.status import Status
 from streamsketch.schema import Schema
@@ -236,4 +237,4 @@ def _first(error: Exception) -> str:
     """The sentence of an error, without the traces of two languages."""
     if hasattr(error, "java_exception"):
         return str(error.java_exception.getMessage())
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)

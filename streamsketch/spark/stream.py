@@ -12,8 +12,8 @@ write as the sums, so that such a batch is known again:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from streamsketch.errors import ConfigError, SourceError
@@ -117,12 +117,12 @@ class Batches:
                 f"the state stands at batch {last} of query {at['query']}, this checkpoint is of query {query}: its "
                 "batches may hold other rows; go on with the checkpoint of that query, or use a new store"
             )
-        if last < 0 <= number or number in (last, last + 1):
-            if last < 0 < number:
-                raise SourceError(
-                    f"the checkpoint begins at batch {number}, and nothing is known of those before it; use a new "
-                    "checkpoint, or put back the state that belongs to this one"
-                )
+        if last < 0 < number:
+            raise SourceError(
+                f"the checkpoint begins at batch {number}, and nothing is known of those before it; use a new "
+                "checkpoint, or put back the state that belongs to this one"
+            )
+        if number in (last, last + 1):
             return number == last
         newer = "older" if number < last else "newer"
         raise SourceError(
@@ -132,19 +132,10 @@ class Batches:
 
     def _set_apart(self, df: "DataFrame", number: int) -> None:
         """Hand refused rows on, with their batch for a place, before the batch is saved."""
-        rows: list[Dead] = []
-        for row in refused(df, self.schema).toLocalIterator():
-            rows.append(Dead(row.row, row.reason, {"batch": number}))
-            if len(rows) == AT_ONCE:
-                self._hand_on(rows)
-        self._hand_on(rows)
+        found = iter(refused(df, self.schema).toLocalIterator())
+        while rows := list(islice(found, AT_ONCE)):
+            self.letters.put([Dead(row.row, row.reason, {"batch": number}) for row in rows])
         self.letters.flush()
-
-    def _hand_on(self, rows: list[Dead]) -> None:
-        letters: Sequence[Dead] = list(rows)
-        if letters:
-            self.letters.put(letters)
-        rows.clear()
 
 
 def _query(df: "DataFrame") -> str:

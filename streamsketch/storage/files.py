@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsketch.errors import ConfigError, DamagedFileError, StoreError
+from streamsketch.plain import first_line
 
 __all__ = [
     "FORMAT",
@@ -141,9 +142,8 @@ def parsing(name: str) -> Iterator[None]:
     try:
         yield
     except _UNFIT as e:
-        first = (str(e).splitlines() or [""])[0]
-        reason = f"{first} is missing" if isinstance(e, KeyError) else first
-        raise DamagedFileError(f"{name} is damaged: {reason or type(e).__name__}") from None
+        missing = " is missing" if isinstance(e, KeyError) else ""
+        raise DamagedFileError(f"{name} is damaged: {first_line(e)}{missing}") from None
 
 
 def whole(body: dict[str, Any], key: str, least: int = 0, most: int = (1 << 63) - 1) -> int:

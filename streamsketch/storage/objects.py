@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from streamsketch.errors import ConfigError, FencedError, StoreError
+from streamsketch.plain import first_line
 from streamsketch.storage.records import Update, Version
 
 __all__ = ["SCHEMES", "ObjectRecords"]
@@ -189,8 +190,7 @@ class ObjectRecords:
         except NotSupportedError as e:
             raise NotImplementedError(str(e)) from None
         except (BaseError, OSError) as e:
-            first = (str(e).splitlines() or [type(e).__name__])[0]
-            raise StoreError(f"cannot {what} {self.where(name)}: {first}") from None
+            raise StoreError(f"cannot {what} {self.where(name)}: {first_line(e)}") from None
 
 
 def _opened(url: str) -> Any:

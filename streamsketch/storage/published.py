@@ -7,6 +7,8 @@ from typing import Any
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.fsspec import FsspecStore
 
+from streamsketch.plain import first_line
+
 __all__ = ["Published"]
 
 Call = Callable[..., Awaitable[Any]]
@@ -20,15 +22,11 @@ def _os_errors(method: Call) -> Call:
         try:
             return await method(*args, **kwargs)
         except AlreadyExistsError as e:
-            raise FileExistsError(_first(e)) from None
+            raise FileExistsError(first_line(e)) from None
         except BaseError as e:
-            raise OSError(_first(e)) from None
+            raise OSError(first_line(e)) from None
 
     return call
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Published(FsspecStore):

@@ -198,7 +198,7 @@ def test_a_private_run_says_nothing_exact(tmp_path, caplog, capfd):
     with caplog.at_level("DEBUG"):
         one = run(tmp_path, 1237, rho=1e-4)
     said = caplog.text + "".join(capfd.readouterr()) + "\n".join(copy_lines(tmp_path))
-    said += str(consumer._figures(one, private=True)) + repr(one.releases.new_releaser())
+    said += str(consumer._Figures(one, private=True)()) + repr(one.releases.new_releaser())
     assert not re.search(
         r"(?<![0-9a-f])1237(?![0-9a-f])", said
     )  # random names may hold the digits

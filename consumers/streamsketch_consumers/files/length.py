@@ -20,7 +20,7 @@ def rows_in(paths: dict[str, Path], kinds: dict[str, str | None]) -> dict[str, i
         kinds: Their formats.
     """
     found: dict[str, int] = {}
-    seen = 0
+    seen = counted = 0  # bytes and rows of the files that were looked into
     for name, path in paths.items():
         try:
             size = path.stat().st_size
@@ -29,8 +29,9 @@ def rows_in(paths: dict[str, Path], kinds: dict[str, str | None]) -> dict[str, i
                 if rows is None:
                     return None
                 seen += size
+                counted += rows
             else:
-                rows = round(size * sum(list(found.values())[:LOOKED_INTO]) / max(seen, 1))
+                rows = round(size * counted / max(seen, 1))
         except (OSError, pa.ArrowException):
             return None  # whoever reads it says what is wrong
         found[name] = rows

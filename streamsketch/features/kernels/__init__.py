@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,8 +41,7 @@ def prepare(name: str, omega: NDArray[np.float64], spec: "Spec | None" = None) -
     Returns:
         A function from finite rows (n, d), of any real type and layout, to int64 sums (2m,).
     """
-    module, function = BACKENDS[name].split(":")
-    make: Prepare = getattr(import_module(module), function)
+    make: Prepare = resolve_name(BACKENDS[name])
     return make(omega, spec)
 
 
